@@ -1,0 +1,35 @@
+"""asymvlm: a small learned scorer says which vision tokens a frozen VLM needs; the rest is dropped before the LLM.
+
+Nothing heavy is imported until it is used: `load_scorer` needs torch and safetensors, `prune` transformers besides.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .checkpoint import TrainedScorer, load_scorer
+    from .methods import Method, Tokens, methods
+    from .pruning import PruneReport, prune
+
+__version__ = "0.1.0"
+__all__ = ["Method", "PruneReport", "Tokens", "TrainedScorer", "load_scorer", "methods", "prune"]
+
+_HOMES = {
+    "Method": "methods", "PruneReport": "pruning", "Tokens": "methods", "TrainedScorer": "checkpoint",
+    "load_scorer": "checkpoint", "methods": "methods", "prune": "pruning",
+}  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'asymvlm' has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

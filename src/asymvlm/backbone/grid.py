@@ -1,0 +1,55 @@
+"""Each vision token's place: picture, row, column."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..shapes import Int64
+
+
+def picture_grids(config: Any, inputs: Mapping[str, Any], lengths: list[int], counts: list[int]) -> list[Tensor]:
+    """`[n, 3]` per sample from tokens per picture (`lengths`) and vision tokens per sample (`counts`).
+
+    Raises ValueError where pictures and placeholders do not add up.
+    """
+    if sum(lengths) != sum(counts):
+        raise ValueError(
+            f"input_ids: {sum(counts)} image placeholders for {sum(lengths)} image features; "
+            "build both with the model's own processor, without truncation"
+        )
+    shapes = _shapes(config, inputs, lengths)
+    grids, picture = [], 0
+    for count in counts:
+        places: list[Tensor] = []
+        held = 0
+        while held < count:
+            places.append(_places(len(places), *shapes[picture]))
+            held += lengths[picture]
+            picture += 1
+        if held != count:
+            raise ValueError(f"input_ids: a sample with {count} image placeholders whose pictures give {held} features")
+        grids.append(torch.cat(places) if places else torch.zeros(0, 3, dtype=torch.long))
+    return grids
+
+
+def _shapes(config: Any, inputs: Mapping[str, Any], lengths: list[int]) -> list[tuple[int, int]]:
+    """(rows, columns) of each picture's tokens; after the merger, where the family has one."""
+    patches = inputs.get("image_grid_thw")
+    if patches is not None:
+        merge = getattr(config.vision_config, "spatial_merge_size", 1)
+        return [(int(t * (h // merge)), int(w // merge)) for t, h, w in patches.tolist()]
+    shapes = []
+    for length in lengths:
+        side = math.isqrt(length)
+        shapes.append((side, side) if side * side == length else (1, length))
+    return shapes
+
+
+def _places(picture: int, rows: int, columns: int) -> Int64[Tensor, "n 3"]:
+    row, column = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
+    return torch.stack([torch.full_like(row, picture), row, column], dim=-1).reshape(-1, 3)

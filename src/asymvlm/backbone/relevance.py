@@ -1,0 +1,89 @@
+"""Attention of a few query rows at the cost of plain SDPA.
+
+transformers lets an attention function be registered by name. Ours calls SDPA and, for the rows that a recorder names,
+computes softmax(q_rows K^T) beside it: O(rows * S) instead of the O(S^2) of `output_attentions`. It sees queries and
+keys after rotary embedding and normalisation, so no family needs code of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+from ..shapes import Bool, Float
+
+_NAME = "asymvlm_rows"
+
+
+class RelevanceRecorder:
+    """Collects attention from chosen query rows to chosen key columns, averaged over those rows and over heads.
+
+    `rows` weighs each query row of each sample (0 leaves it out); `columns` says which keys are of interest. The result of
+    each recorded layer is `[B, S]`: attention mass, zero outside `columns`.
+    """
+
+    def __init__(self, rows: Float[Tensor, "B S"], columns: Bool[Tensor, "B S"], heads: str = "mean") -> None:
+        if heads not in ("mean", "max"):
+            raise ValueError(f"heads: {heads!r} must be 'mean' or 'max'")
+        self.heads = heads
+        self.columns = columns
+        self.layers: list[Float[Tensor, "B S"]] = []
+        # The union of wanted rows over the batch, so that one gather serves all samples.
+        self.index = rows.ne(0).any(0).nonzero().squeeze(-1)
+        self.weights = rows[:, self.index]
+
+    def record(self, module: nn.Module, query: Tensor, key: Tensor, mask: Tensor | None, scaling: float | None) -> None:
+        """Called by the attention function of one layer; `query` is `[B, H, S, d]`, `key` `[B, G, S, d]`."""
+        batch, heads, length, size = query.shape
+        groups = key.shape[1]
+        picked = query[:, :, self.index].reshape(batch, groups, heads // groups, len(self.index), size)
+        logits = torch.einsum("bghqd,bgkd->bghqk", picked, key).float() * (scaling if scaling is not None else size**-0.5)
+        logits = logits + self._bias(mask, length, key.shape[2], logits.device)
+        mass = logits.softmax(-1).flatten(1, 2)  # [B, H, rows, S]
+        mass = mass.mean(1) if self.heads == "mean" else mass.amax(1)
+        weights = (self.weights / self.weights.sum(-1, keepdim=True).clamp_min(1e-12)).to(mass)
+        self.layers.append(torch.einsum("bq,bqk->bk", weights, mass) * self.columns)
+
+    def _bias(self, mask: Tensor | None, length: int, keys: int, device: torch.device) -> Tensor:
+        if mask is None:
+            allowed = torch.arange(keys, device=device)[None, :] <= self.index[:, None] + keys - length
+            return torch.where(allowed, 0.0, -torch.inf)[None, None, None]
+        rows = mask[:, :, self.index].float().unsqueeze(2) if mask.dtype != torch.bool else None
+        if rows is None:
+            rows = torch.where(mask[:, :, self.index], 0.0, torch.finfo(torch.float32).min).unsqueeze(2)
+        return rows
+
+
+def _attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    relevance: RelevanceRecorder | None = None,
+    **kwargs,
+) -> tuple[Tensor, None]:
+    if relevance is not None:
+        relevance.record(module, query, key, attention_mask, kwargs.get("scaling"))
+    return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
+
+
+@contextmanager
+def recording(model: PreTrainedModel) -> Iterator[None]:
+    """While open, `model(**inputs, relevance=recorder)` fills the recorder; afterwards the model is as it was."""
+    if _NAME not in AttentionInterface._global_mapping:
+        AttentionInterface.register(_NAME, _attention)
+        AttentionMaskInterface.register(_NAME, sdpa_mask)
+    text = model.config.get_text_config()
+    before = text._attn_implementation
+    model.set_attn_implementation({"text_config": _NAME})
+    try:
+        yield
+    finally:
+        model.set_attn_implementation({"text_config": before})

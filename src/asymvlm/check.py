@@ -1,0 +1,127 @@
+"""Verify a scorer checkpoint against docs/checkpoint-format.md: `python -m asymvlm.check DIR`. json and safetensors alone."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+FORMAT = "asymvlm-scorer"
+FORMAT_VERSION = 1
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
+
+_CONTEXT = {"context.filter.weight": ("C", 1, 3, 3), "context.filter.bias": ("C",)}
+# Tensor names and shapes of every scorer kind; letters are arguments: D width, C rank or hidden.
+TENSORS: dict[str, dict[str, tuple[int | str, ...]]] = {
+    "diagonal": {"weight": ("D",)},
+    "low_rank": {
+        "vision.weight": ("C", "D"), "text.weight": ("C", "D"), "prior.weight": (1, "C"), "prior.bias": (1,), **_CONTEXT,
+    },
+    "cross_attention": {
+        "nothing": ("C",), "vision.weight": ("C", "D"), "vision.bias": ("C",), "text.weight": ("C", "D"), "text.bias": ("C",),
+        "mix.weight": ("C", "C"), "mix.bias": ("C",), "mlp.0.weight": ("2C", "3C"), "mlp.0.bias": ("2C",),
+        "mlp.2.weight": ("C", "2C"), "mlp.2.bias": ("C",), "score.0.weight": ("C",), "score.0.bias": ("C",),
+        "score.1.weight": (1, "C"), "score.1.bias": (1,), **_CONTEXT,
+    },
+    "text_free": {
+        "vision.weight": ("C", "D"), "vision.bias": ("C",), "score.1.weight": ("C", "C"), "score.1.bias": ("C",),
+        "score.3.weight": (1, "C"), "score.3.bias": (1,), **_CONTEXT,
+    },
+}  # fmt: skip
+BUDGET_TENSORS: dict[str, tuple[int | str, ...]] = {
+    "text.weight": ("C", "D"), "text.bias": ("C",), "vision.weight": ("C", "D"), "vision.bias": ("C",),
+    "words.weight": (1, "C"), "words.bias": (1,), "ratio.0.weight": ("2C", "2C+16"), "ratio.0.bias": ("2C",),
+    "ratio.2.weight": (1, "2C"), "ratio.2.bias": (1,),
+}  # fmt: skip
+_FIXED = {"polarity": "higher_keeps", "rounding": "half_up_at_least_one", "budget_scope": "sample"}
+
+
+def problems(directory: Path) -> list[str]:
+    """What is wrong with a checkpoint directory, a sentence each; empty where nothing is."""
+    for name in (CONFIG_FILE, WEIGHTS_FILE):
+        if not (directory / name).is_file():
+            return [f"{name} is missing; give the folder that an export wrote"]
+    try:
+        config = json.loads((directory / CONFIG_FILE).read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        return [f"{CONFIG_FILE} is not JSON ({error}); export it again"]
+    return _config_problems(config) or _weight_problems(config, directory / WEIGHTS_FILE)
+
+
+def _config_problems(config: Any) -> list[str]:
+    if not isinstance(config, dict) or config.get("format") != FORMAT:
+        return [f'{CONFIG_FILE}: "format" is not "{FORMAT}"; this is no scorer checkpoint']
+    version = config.get("format_version")
+    if not isinstance(version, int) or version < 1:
+        return [f'{CONFIG_FILE}: "format_version" {version!r} is not a positive integer']
+    if version > FORMAT_VERSION:
+        return [f"{CONFIG_FILE}: format_version {version} is newer than {FORMAT_VERSION}, the newest known here; update asymvlm"]
+    found = [
+        f"{CONFIG_FILE}: {key!r} is {config.get(key)!r}, must be {value!r}"
+        for key, value in _FIXED.items()
+        if config.get(key) != value
+    ]
+    scorer, inputs, budget = config.get("scorer"), config.get("input"), config.get("budget")
+    if not isinstance(scorer, dict) or not isinstance(scorer.get("kind"), str) or not isinstance(scorer.get("arguments"), dict):
+        return [*found, f"{CONFIG_FILE}: 'scorer' must hold 'kind' and 'arguments'"]
+    if not isinstance(inputs, dict) or inputs.get("width") != scorer["arguments"].get("width"):
+        found.append(f"{CONFIG_FILE}: 'input.width' must equal 'scorer.arguments.width'")
+    if budget is not None and (not isinstance(budget, dict) or not isinstance(budget.get("arguments"), dict)):
+        found.append(f"{CONFIG_FILE}: 'budget' must be null or hold 'arguments'")
+    masked = config.get("masked_ids")
+    if not isinstance(masked, list) or not all(isinstance(one, int) for one in masked):
+        found.append(f"{CONFIG_FILE}: 'masked_ids' must be a list of token ids")
+    return found
+
+
+def _weight_problems(config: dict[str, Any], path: Path) -> list[str]:
+    try:
+        with safe_open(path, framework="np") as weights:
+            shapes = {name: tuple(weights.get_slice(name).get_shape()) for name in weights.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        return [f"{path.name} is truncated or corrupt ({error}); export or copy it again"]
+    kind = config["scorer"]["kind"]
+    if kind not in TENSORS:
+        return []  # a kind of a newer minor release; the loader will say if it does not know it
+    expected = _expected("scorer", TENSORS[kind], config["scorer"]["arguments"])
+    if config["budget"] is not None:
+        expected |= _expected("budget", BUDGET_TENSORS, config["budget"]["arguments"])
+    found = [f"{path.name}: tensor {name} is missing" for name in expected.keys() - shapes.keys()]
+    found += [f"{path.name}: tensor {name} is not part of the format" for name in shapes.keys() - expected.keys()]
+    found += [
+        f"{path.name}: tensor {name} has shape {shapes[name]}, {CONFIG_FILE} asks for {expected[name]}"
+        for name in expected.keys() & shapes.keys()
+        if shapes[name] != expected[name]
+    ]
+    return sorted(found)
+
+
+def _expected(part: str, tensors: dict[str, tuple[int | str, ...]], arguments: dict[str, Any]) -> dict[str, tuple[int, ...]]:
+    inner = arguments.get("rank", arguments.get("hidden", 0))
+    sizes = {"D": arguments["width"], "C": inner, "2C": 2 * inner, "3C": 3 * inner, "2C+16": 2 * inner + 16}
+    return {
+        f"{part}.{name}": tuple(sizes[size] if isinstance(size, str) else size for size in shape)
+        for name, shape in tensors.items()
+    }
+
+
+def main(arguments: list[str]) -> int:
+    """Print a line a problem; exit code 0 where there is none, 1 for a bad directory, 2 for a wrong call."""
+    if len(arguments) != 1:
+        print("usage: python -m asymvlm.check DIR", file=sys.stderr)
+        return 2
+    directory = Path(arguments[0])
+    found = problems(directory) if directory.is_dir() else ["no such directory"]
+    for problem in found:
+        print(f"{directory}: {problem}", file=sys.stderr)
+    if not found:
+        print(f"{directory}: a valid {FORMAT} checkpoint, format version {FORMAT_VERSION}")
+    return int(bool(found))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

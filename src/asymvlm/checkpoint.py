@@ -1,0 +1,137 @@
+"""The scorer checkpoint: a directory with config.json, model.safetensors and a card. docs/checkpoint-format.md is the norm.
+
+Needs torch and safetensors only, so that any loader can use it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from .check import CONFIG_FILE, FORMAT, FORMAT_VERSION, WEIGHTS_FILE, problems
+from .errors import DataError
+from .scorers import BudgetHead, Scorer, TokenBatch, scorers
+from .shapes import Bool, Float
+
+
+class TrainedScorer(nn.Module):
+    """A scorer with its budget head and what has to be known to use them.
+
+    `masked_ids` are token ids of the prompt that the scorer must not read: template and special tokens.
+    """
+
+    def __init__(
+        self, scorer: Scorer, budget: BudgetHead | None, masked_ids: tuple[int, ...] = (), about: dict[str, Any] | None = None
+    ) -> None:
+        super().__init__()
+        self.scorer = scorer
+        self.budget = budget
+        self.masked_ids = masked_ids
+        self.about = about or {}
+
+    @property
+    def width(self) -> int:
+        return self.scorer.width
+
+    def forward(self, batch: TokenBatch) -> tuple[Float[Tensor, "B N"], Float[Tensor, "B"] | None]:
+        """Scores, and keep ratios in (0, 1] where there is a budget head."""
+        scores = self.scorer(batch)
+        return scores, None if self.budget is None else self.budget(batch, scores)
+
+    def text_mask(self, text_ids: Tensor) -> Bool[Tensor, "*b L"]:
+        """True for the text tokens that the scorer may read."""
+        return ~torch.isin(text_ids, torch.tensor(self.masked_ids, dtype=text_ids.dtype, device=text_ids.device))
+
+    def config(self) -> dict[str, Any]:
+        """The contents of config.json."""
+        return {
+            "format": FORMAT,
+            "format_version": FORMAT_VERSION,
+            "scorer": {"kind": self.scorer.kind, "arguments": self.scorer.arguments},
+            "budget": None if self.budget is None else {"arguments": self.budget.arguments},
+            "input": {"stage": "llm_input", "width": self.width, "grid": "picture_row_column"},
+            "masked_ids": list(self.masked_ids),
+            "polarity": "higher_keeps",
+            "rounding": "half_up_at_least_one",
+            "budget_scope": "sample",
+            **self.about,
+        }
+
+
+def save_scorer(trained: TrainedScorer, directory: str | Path, card: str) -> Path:
+    """Write the directory whole or not at all: it is built beside its place and renamed into it."""
+    target = Path(directory).resolve()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    try:
+        save_file({name: tensor.contiguous().cpu() for name, tensor in trained.state_dict().items()}, draft / WEIGHTS_FILE)
+        (draft / CONFIG_FILE).write_text(json.dumps(trained.config(), indent=2) + "\n", encoding="utf-8")
+        (draft / "README.md").write_text(card, encoding="utf-8")
+        draft.chmod(0o755)
+        _swap(draft, target)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return target
+
+
+def _swap(draft: Path, target: Path) -> None:
+    if not target.exists():
+        os.replace(draft, target)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{target.name}-old-", dir=target.parent))
+    os.replace(target, old)  # an empty directory may be renamed over
+    os.replace(draft, target)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def load_scorer(path: str | Path, device: str | torch.device = "cpu") -> TrainedScorer:
+    """The scorer of a checkpoint directory, or of a Hugging Face repository if `path` is no directory here.
+
+    Raises DataError, naming the file and what to do, where the directory is missing, incomplete, corrupt or newer than this package.
+    """
+    directory = _resolve(path)
+    found = problems(directory)
+    if found:
+        raise DataError(f"{directory} is not a usable scorer checkpoint: " + "; ".join(found))
+    config = json.loads((directory / CONFIG_FILE).read_text(encoding="utf-8"))
+    kind, arguments = config["scorer"]["kind"], config["scorer"]["arguments"]
+    known = scorers()
+    if kind not in known:
+        raise DataError(f"{directory / CONFIG_FILE}: scorer.kind {kind!r} is not one of {', '.join(known)}; update asymvlm")
+    budget = config["budget"]
+    about = {key: config[key] for key in ("teacher", "data", "training") if key in config}
+    trained = TrainedScorer(
+        known[kind](**arguments),
+        None if budget is None else BudgetHead(**budget["arguments"]),
+        tuple(config["masked_ids"]),
+        about,
+    )
+    try:
+        trained.load_state_dict(load_file(directory / WEIGHTS_FILE))
+    except (RuntimeError, SafetensorError) as error:
+        raise DataError(f"{directory / WEIGHTS_FILE} does not fit its {CONFIG_FILE}: {error}; export it again") from error
+    return trained.eval().to(device)
+
+
+def _resolve(path: str | Path) -> Path:
+    directory = Path(path)
+    if directory.is_dir():
+        return directory
+    repository = str(path)
+    if directory.is_absolute() or repository.count("/") != 1 or repository.startswith("."):
+        raise DataError(f"{path}: no such directory; give the folder that holds {CONFIG_FILE} and {WEIGHTS_FILE}")
+    try:
+        from huggingface_hub import snapshot_download
+
+        return Path(snapshot_download(repository, allow_patterns=[CONFIG_FILE, WEIGHTS_FILE, "README.md"]))
+    except Exception as error:
+        raise DataError(f"{path}: neither a directory here nor a repository that could be fetched ({error})") from error

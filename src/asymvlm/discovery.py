@@ -1,0 +1,30 @@
+"""Finding the classes of a package by name, so that adding one is adding a file."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from functools import lru_cache
+
+
+@lru_cache(maxsize=None)
+def discover(package: str, base: type) -> dict[str, type]:
+    """Every concrete subclass of `base` defined in a module of `package`, by its `kind`, sorted.
+
+    Raises ValueError when two classes claim one name.
+    """
+    found: dict[str, type] = {}
+    root = importlib.import_module(package)
+    for info in pkgutil.iter_modules(root.__path__):
+        module = importlib.import_module(f"{package}.{info.name}")
+        for cls in vars(module).values():
+            if not (inspect.isclass(cls) and issubclass(cls, base) and cls.__module__ == module.__name__):
+                continue
+            kind = vars(cls).get("kind")
+            if kind is None or inspect.isabstract(cls):
+                continue
+            if kind in found:
+                raise ValueError(f"{package}: both {found[kind].__qualname__} and {cls.__qualname__} are called {kind!r}")
+            found[kind] = cls
+    return dict(sorted(found.items()))

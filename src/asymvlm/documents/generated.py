@@ -1,0 +1,79 @@
+"""The generated world as a `datasets` dataset on disk, written once."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import datasets
+
+from .page import Page, Question
+from .sample import FEATURES
+from .world import generate
+
+_VERSION = 1  # raise when the same seed gives other pages, so that nobody trains on stale ones
+
+
+def generated_pages(
+    root: Path, split: str, count: int, seed: int = 0, localised: int = 3, holistic: int = 2
+) -> datasets.Dataset:
+    """`count` pages of a split; written under `root` the first time, read from there afterwards."""
+    name = f"world-v{_VERSION}-seed{seed}-{split}-{count}x{localised}+{holistic}"
+    directory = root / name
+    if not directory.is_dir():
+        root.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=root))
+        try:
+            arguments = {"seed": seed, "split": split, "count": count, "localised": localised, "holistic": holistic}
+            made = datasets.Dataset.from_generator(
+                _rows, features=FEATURES, gen_kwargs=arguments, cache_dir=str(draft / "cache"), split=split
+            )
+            made.save_to_disk(str(draft / "pages"))
+            os.replace(draft / "pages", directory)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+    return datasets.load_from_disk(str(directory))
+
+
+def fingerprint(pages: datasets.Dataset) -> str:
+    """A hash of everything in it: pictures as stored, questions, answers and boxes."""
+    digest = hashlib.sha256()
+    for batch in pages.data.table.to_batches():
+        for column in batch.columns:
+            for value in column.to_pylist():
+                digest.update(repr(value).encode())
+    return digest.hexdigest()[:16]
+
+
+def _rows(seed: int, split: str, count: int, localised: int, holistic: int) -> Iterator[dict[str, Any]]:
+    for index in range(count):
+        page, questions = generate(seed, split, index, localised, holistic)
+        yield page_row(f"{split}-{index}", page, questions)
+
+
+def page_row(name: str, page: Page, questions: list[Question]) -> dict[str, Any]:
+    """A generated page in the dataset's form."""
+    buffer = io.BytesIO()
+    page.image.save(buffer, format="JPEG", quality=92)
+    return {
+        "id": name,
+        "image": {"bytes": buffer.getvalue(), "path": None},
+        "questions": [
+            {
+                "id": f"{name}-{number}",
+                "question": question.text,
+                "answers": list(question.answers),
+                "evidence_boxes": [list(box) for box in question.evidence_boxes],
+                "key_boxes": [list(box) for box in question.key_boxes],
+                "kind": question.kind,
+                "group": "localised" if question.localised else "holistic",
+            }
+            for number, question in enumerate(questions)
+        ],
+    }

@@ -1,0 +1,86 @@
+"""Questions about a generated page, with exact answers and evidence boxes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from . import words
+from .canvas import Box
+from .page import Field, Page, Question, draw_names
+
+
+def ask(page: Page, rng: np.random.Generator, localised: int = 3, holistic: int = 3) -> list[Question]:
+    """Up to `localised` look-ups and up to `holistic` questions about the page as a whole, in random order."""
+    look_ups = [_look_up(page, field, rng) for field in page.fields]
+    wholes = [_presence(page, rng), _largest(page, rng), *_halves(page, rng)]
+    chosen = _sample(look_ups, localised, rng) + _sample(wholes, holistic, rng)
+    return _sample(chosen, len(chosen), rng)
+
+
+def _sample(questions: Sequence[Question], count: int, rng: np.random.Generator) -> list[Question]:
+    return [questions[index] for index in rng.permutation(len(questions))[:count]]
+
+
+def _phrase(templates: Sequence[str], rng: np.random.Generator, **slots: str) -> str:
+    return str(rng.choice(words.FILLERS)) + str(rng.choice(templates)).format(**slots)
+
+
+def _boxes(*boxes: Box | None) -> tuple[Box, ...]:
+    return tuple(dict.fromkeys(box for box in boxes if box is not None))
+
+
+def _look_up(page: Page, field: Field, rng: np.random.Generator) -> Question:
+    if field.column is not None:
+        kind, text = "table_cell", _phrase(words.CELL_QUESTIONS, rng, name=field.name, column=field.column)
+    elif page.kind == "chart":
+        kind, text = "chart_value", _phrase(words.BAR_QUESTIONS, rng, name=field.name)
+    else:
+        kind, text = f"{page.kind}_value", _phrase(words.VALUE_QUESTIONS, rng, name=field.name)
+    keys = _boxes(field.name_box, field.column_box)
+    return Question(text, (str(field.value),), (field.value_box,), keys, kind, localised=True)
+
+
+def _presence(page: Page, rng: np.random.Generator) -> Question:
+    """Half the time a name that is there; to say that it is not, every name must be seen."""
+    shown = {field.name: field for field in page.fields}
+    if rng.random() < 0.5:
+        name = str(rng.choice(list(shown)))
+        evidence, answer = (shown[name].name_box,), "yes"
+    else:
+        name = next(name for name in draw_names(rng, len(shown) + 1) if name not in shown)
+        evidence, answer = _boxes(*(field.name_box for field in page.fields)), "no"
+    text = _phrase(words.PRESENCE_QUESTIONS, rng, name=name)
+    return Question(text, (answer,), evidence, (), "presence", localised=False)
+
+
+def _largest(page: Page, rng: np.random.Generator) -> Question:
+    fields, templates, column = page.fields, words.LARGEST_QUESTIONS, ""
+    if page.kind == "table":
+        column = str(rng.choice(sorted({field.column for field in fields if field.column})))
+        fields = tuple(field for field in fields if field.column == column)
+        templates = words.LARGEST_CELL_QUESTIONS
+    winner = max(fields, key=lambda field: field.value)
+    evidence = _boxes(*(field.value_box for field in fields))
+    keys = _boxes(winner.name_box, winner.column_box)
+    return Question(_phrase(templates, rng, column=column), (winner.name,), evidence, keys, "largest", localised=False)
+
+
+def _halves(page: Page, rng: np.random.Generator) -> list[Question]:
+    """Only of forms, and only where the halves differ by two entries or more."""
+    if page.kind != "form":
+        return []
+    middle = page.size / 2
+    evidence = _boxes(*(box for field in page.fields for box in (field.name_box, field.value_box)))
+    questions = []
+    for axis, names, templates in (
+        (0, ("left", "right"), words.SIDE_QUESTIONS),
+        (1, ("top", "bottom"), words.LEVEL_QUESTIONS),
+    ):
+        second = sum(field.centre[axis] > middle for field in page.fields)
+        first = len(page.fields) - second
+        if abs(first - second) >= 2:
+            answer = names[int(second > first)]
+            questions.append(Question(_phrase(templates, rng), (answer,), evidence, (), "half", localised=False))
+    return questions

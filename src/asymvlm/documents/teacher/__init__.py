@@ -1,0 +1,1 @@
+"""The tiny teacher: a LLaVA that reads generated pages, trained from scratch."""

@@ -1,0 +1,146 @@
+"""The tiny teacher's architecture and the initialisation that lets it learn to read quickly.
+
+A ViT with the default initialisation reads only locally for a long time. Here its position table is a 2-D sin-cos table
+and every head starts by looking to one place relative to its own (itself, its neighbours, its row, its column), as in
+ConViT (arXiv 2103.10697) but inside the standard CLIP parameters.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from transformers import CLIPTextConfig, CLIPTextModelWithProjection, LlavaConfig, LlavaForConditionalGeneration
+
+from ..canvas import PAGE_SIZE
+from .tokens import PATCH_SIZE
+
+# (rows down, columns right, sees rows, sees columns): where a head starts to look.
+_LOOKS = (
+    (0.0, -1.0, True, True),
+    (0.0, 1.0, True, True),
+    (-0.7, 0.0, True, True),
+    (0.0, 0.0, True, False),  # anywhere in its row
+    (0.0, 0.0, False, True),  # anywhere in its column
+)
+_PLACE = 48  # channels of the position code
+_GAIN = 1.0  # how firmly a head starts to look there
+
+
+def llava_config(tokenizer, width: int = 160, layers: int = 4, heads: int = 5) -> LlavaConfig:
+    """A LLaVA of about 2.6 M parameters with 256 vision tokens."""
+    vision = dict(
+        model_type="clip_vision_model", hidden_size=width, intermediate_size=4 * width, num_hidden_layers=layers,
+        num_attention_heads=heads, image_size=PAGE_SIZE, patch_size=PATCH_SIZE, projection_dim=width,
+    )  # fmt: skip
+    text = dict(
+        model_type="llama", hidden_size=width, intermediate_size=3 * width, num_hidden_layers=layers,
+        num_attention_heads=heads, num_key_value_heads=heads, vocab_size=len(tokenizer), max_position_embeddings=2048,
+        tie_word_embeddings=True, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )  # fmt: skip
+    return LlavaConfig(
+        vision_config=vision, text_config=text, image_token_id=tokenizer.image_token_id, vision_feature_layer=-1,
+        vision_feature_select_strategy="default", image_seq_length=(PAGE_SIZE // PATCH_SIZE) ** 2, tie_word_embeddings=True,
+    )  # fmt: skip
+
+
+def build_teacher(tokenizer) -> LlavaForConditionalGeneration:
+    """A fresh teacher, initialised as described above. Uses torch's global generator."""
+    model = LlavaForConditionalGeneration(llava_config(tokenizer))
+    _init_linears(model)
+    _init_tower(model.model.vision_tower)
+    width = model.config.text_config.hidden_size
+    nn.init.normal_(model.get_input_embeddings().weight, std=width**-0.5)
+    model.generation_config.update(
+        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+        max_new_tokens=8,
+    )  # fmt: skip
+    return model
+
+
+def build_text_side(tokenizer, width: int = 160) -> CLIPTextModelWithProjection:
+    """The text encoder that the tower's CLS is trained against, as CLIP trains it."""
+    config = CLIPTextConfig(
+        vocab_size=len(tokenizer), hidden_size=width, intermediate_size=2 * width, num_hidden_layers=2,
+        num_attention_heads=5, max_position_embeddings=64, projection_dim=width, bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+    )  # fmt: skip
+    return CLIPTextModelWithProjection(config)
+
+
+def _init_linears(model: LlavaForConditionalGeneration) -> None:
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear) and "lm_head" not in name:
+            gain = 0.3 if name.endswith(("o_proj", "down_proj", "out_proj", "fc2")) else 1.0
+            gain = 1.4 if "multi_modal_projector" in name else gain
+            nn.init.normal_(module.weight, std=gain / math.sqrt(module.in_features))
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
+def _rates(count: int) -> Tensor:
+    """Angular frequencies of the position code, in radians per patch: 1.57 down to about 0.1."""
+    return (math.pi / 2) * (1.0 / 16) ** (torch.arange(count) / count)
+
+
+def _sincos(rows: int, rates: Tensor) -> Tensor:
+    """[rows * rows, 4 F]: sin y, cos y, sin x, cos x."""
+    angle = torch.arange(rows).float()[:, None] * rates[None, :]
+    y, x = angle.repeat_interleave(rows, 0), angle.repeat(rows, 1)
+    return torch.cat([y.sin(), y.cos(), x.sin(), x.cos()], dim=1)
+
+
+def _cosine_filters(count: int, size: int) -> Tensor:
+    """[count, size, size]: the lowest 2-D cosine filters without the constant one, so that paper reads as zero."""
+    place = (torch.arange(size) + 0.5) * math.pi / size
+    waves = torch.stack([torch.cos(order * place) for order in range(size)])
+    waves = waves / waves.norm(dim=1, keepdim=True)
+    orders = sorted(((y, x) for y in range(size) for x in range(size)), key=lambda pair: (sum(pair), pair))
+    return torch.stack([waves[y, :, None] * waves[x, None, :] for y, x in orders[1 : count + 1]])
+
+
+def _init_tower(tower: nn.Module) -> None:
+    """The last _PLACE channels start with the position, the others with what is on the patch."""
+    embeddings = tower.embeddings
+    rates = _rates(_PLACE // 4)
+    with torch.no_grad():
+        table = embeddings.position_embedding.weight
+        table.zero_()
+        table[1:, -_PLACE:] = _sincos(PAGE_SIZE // PATCH_SIZE, rates)  # row 0 is CLS
+        filters = embeddings.patch_embedding.weight  # [width, 3, size, size]
+        filters.normal_(std=0.02)
+        content = filters.shape[0] - _PLACE
+        filters[:content] += _cosine_filters(content, PATCH_SIZE)[:, None] / 3
+        filters -= filters.mean((2, 3), keepdim=True)
+        for layer in tower.encoder.layers:
+            _init_heads(layer.self_attn, rates)
+
+
+def _init_heads(attention: nn.Module, rates: Tensor) -> None:
+    """Queries ask for the position code of the place where a head starts to look; keys show their own."""
+    size = attention.head_dim
+    per_axis = size // 4  # frequencies that a head sees of each axis
+    picks = torch.linspace(0, len(rates) - 1, per_axis).round().long().tolist()
+    start = attention.q_proj.weight.shape[1] - _PLACE
+    query, key = attention.q_proj.weight, attention.k_proj.weight
+    query.mul_(0.5)
+    key.mul_(0.5)
+    for head in range(attention.num_heads):
+        down, right, sees_rows, sees_columns = _LOOKS[head % len(_LOOKS)]
+        for axis, offset, seen in ((0, down, sees_rows), (1, right, sees_columns)):
+            if not seen:
+                continue
+            for order, pick in enumerate(picks):
+                sin = start + 2 * axis * len(rates) + pick
+                cos = sin + len(rates)
+                row = head * size + axis * 2 * per_axis + 2 * order
+                turn = float(rates[pick]) * offset
+                key[row, sin] += _GAIN
+                key[row + 1, cos] += _GAIN
+                # sin(a + t) = sin a cos t + cos a sin t, and likewise for cos
+                query[row, sin] += _GAIN * math.cos(turn)
+                query[row, cos] += _GAIN * math.sin(turn)
+                query[row + 1, cos] += _GAIN * math.cos(turn)
+                query[row + 1, sin] -= _GAIN * math.sin(turn)

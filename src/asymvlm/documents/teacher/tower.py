@@ -1,0 +1,82 @@
+"""Stage one of the recipe: the tower and the projector learn to read from dense labels, the CLS as CLIP learns it."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import CLIPTextModelWithProjection, LlavaForConditionalGeneration
+
+from ..words import WORDS
+from .labels import CHARACTERS, PatchLabels
+
+_BACKGROUND = 0.2  # weight of patches that carry nothing: they are most of the page
+
+
+class TowerReader(nn.Module):
+    """Read-outs of V and of the CLS; used while the teacher is trained and thrown away (the text side is kept)."""
+
+    def __init__(self, teacher: LlavaForConditionalGeneration, text_side: CLIPTextModelWithProjection, tokenizer, aligned: bool):
+        super().__init__()
+        width = teacher.config.text_config.hidden_size
+        self.aligned = aligned
+        self.column = nn.Linear(width, len(WORDS) + 1)
+        self.none = nn.Linear(width, 1)
+        self.name = nn.Linear(width, len(WORDS))
+        self.digits = nn.Linear(width, 3 * 12)
+        self.characters = nn.Linear(width, 2 * (len(CHARACTERS) + 1))
+        self.magnitude = nn.Linear(width, 1)
+        self.visual_projection = nn.Linear(teacher.config.vision_config.hidden_size, width, bias=False)
+        self.text_side = text_side
+        self.logit_scale = nn.Parameter(torch.tensor(2.0))
+        self.name_scale = nn.Parameter(torch.tensor(2.0))
+        bare = [tokenizer(word).input_ids[0] for word in WORDS]
+        spaced = [tokenizer(" " + word).input_ids[0] for word in WORDS]
+        self.register_buffer("word_tokens", torch.tensor([bare, spaced]), persistent=False)
+
+    def name_logits(self, vision: Float[Tensor, "B P D"], embeddings: Float[Tensor, "V D"]) -> Float[Tensor, "B P W"]:
+        """0 is "none"; aligned read-outs use the LLM's own embeddings, so that V comes to lie in text space."""
+        if self.aligned:
+            words = embeddings[self.word_tokens].mean(0)
+            logits = self.name_scale.exp() * vision @ words.T / vision.shape[-1] ** 0.5
+        else:
+            logits = self.name(vision)
+        return torch.cat([self.none(vision), logits], dim=-1)
+
+    def dense_losses(
+        self,
+        vision: Float[Tensor, "B P D"],
+        half_way: Float[Tensor, "B P D"],
+        labels: PatchLabels,
+        embeddings: Float[Tensor, "V D"],
+    ) -> dict[str, Tensor]:
+        """Cross-entropies per patch of name, column and digits, and the error of the magnitude on values.
+
+        Characters are read `half_way` up the tower: the layers above are for finding what belongs together.
+        """
+        on_value = labels.magnitude >= 0
+        magnitude = self.magnitude(vision).squeeze(-1)[on_value]
+        return {
+            "name": _balanced(self.name_logits(vision, embeddings), labels.name),
+            "column": _balanced(self.column(vision), labels.column),
+            "digits": _balanced(self.digits(vision).unflatten(-1, (3, 12)), labels.digits),
+            "characters": _balanced(self.characters(half_way).unflatten(-1, (2, -1)), labels.characters),
+            "magnitude": 4 * F.smooth_l1_loss(magnitude.float(), labels.magnitude[on_value], beta=0.05),
+        }
+
+    def contrastive_loss(
+        self, cls: Float[Tensor, "B D"], input_ids: Int64[Tensor, "B L"], attention_mask: Int64[Tensor, "B L"]
+    ) -> Tensor:
+        """CLIP's symmetric loss between each page's CLS and the words of that page (arXiv 2103.00020)."""
+        text = self.text_side(input_ids=input_ids, attention_mask=attention_mask).text_embeds
+        image = F.normalize(self.visual_projection(cls).float(), dim=-1)
+        logits = self.logit_scale.exp() * image @ F.normalize(text.float(), dim=-1).T
+        target = torch.arange(len(logits))
+        return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+
+
+def _balanced(logits: Float[Tensor, "*b C"], target: Int64[Tensor, "*b"]) -> Tensor:
+    weight = torch.ones(logits.shape[-1])
+    weight[0] = _BACKGROUND
+    return F.cross_entropy(logits.flatten(0, -2).float(), target.flatten(), weight=weight)

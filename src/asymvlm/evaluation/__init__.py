@@ -1,0 +1,1 @@
+"""Methods side by side: tasks, metrics, costs, latency, report."""

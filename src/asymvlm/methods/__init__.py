@@ -1,0 +1,28 @@
+"""Everything that can say which vision tokens to keep. One method, one file, one class."""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+
+from .base import Method, Tokens
+from .learned import Learned
+
+__all__ = ["Learned", "Method", "Tokens", "methods"]
+
+
+def methods() -> dict[str, type[Method]]:
+    """All built-in methods by name."""
+    from ..discovery import discover
+
+    return discover(__name__, Method)
+
+
+class _CallablePackage(ModuleType):
+    """`asymvlm.methods()` is the public name of the function above, and this package has the same name."""
+
+    def __call__(self) -> dict[str, type[Method]]:
+        return methods()
+
+
+sys.modules[__name__].__class__ = _CallablePackage

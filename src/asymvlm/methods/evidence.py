@@ -1,0 +1,36 @@
+"""The boxes that hold the answer: an oracle where the data has them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..shapes import Float
+from .base import Method, Tokens
+
+
+class Evidence(Method):
+    """Tokens by the share of their cell that lies in an evidence box; labels next to the value count half.
+
+    An evaluation tells it the samples by `begin`; each has `evidence_share` and `key_share`, `[n]` tensors.
+    """
+
+    kind = "evidence"
+
+    def __init__(self) -> None:
+        self._waiting: list[Any] = []
+
+    def begin(self, samples: Sequence[Any]) -> None:
+        self._waiting = list(samples)
+
+    def score(self, tokens: Tokens) -> Float[Tensor, "n"]:
+        if not self._waiting:
+            raise ValueError("evidence: needs samples with evidence boxes; use it through eval.py on data that has them")
+        sample = self._waiting.pop(0)
+        share = sample.evidence_share + 0.5 * sample.key_share
+        if len(share) != len(tokens.vision):
+            raise ValueError(f"evidence: boxes on {len(share)} cells, the sample has {len(tokens.vision)} vision tokens")
+        return torch.as_tensor(share).to(tokens.vision.device)

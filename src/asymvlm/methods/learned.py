@@ -1,0 +1,42 @@
+"""The learned scorer as a method."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..checkpoint import TrainedScorer
+from ..scorers import TokenBatch
+from ..shapes import Float
+from .base import Method, Tokens
+
+
+class Learned(Method):
+    """A trained scorer and its budget head (AsymVLM, arXiv 2605.29535, and the forms beside it in `asymvlm.scorers`)."""
+
+    kind = "learned"
+
+    def __init__(self, trained: TrainedScorer) -> None:
+        self.trained = trained
+
+    def _batch(self, tokens: Tokens) -> TokenBatch:
+        if tokens.vision.shape[-1] != self.trained.width:
+            raise ValueError(
+                f"scorer: trained for a width of {self.trained.width}, this model's is {tokens.vision.shape[-1]}; "
+                "train one on this model, or load the scorer of this model"
+            )
+        weights = next(self.trained.parameters())
+        if weights.device != tokens.vision.device:
+            self.trained.to(tokens.vision.device)
+        mask = self.trained.text_mask(tokens.text_ids)
+        return TokenBatch.single(tokens.vision.to(weights.dtype), tokens.text.to(weights.dtype), tokens.grid, mask)
+
+    @torch.no_grad()
+    def score(self, tokens: Tokens) -> Float[Tensor, "n"]:
+        return self.trained.scorer(self._batch(tokens))[0]
+
+    @torch.no_grad()
+    def budget(self, tokens: Tokens) -> float:
+        batch = self._batch(tokens)
+        _, keep = self.trained(batch)
+        return super().budget(tokens) if keep is None else float(keep[0])

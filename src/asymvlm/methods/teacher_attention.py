@@ -1,0 +1,25 @@
+"""The dense model's own attention: an oracle, since it runs the whole LLM first."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from ..shapes import Float
+from .base import Method, Tokens
+
+
+class TeacherAttention(Method):
+    """Relevance by the dense LLM's attention from some rows of the prompt.
+
+    `rows`: "question" (all its tokens), "last" (the row that gives the first answer token), or "answer" (that row and those
+    of the model's own dense answer, forced; it knows the answer). Costs a dense prefill, so it saves nothing: it shows what there is
+    to learn.
+    """
+
+    kind = "teacher_attention"
+
+    def __init__(self, rows: str = "last") -> None:
+        self.rows = rows
+
+    def score(self, tokens: Tokens) -> Float[Tensor, "n"]:
+        return tokens.relevance(self.rows)

@@ -1,0 +1,27 @@
+"""Distillation of the teacher's relevance into the scores."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..shapes import Float
+from .base import Objective, Prediction, Truth
+
+
+class Distillation(Objective):
+    """KL(target || softmax(scores)) per sample, in nats.
+
+    Formula: sum_i p_i (log p_i - log softmax(s)_i) over the sample's own tokens; 0 where p_i = 0.
+    Relates to `Ranking`: this one fits the whole distribution, that one the order at the top.
+    Reference: Hinton et al., arXiv 1503.02531; for pruning scorers arXiv 2506.01097, section 3.
+    """
+
+    def __init__(self, weight: float = 1.0) -> None:
+        super().__init__(weight)
+
+    def forward(self, prediction: Prediction, truth: Truth) -> Float[Tensor, ""]:
+        scores = prediction.scores.float().masked_fill(~truth.vision_mask, -torch.inf)
+        log_q = scores.log_softmax(-1).masked_fill(~truth.vision_mask, 0.0)
+        p = truth.relevance
+        return (torch.special.xlogy(p, p) - p * log_q).sum(-1).mean()

@@ -1,0 +1,38 @@
+"""The order of the scores at the top."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..shapes import Float
+from .base import Objective, Prediction, Truth
+
+
+class Ranking(Objective):
+    """Pairwise logistic loss between the target's best tokens and the others, weighted by the target.
+
+    Formula: for the `best` tokens i of highest target p and every other token j with p_j < p_i, the mean over i (weighted by
+    p_i) and j of softplus(margin - (s_i - s_j)).
+    Relates to `Distillation`: insensitive to the scale of the tail, so that a token which must be kept is above those which
+    need not be, whatever mass they carry.
+    Reference: RankNet, Burges et al., ICML 2005.
+    """
+
+    def __init__(self, weight: float = 0.1, best: int = 16, margin: float = 1.0) -> None:
+        super().__init__(weight)
+        if best < 1:
+            raise ValueError(f"best: {best} must be at least 1")
+        self.best = best
+        self.margin = margin
+
+    def forward(self, prediction: Prediction, truth: Truth) -> Float[Tensor, ""]:
+        scores, p = prediction.scores.float(), truth.relevance
+        best = p.topk(min(self.best, p.shape[-1]), dim=-1)
+        chosen = scores.gather(-1, best.indices)
+        below = (p[:, None, :] < best.values[:, :, None]) & truth.vision_mask[:, None, :]
+        losses = F.softplus(self.margin - (chosen[:, :, None] - scores[:, None, :]))
+        per_token = (losses * below).sum(-1) / below.sum(-1).clamp_min(1)
+        share = best.values / best.values.sum(-1, keepdim=True).clamp_min(torch.finfo(p.dtype).tiny)
+        return (share * per_token).sum(-1).mean()

@@ -1,0 +1,98 @@
+"""Dropping rows from a batch of prompts: one gather for everything that has a sequence."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .backbone import Backbone, Encoded, Layout
+from .shapes import Float, Int64
+
+# What padded slots hold; anything else of shape [B, S] is padded with 0.
+_PADDING = {"labels": -100}
+
+
+@dataclass
+class Kept:
+    """What stays of one sample."""
+
+    index: Int64[Tensor, "k"]  # ascending, into the sample's vision tokens
+    features: Float[Tensor, "k D"] | None  # where the method fuses; None keeps them as they are
+    scores: Float[Tensor, "n"] | None
+
+
+def drop_rows(
+    backbone: Backbone, inputs: dict[str, Any], encoded: Encoded, layout: Layout, kept: list[Kept]
+) -> dict[str, Any]:
+    """The same call without the dropped vision tokens and without pixels: left-padded, positions as they were."""
+    stay = layout.text.clone()
+    vision_rows = layout.vision.nonzero()  # in the order of the placeholders: sample by sample
+    flat = _flat_index(layout.counts(), kept).to(stay.device)
+    stay[vision_rows[flat, 0], vision_rows[flat, 1]] = True
+
+    length = int(stay.sum(-1).max())
+    order = torch.argsort(stay.int(), dim=-1, stable=True)[:, -length:]  # stayers last, in their order
+    padding = ~stay.gather(1, order)
+
+    pictures = backbone.picture_arguments(inputs)
+    result = {name: value for name, value in inputs.items() if name not in pictures}
+    result["position_ids"] = backbone.positions(inputs)
+    result["attention_mask"] = layout.attention_mask
+    shape = layout.input_ids.shape
+    for name, value in result.items():
+        if isinstance(value, Tensor) and value.shape[-2:] == shape:
+            result[name] = _gather(value, order, padding, _pad_value(backbone, name))
+    result["mm_encoder_outputs"] = {"image": _drop_features(encoded, kept, flat, layout.counts())}
+    return result
+
+
+def _flat_index(counts: list[int], kept: list[Kept]) -> Int64[Tensor, "K"]:
+    """Indices of the kept tokens among all vision tokens of the batch."""
+    offset, parts = 0, []
+    for count, one in zip(counts, kept, strict=True):
+        parts.append(one.index + offset)
+        offset += count
+    return torch.cat(parts)
+
+
+def _pad_value(backbone: Backbone, name: str) -> int:
+    if name == "input_ids":
+        config = backbone.model.config
+        pad = getattr(config.get_text_config(), "pad_token_id", None)
+        return int(pad) if pad is not None else 0
+    return _PADDING.get(name, 0)
+
+
+def _gather(value: Tensor, order: Tensor, padding: Tensor, fill: int) -> Tensor:
+    """`[..., B, S]` to `[..., B, S']`, padded slots filled."""
+    index = order.expand(*value.shape[:-1], order.shape[-1])
+    return value.gather(-1, index).masked_fill(padding.expand_as(index), fill)
+
+
+def _drop_features(encoded: Encoded, kept: list[Kept], flat: Tensor, counts: list[int]) -> Any:
+    """The model's own encoder output with fewer rows, one entry per sample.
+
+    `generate` counts entries per sample when it expands them for beams. Families that give a rectangular tensor take it apart
+    again, so one entry per token keeps it a tensor.
+    """
+    rows = encoded.rows
+    features = rows[flat]
+    sizes = [len(one.index) for one in kept]
+    start = 0
+    for one, size in zip(kept, sizes, strict=True):
+        if one.features is not None:
+            features = torch.cat([features[:start], one.features.to(features), features[start + size :]])
+        start += size
+    output = copy.copy(encoded.output)
+    if isinstance(encoded.output.pooler_output, Tensor):
+        output.pooler_output = features[:, None, :]
+    else:
+        output.pooler_output = [part for part in features.split(sizes) if len(part)]
+    deep = getattr(output, "deepstack_features", None)
+    if deep is not None:
+        output.deepstack_features = [layer[flat] for layer in deep]
+    return output

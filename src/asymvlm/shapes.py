@@ -1,0 +1,20 @@
+"""Shape annotations that need jaxtyping only where it is installed: an inference loader has torch and safetensors alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Int64
+else:
+    try:
+        from jaxtyping import Bool, Float, Int64
+    except ImportError:
+
+        class _Shapeless:
+            def __class_getitem__(cls, item: tuple[Any, str]) -> Any:
+                return item[0]
+
+        Bool = Float = Int64 = _Shapeless
+
+__all__ = ["Bool", "Float", "Int64"]

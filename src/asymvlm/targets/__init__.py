@@ -1,0 +1,18 @@
+"""Teacher signals: a distribution over each sample's vision tokens, and how many of them are enough."""
+
+from .attention import AttentionTarget
+from .base import Target, TargetInputs
+from .budget import BudgetTarget
+from .evidence import EvidenceTarget
+from .mixture import MixedTarget
+from .shuffled import ShuffledTarget
+
+__all__ = [
+    "AttentionTarget",
+    "BudgetTarget",
+    "EvidenceTarget",
+    "MixedTarget",
+    "ShuffledTarget",
+    "Target",
+    "TargetInputs",
+]

@@ -1,0 +1,151 @@
+"""Relevance from the frozen teacher's attention."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..backbone import Backbone, Encoded, Layout, RelevanceRecorder, recording
+from ..shapes import Float
+from .base import Target, TargetInputs, normalised
+
+ROWS = ("question", "last", "answer")
+
+
+class AttentionTarget(Target):
+    """Attention from chosen rows of the prompt to the vision tokens, averaged over rows, heads and layers.
+
+    `rows`: "question" (its tokens, template and special ones left out), "last" (the last prompt row, which gives the first answer
+    token), "answer" (that row and those of the teacher-forced answer but its last token).
+    `layers`: which decoder layers, negative ones from the end; None takes all. Layers above the deepest wanted one do not run.
+    `heads`: "mean" or "max". `sharpen` raises the distribution to a power: above 1 it forgets the diffuse background.
+    """
+
+    def __init__(
+        self, rows: str = "answer", layers: list[int] | None = None, heads: str = "mean", sharpen: float = 1.0
+    ) -> None:
+        if rows not in ROWS:
+            raise ValueError(f"rows: {rows!r} is not one of {', '.join(ROWS)}")
+        if sharpen <= 0:
+            raise ValueError(f"sharpen: {sharpen} must be above 0; 1 leaves the attention as it is")
+        self.rows, self.layers, self.heads, self.sharpen = rows, layers, heads, sharpen
+
+    def __call__(self, backbone: Backbone, batch: TargetInputs) -> list[Float[Tensor, "n"]]:
+        mass = self._mass(backbone, batch.inputs, batch.encoded, batch.layout, batch.text_mask, batch.answer_ids)
+        width = batch.layout.vision.shape[1]
+        return [
+            normalised(row[:width][vision] ** self.sharpen)
+            for row, vision in zip(mass, batch.layout.vision, strict=True)
+        ]
+
+    def columns(
+        self, backbone: Backbone, inputs: Mapping[str, Any], encoded: Encoded, layout: Layout
+    ) -> Float[Tensor, "B S"]:
+        """Attention mass on every column of the prompt, without known answers: the model's own dense ones are forced."""
+        answers: list[Tensor] = []
+        if self.rows == "answer":
+            answers = dense_answers(backbone, inputs)
+        text = _after_vision(layout)
+        return self._mass(backbone, inputs, encoded, layout, text, answers)[:, : layout.vision.shape[1]]
+
+    def _mass(
+        self,
+        backbone: Backbone,
+        inputs: Mapping[str, Any],
+        encoded: Encoded,
+        layout: Layout,
+        text_mask: Tensor,
+        answer_ids: list[Tensor],
+    ) -> Float[Tensor, "B S"]:
+        call, rows = self._call(backbone, inputs, layout, text_mask, answer_ids)
+        call["mm_encoder_outputs"] = {"image": encoded.output}
+        columns = torch.zeros_like(rows, dtype=torch.bool)
+        columns[:, : layout.vision.shape[1]] = layout.vision
+        recorder = RelevanceRecorder(rows, columns, self.heads)
+        decoder = backbone.model.get_decoder()
+        wanted = _wanted_layers(self.layers, len(decoder.layers))
+        with torch.no_grad(), recording(backbone.model), _first_layers(decoder, max(wanted) + 1):
+            backbone.model.base_model(**call, use_cache=False, relevance=recorder)
+        return torch.stack([recorder.layers[layer] for layer in wanted]).mean(0)
+
+    def _call(
+        self, backbone: Backbone, inputs: Mapping[str, Any], layout: Layout, text_mask: Tensor, answer_ids: list[Tensor]
+    ) -> tuple[dict[str, Any], Float[Tensor, "B S"]]:
+        """Arguments of the forward pass and the weight of each query row."""
+        pictures = backbone.picture_arguments(inputs)
+        call = {name: value for name, value in inputs.items() if name not in pictures and name != "labels"}
+        call["attention_mask"] = layout.attention_mask
+        call["position_ids"] = backbone.positions(inputs)
+        rows = torch.zeros(layout.input_ids.shape, device=layout.input_ids.device)
+        if self.rows == "question":
+            return call, rows + text_mask
+        last = layout.attention_mask.shape[1] - 1 - layout.attention_mask.flip(1).argmax(1)
+        rows[torch.arange(len(rows)), last] = 1.0
+        if self.rows == "last":
+            return call, rows
+        if int(last.min()) != layout.input_ids.shape[1] - 1:
+            raise ValueError('rows: "answer" appends answers to the prompts, so these must be padded on the left')
+        return _append(call, rows, [ids[:-1] for ids in answer_ids])
+
+
+def _append(call: dict[str, Any], rows: Tensor, tails: list[Tensor]) -> tuple[dict[str, Any], Tensor]:
+    """The call with a tail of tokens per sample, right-padded, and its query rows."""
+    longest = max(len(tail) for tail in tails)
+    if longest == 0:
+        return call, rows
+    batch = len(tails)
+    ids = rows.new_zeros(batch, longest, dtype=torch.long)
+    there = torch.zeros_like(ids)
+    for sample, tail in enumerate(tails):
+        ids[sample, : len(tail)], there[sample, : len(tail)] = tail.to(ids), 1
+    positions = call["position_ids"]
+    steps = torch.arange(1, longest + 1, device=ids.device).expand(*positions.shape[:-1], -1)
+    extended = dict(call)
+    for name, tail in (
+        ("input_ids", ids),
+        ("attention_mask", there),
+        ("position_ids", positions[..., -1:] + steps),
+    ):
+        extended[name] = torch.cat([call[name], tail.to(call[name].dtype)], dim=-1)
+    for name in ("token_type_ids", "mm_token_type_ids"):
+        if name in call:
+            extended[name] = torch.cat([call[name], torch.zeros_like(ids)], dim=-1)
+    return extended, torch.cat([rows, there.float()], dim=-1)
+
+
+def dense_answers(backbone: Backbone, inputs: Mapping[str, Any], longest: int = 16) -> list[Tensor]:
+    """Token ids of the model's own greedy answers, without padding."""
+    prompt = inputs["input_ids"].shape[1]
+    made = type(backbone.model).generate(backbone.model, **inputs, max_new_tokens=longest, do_sample=False)[:, prompt:]
+    pad = backbone.model.generation_config.pad_token_id
+    return [row[row != pad] for row in made]
+
+
+def _after_vision(layout: Layout) -> Tensor:
+    """Text rows after the last picture: where a question usually stands."""
+    seen = layout.vision.flip(1).cumsum(1).flip(1)
+    return layout.text & (seen == 0)
+
+
+def _wanted_layers(layers: list[int] | None, count: int) -> list[int]:
+    if layers is None:
+        return list(range(count))
+    wanted = [layer + count if layer < 0 else layer for layer in layers]
+    if not wanted or not all(0 <= layer < count for layer in wanted):
+        raise ValueError(f"layers: {layers} must name at least one of the teacher's {count} layers (0 to {count - 1}, or from the end)")
+    return wanted
+
+
+@contextmanager
+def _first_layers(decoder: nn.Module, count: int) -> Iterator[None]:
+    """The decoder stops after `count` layers while this is open."""
+    layers = decoder.layers
+    decoder.layers = layers[:count]
+    try:
+        yield
+    finally:
+        decoder.layers = layers

@@ -1,0 +1,47 @@
+"""What a target takes and gives."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from ..backbone import Backbone, Encoded, Layout
+from ..shapes import Float
+
+
+@dataclass
+class TargetInputs:
+    """A batch of prompts, encoded once, with what is known of the samples.
+
+    `answer_ids` are the tokens of a right answer per sample; `evidence` and `keys` the share of each vision token's cell that
+    lies in an evidence box or in a box of what has to be found first; None where the data has no boxes.
+    """
+
+    inputs: Mapping[str, Any]
+    encoded: Encoded
+    layout: Layout
+    text_mask: Tensor  # [B, S], True on the text rows that are the question's
+    answer_ids: list[Tensor]
+    evidence: list[Tensor] | None = None
+    keys: list[Tensor] | None = None
+
+
+class Target(ABC):
+    """Relevance of each vision token for its sample. Knows the teacher, knows nothing of the scorer."""
+
+    needs_boxes: bool = False
+
+    @abstractmethod
+    def __call__(self, backbone: Backbone, batch: TargetInputs) -> list[Float[Tensor, "n"]]:
+        """A distribution per sample: not negative, sums to one (uniform where nothing is relevant)."""
+
+
+def normalised(mass: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
+    """Scaled to sum to one; uniform where the sum is zero."""
+    mass = mass.float().clamp_min(0)
+    total = mass.sum()
+    return mass / total if total > 0 else mass.new_full(mass.shape, 1 / max(1, mass.numel()))

@@ -1,0 +1,25 @@
+"""A control: the same target with its tokens permuted."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..backbone import Backbone
+from ..shapes import Float
+from .base import Target, TargetInputs
+
+
+class ShuffledTarget(Target):
+    """Another target's values at random places: same cost, same shape, no signal. A scorer trained on it must fall to `random`."""
+
+    def __init__(self, inner: Target, seed: int = 0) -> None:
+        self.inner = inner
+        self.needs_boxes = inner.needs_boxes
+        self._generator = torch.Generator().manual_seed(seed)
+
+    def __call__(self, backbone: Backbone, batch: TargetInputs) -> list[Float[Tensor, "n"]]:
+        return [
+            relevance[torch.randperm(len(relevance), generator=self._generator).to(relevance.device)]
+            for relevance in self.inner(backbone, batch)
+        ]

@@ -1,0 +1,1 @@
+"""Training the importance scorer. Nothing else in the package imports this."""

@@ -1,0 +1,222 @@
+"""Pages to training batches: from a cache of targets that is written once, or from the live teacher."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import datasets
+import lightning as L
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from ..documents import Sample, SkipReport, samples
+from ..documents.folder import folder_pages
+from ..documents.generated import fingerprint, generated_pages
+from ..errors import DataError
+from ..progress import track
+from ..targets import Target
+from .batch import TrainingBatch, collate
+from .teacher import Observation, Teacher, from_record, to_record
+
+
+class _TeacherSide(Protocol):
+    teacher: Teacher
+    target: Target
+    teacher_path: str
+
+
+class PagesData(L.LightningDataModule):
+    """Pages of the generated world (`path` left out) or of a folder.
+
+    Args:
+        path: Folder with `train` and `val` splits as data/README.md describes; the generated world if left out.
+        root: Where generated pages and target caches are written.
+        train_pages: Generated pages to train on.
+        val_pages: Generated pages to validate on.
+        questions: Questions per generated page: look-ups and questions about the whole page.
+        seed: Seed of the generated pages.
+        batch_size: Samples per step and process.
+        cache: True asks the teacher once and keeps its answers on disk; False asks it at every step.
+        teacher_batch_size: Samples per forward pass of the teacher while the cache is written.
+        num_workers: Loader processes.
+    """
+
+    def __init__(
+        self,
+        path: str | None = None,
+        root: str = "data",
+        train_pages: int = 1500,
+        val_pages: int = 160,
+        questions: tuple[int, int] = (3, 2),
+        seed: int = 0,
+        batch_size: int = 64,
+        cache: bool = True,
+        teacher_batch_size: int = 32,
+        num_workers: int = 0,
+    ) -> None:
+        super().__init__()
+        if batch_size < 1:
+            raise ValueError(f"data.batch_size: {batch_size} must be at least 1")
+        if path is not None and not Path(path).is_dir():
+            raise DataError(f"data.path: {path} is no directory; see data/README.md for what it must hold")
+        self.path = None if path is None else Path(path)
+        self.root = Path(root)
+        self.sizes = {"train": train_pages, "val": val_pages}
+        self.questions, self.seed = questions, seed
+        self.batch_size, self.cache, self.teacher_batch_size = batch_size, cache, teacher_batch_size
+        self.num_workers = num_workers
+        self.fingerprints: dict[str, str] = {}
+        self.skipped: dict[str, SkipReport] = {}
+        self._pages: dict[str, datasets.Dataset] = {}
+        self._observed: dict[str, Dataset[Observation]] = {}
+
+    def pages(self, split: str) -> datasets.Dataset:
+        """The pages of a split, with its fingerprint noted."""
+        if split not in self._pages:
+            if self.path is None:
+                pages = generated_pages(self.root, split, self.sizes[split], self.seed, *self.questions)
+            else:
+                pages, self.skipped[split] = folder_pages(self.path, split)
+                for line in self.skipped[split].lines():
+                    print(f"data.path {split}: {line}")
+            self._pages[split] = pages
+            self.fingerprints[split] = fingerprint(pages)
+        return self._pages[split]
+
+    def prepare_data(self) -> None:
+        """On one process: write pages and the target cache, so that the others find them."""
+        for split in ("train", "val"):
+            self.pages(split)
+            if self.cache:
+                self._cache(split)
+
+    def setup(self, stage: str) -> None:
+        for split in ("train", "val"):
+            self._observed[split] = self._cache(split) if self.cache else _LiveSamples(self.pages(split))
+
+    @property
+    def _side(self) -> _TeacherSide:
+        assert self.trainer is not None
+        return self.trainer.lightning_module  # type: ignore[return-value]
+
+    def _cache(self, split: str) -> Dataset[Observation]:
+        pages = self.pages(split)
+        directory = self.root / "targets" / f"{split}-{self._cache_key(split)}"
+        if not directory.is_dir():
+            directory.parent.mkdir(parents=True, exist_ok=True)
+            draft = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
+            try:
+                made = datasets.Dataset.from_generator(
+                    _observe_all,
+                    gen_kwargs={"work": _Work(pages, self._side, self.teacher_batch_size, f"targets ({split})")},
+                    cache_dir=str(draft / "cache"),
+                )
+                made.save_to_disk(str(draft / "targets"))
+                os.replace(draft / "targets", directory)
+            finally:
+                shutil.rmtree(draft, ignore_errors=True)
+        return _CachedObservations(datasets.load_from_disk(str(directory)))
+
+    def _cache_key(self, split: str) -> str:
+        """Changes with anything that the cached observations depend on."""
+        side = self._side
+        parts = {
+            "pages": self.fingerprints[split],
+            "teacher": side.teacher_path,
+            "weights": _weights_mark(side.teacher_path),
+            "target": repr(_plain(side.target)),
+            "format": 1,
+        }
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+    def _loader(self, split: str, shuffle: bool) -> DataLoader:
+        return DataLoader(
+            self._observed[split],
+            batch_size=self.batch_size,
+            shuffle=shuffle,
+            num_workers=self.num_workers,
+            collate_fn=collate if self.cache else list,
+            persistent_workers=self.num_workers > 0,
+        )
+
+    def train_dataloader(self) -> DataLoader:
+        return self._loader("train", shuffle=True)
+
+    def val_dataloader(self) -> DataLoader:
+        return self._loader("val", shuffle=False)
+
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> TrainingBatch:
+        """With a live teacher, samples become observations here, on the main process."""
+        if self.cache:
+            return batch
+        return collate(self._side.teacher.observe(batch, self._side.target))
+
+
+class _CachedObservations(Dataset[Observation]):
+    def __init__(self, records: datasets.Dataset) -> None:
+        self.records = records
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, index: int) -> Observation:
+        return from_record(self.records[index])
+
+
+class _LiveSamples(Dataset[Sample]):
+    def __init__(self, pages: datasets.Dataset) -> None:
+        self.pages = pages
+        self.index = [(row, place) for row, page in enumerate(pages["questions"]) for place in range(len(page))]
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, index: int) -> Sample:
+        row, place = self.index[index]
+        return list(samples(self.pages, [row]))[place]
+
+
+class _Work:
+    """The work of writing a cache. `datasets` hashes what it is given: this hashes by identity, since the directory is already keyed."""
+
+    def __init__(self, pages: datasets.Dataset, side: _TeacherSide, batch_size: int, title: str) -> None:
+        self.pages, self.side, self.batch_size, self.title = pages, side, batch_size, title
+
+    def __reduce__(self) -> tuple[type, tuple[str]]:
+        return str, (f"{self.title}-{id(self)}",)
+
+
+def _observe_all(work: _Work) -> Iterator[dict[str, bytes]]:
+    total = sum(len(questions) for questions in work.pages["questions"])
+    waiting: list[Sample] = []
+    with track(work.title, total) as advance:
+        for sample in samples(work.pages):
+            waiting.append(sample)
+            if len(waiting) == work.batch_size:
+                yield from map(to_record, work.side.teacher.observe(waiting, work.side.target))
+                advance(len(waiting))
+                waiting = []
+        if waiting:
+            yield from map(to_record, work.side.teacher.observe(waiting, work.side.target))
+            advance(len(waiting))
+
+
+def _weights_mark(path: str) -> str:
+    """Changes when the weights at a local path do; a repository's name and revision are its own mark."""
+    files = sorted(Path(path).glob("*.safetensors")) if Path(path).is_dir() else []
+    return ";".join(f"{file.name}:{hashlib.sha256(file.read_bytes()).hexdigest()[:16]}" for file in files)
+
+
+def _plain(value: Any) -> Any:
+    """A target's class and settings as plain values."""
+    if isinstance(value, Target):
+        settings = {key: _plain(inner) for key, inner in sorted(vars(value).items()) if not key.startswith("_")}
+        return (type(value).__name__, settings)
+    return value if not isinstance(value, torch.Tensor) else value.tolist()

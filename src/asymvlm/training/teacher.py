@@ -1,0 +1,145 @@
+"""The frozen teacher: from samples to what a scorer learns from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, PreTrainedModel
+
+from ..backbone import Backbone
+from ..documents import Sample
+from ..documents.cells import token_shares
+from ..errors import DataError
+from ..prompts import Prompter
+from ..shapes import Bool, Float, Int64
+from ..targets import Target, TargetInputs
+
+
+@dataclass
+class Observation:
+    """What the teacher says of one sample. n vision tokens, L text tokens."""
+
+    vision: Float[Tensor, "n D"]
+    text: Float[Tensor, "L D"]
+    text_mask: Bool[Tensor, "L"]
+    grid: Int64[Tensor, "n 3"]
+    relevance: Float[Tensor, "n"]
+    evidence: Float[Tensor, "n"]  # share of the cell in an evidence box; all zero where the data has none
+    keys: Float[Tensor, "n"]
+
+
+class Teacher:
+    """A frozen VLM with its processor. No nn.Module, so that no checkpoint and no DDP wrapper ever holds it."""
+
+    def __init__(self, model: PreTrainedModel, processor: Any, name: str = "") -> None:
+        self.model = model.eval().requires_grad_(False)
+        self.backbone = Backbone(model)
+        self.prompter = Prompter(processor)
+        self.name = name or str(getattr(model, "name_or_path", ""))
+
+    @classmethod
+    def load(cls, path: str, device: torch.device | str = "cpu", dtype: torch.dtype | None = None) -> Teacher:
+        """From a directory or a Hugging Face repository. Raises DataError where that is no vision-language model."""
+        check_is_vlm(path)
+        try:
+            processor = AutoProcessor.from_pretrained(path)
+            model = AutoModelForImageTextToText.from_pretrained(path, dtype=dtype or "auto")
+        except (OSError, ValueError, KeyError) as error:
+            raise DataError(f"model.teacher: {path} could not be loaded ({error})") from error
+        return cls(model.to(device), processor, path)  # type: ignore[arg-type]
+
+    @torch.no_grad()
+    def observe(self, samples: Sequence[Sample], target: Target) -> list[Observation]:
+        """One forward pass of the teacher over a batch of samples."""
+        prompts = self.prompter([sample.image for sample in samples], [sample.question for sample in samples])
+        inputs = {name: value.to(self.model.device) for name, value in prompts.inputs.items()}
+        encoded = self.backbone.encode(inputs)
+        layout = self.backbone.layout(inputs, encoded)
+        pairs = list(zip(samples, layout.grids, strict=True))
+        evidence = [token_shares(sample, sample.evidence_boxes, grid.cpu()) for sample, grid in pairs]
+        keys = [token_shares(sample, sample.key_boxes, grid.cpu()) for sample, grid in pairs]
+        batch = TargetInputs(
+            inputs=inputs,
+            encoded=encoded,
+            layout=layout,
+            text_mask=prompts.question.to(self.model.device),
+            answer_ids=[self.prompter.answer_ids(sample.answers[0]).to(self.model.device) for sample in samples],
+            evidence=[share.to(self.model.device) for share in evidence],
+            keys=[share.to(self.model.device) for share in keys],
+        )
+        relevances = target(self.backbone, batch)
+        observations, start = [], 0
+        masked = torch.tensor(self.prompter.masked_ids, device=self.model.device)
+        for index, count in enumerate(layout.counts()):
+            ids = layout.input_ids[index][layout.text[index]]
+            observations.append(
+                Observation(
+                    vision=encoded.rows[start : start + count],
+                    text=self.backbone.embed_text(ids),
+                    text_mask=~torch.isin(ids, masked),
+                    grid=layout.grids[index],
+                    relevance=relevances[index],
+                    evidence=evidence[index],
+                    keys=keys[index],
+                )
+            )
+            start += count
+        return observations
+
+
+def check_is_vlm(path: str) -> int:
+    """The width of the VLM at `path`, from its config alone. Raises DataError where there is none."""
+    try:
+        config = AutoConfig.from_pretrained(path)
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(f"model.teacher: {path} holds no model ({reason}); give a VLM's directory or repository") from error
+    if getattr(config, "vision_config", None) is None:
+        raise DataError(f"model.teacher: {path} is a {config.model_type}, which is no vision-language model")
+    return int(config.get_text_config().hidden_size)
+
+
+def to_record(observation: Observation) -> dict[str, bytes]:
+    """Flat bytes for a `datasets` cache; halves where a half is enough."""
+    record = {}
+    for field in fields(observation):
+        value: Tensor = getattr(observation, field.name).cpu()
+        record[field.name] = value.to(_STORED[field.name]).numpy().tobytes()
+    return record
+
+
+def from_record(record: dict[str, bytes]) -> Observation:
+    """The inverse of `to_record`, in fp32."""
+    arrays = {name: np.frombuffer(record[name], dtype=_NUMPY[dtype]) for name, dtype in _STORED.items()}
+    grid = arrays["grid"].reshape(-1, 3)
+    width = len(arrays["vision"]) // max(1, len(grid))
+    return Observation(
+        vision=_tensor(arrays["vision"].reshape(len(grid), width)).float(),
+        text=_tensor(arrays["text"].reshape(-1, width)).float(),
+        text_mask=_tensor(arrays["text_mask"]),
+        grid=_tensor(grid).long(),
+        relevance=_tensor(arrays["relevance"]),
+        evidence=_tensor(arrays["evidence"]).float(),
+        keys=_tensor(arrays["keys"]).float(),
+    )
+
+
+def _tensor(array: np.ndarray) -> Tensor:
+    return torch.from_numpy(array.copy())  # a buffer from disk is read-only
+
+
+_STORED = {
+    "vision": torch.float16,
+    "text": torch.float16,
+    "text_mask": torch.bool,
+    "grid": torch.int32,
+    "relevance": torch.float32,
+    "evidence": torch.float16,
+    "keys": torch.float16,
+}
+_NUMPY = {torch.float16: np.float16, torch.float32: np.float32, torch.bool: np.bool_, torch.int32: np.int32}
