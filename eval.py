@@ -1,0 +1,8 @@
+"""Evaluate pruning methods: `python eval.py [--config configs/eval/X.yaml] [--dotted.flag value]`."""
+
+import sys
+
+from asymvlm.evaluation.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -26,7 +26,7 @@ class Kept:
 
 
 def drop_rows(
-    backbone: Backbone, inputs: dict[str, Any], encoded: Encoded, layout: Layout, kept: list[Kept]
+    backbone: Backbone, inputs: dict[str, Any], encoded: Encoded, layout: Layout, kept: list[Kept], generating: bool
 ) -> dict[str, Any]:
     """The same call without the dropped vision tokens and without pixels: left-padded, positions as they were."""
     stay = layout.text.clone()
@@ -40,7 +40,7 @@ def drop_rows(
 
     pictures = backbone.picture_arguments(inputs)
     result = {name: value for name, value in inputs.items() if name not in pictures}
-    result["position_ids"] = backbone.positions(inputs)
+    result["position_ids"] = backbone.positions(inputs, generating)
     result["attention_mask"] = layout.attention_mask
     shape = layout.input_ids.shape
     for name, value in result.items():

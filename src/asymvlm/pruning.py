@@ -82,7 +82,7 @@ class _Pruner:
         names = list(inspect.signature(self.backbone.model.forward).parameters)
         inputs = dict(zip(names, args, strict=False)) | kwargs
         if self._brings_pictures(inputs):
-            return (), self._pruned(inputs)
+            return (), self._pruned(inputs, generating=False)
         # Decoding steps, and prefills of our own `generate`, bring no pixels and are no calls of their own.
         if inputs.get("mm_encoder_outputs") is None and inputs.get("past_key_values") is None:
             self.report.text_only += 1
@@ -97,7 +97,7 @@ class _Pruner:
         if kwargs.get("use_cache") is False:
             raise ValueError("use_cache: False cannot be combined with pruning in generate; leave it out")
         prompt = kwargs["input_ids"]
-        pruned = self._pruned(kwargs)
+        pruned = self._pruned(kwargs, generating=True)
         length = pruned["input_ids"].shape[1]
         removed = prompt.shape[1] - length
         _shift_lengths(pruned, self.backbone.model.generation_config, removed)
@@ -111,7 +111,7 @@ class _Pruner:
         names = self.backbone.picture_arguments(inputs)
         return any(name.startswith("pixel_values") for name in names)
 
-    def _pruned(self, inputs: dict[str, Any]) -> dict[str, Any]:
+    def _pruned(self, inputs: dict[str, Any], generating: bool) -> dict[str, Any]:
         backbone = self.backbone
         encoded = backbone.encode(inputs)
         layout = backbone.layout(inputs, encoded)
@@ -119,7 +119,7 @@ class _Pruner:
         self.report.calls.append(
             Call(layout.counts(), [len(one.index) for one in kept], [one.index for one in kept], [one.scores for one in kept])
         )
-        return drop_rows(backbone, inputs, encoded, layout, kept)
+        return drop_rows(backbone, inputs, encoded, layout, kept, generating)
 
 
 @torch.no_grad()

@@ -110,13 +110,18 @@ class Backbone:
         grids = picture_grids(self.model.config, inputs, lengths, counts)
         return Layout(input_ids, attention_mask, vision, [grid.to(input_ids.device) for grid in grids])
 
-    def positions(self, inputs: Mapping[str, Any]) -> Tensor:
-        """Position ids as `generate` would make them: `[B, S]`, or `[P, B, S]` for families with several axes."""
+    def positions(self, inputs: Mapping[str, Any], generating: bool) -> Tensor:
+        """Position ids as the model itself would make them: `[B, S]`, or `[P, B, S]` for families with several axes.
+
+        `generate` counts real tokens; a plain forward call of a one-axis family counts columns, padding included.
+        """
         if inputs.get("position_ids") is not None:
             return inputs["position_ids"]
+        batch, length = inputs["input_ids"].shape
         # Private, but the one place where every family's own positions (M-RoPE included) are made.
         made = self.model._prepare_position_ids_for_generation(inputs["input_ids"], dict(inputs))
-        batch = inputs["input_ids"].shape[0]
+        if made.ndim == 2 and not generating:
+            made = torch.arange(length, device=made.device)[None]
         return made.expand(*made.shape[:-2], batch, -1) if made.shape[-2] == 1 else made
 
     def embed_text(self, input_ids: Int64[Tensor, "*b L"]) -> Float[Tensor, "*b L D"]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..checkpoint import TrainedScorer
+from ..checkpoint import TrainedScorer, load_scorer
 from ..scorers import TokenBatch
 from ..shapes import Float
 from .base import Method, Tokens
@@ -16,8 +16,8 @@ class Learned(Method):
 
     kind = "learned"
 
-    def __init__(self, trained: TrainedScorer) -> None:
-        self.trained = trained
+    def __init__(self, trained: TrainedScorer | str) -> None:
+        self.trained = load_scorer(trained) if isinstance(trained, str) else trained
 
     def _batch(self, tokens: Tokens) -> TokenBatch:
         if tokens.vision.shape[-1] != self.trained.width:

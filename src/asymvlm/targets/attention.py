@@ -79,7 +79,7 @@ class AttentionTarget(Target):
         pictures = backbone.picture_arguments(inputs)
         call = {name: value for name, value in inputs.items() if name not in pictures and name != "labels"}
         call["attention_mask"] = layout.attention_mask
-        call["position_ids"] = backbone.positions(inputs)
+        call["position_ids"] = backbone.positions(inputs, generating=True)
         rows = torch.zeros(layout.input_ids.shape, device=layout.input_ids.device)
         if self.rows == "question":
             return call, rows + text_mask

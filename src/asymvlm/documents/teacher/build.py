@@ -16,16 +16,17 @@ from transformers import CLIPTextConfig, CLIPTextModelWithProjection, LlavaConfi
 from ..canvas import PAGE_SIZE
 from .tokens import PATCH_SIZE
 
-# (rows down, columns right, sees rows, sees columns): where a head starts to look.
-_LOOKS = (
-    (0.0, -1.0, True, True),
-    (0.0, 1.0, True, True),
-    (-0.7, 0.0, True, True),
-    (0.0, 0.0, True, False),  # anywhere in its row
-    (0.0, 0.0, False, True),  # anywhere in its column
+# Where the heads of each layer start to look: (rows down, columns right), or anywhere in the row or the column. Low layers put
+# characters together, high ones find the name that a number belongs to: left of it, above it, or at the end of its row or column.
+_ROW, _COLUMN = "row", "column"
+_LOOKS: tuple[tuple[tuple[float, float] | str, ...], ...] = (
+    ((0, -1), (0, 1), (0, -2), (0, 2), _ROW),
+    ((0, -1), (0, 1), (0, -2), (0, 2), (-1, 0)),
+    ((0, -2), (0, -3), (-1, 0), _ROW, _COLUMN),
+    ((0, -1), (0, -4), (-2, 0), _ROW, _COLUMN),
 )
 _PLACE = 48  # channels of the position code
-_GAIN = 1.0  # how firmly a head starts to look there
+_GAIN = 1.2  # how firmly a head starts to look there
 
 
 def llava_config(tokenizer, width: int = 160, layers: int = 4, heads: int = 5) -> LlavaConfig:
@@ -74,6 +75,7 @@ def _init_linears(model: LlavaForConditionalGeneration) -> None:
     for name, module in model.named_modules():
         if isinstance(module, nn.Linear) and "lm_head" not in name:
             gain = 0.3 if name.endswith(("o_proj", "down_proj", "out_proj", "fc2")) else 1.0
+            gain = 1.0 if "vision_tower" in name and name.endswith("out_proj") else gain
             gain = 1.4 if "multi_modal_projector" in name else gain
             nn.init.normal_(module.weight, std=gain / math.sqrt(module.in_features))
             if module.bias is not None:
@@ -114,23 +116,25 @@ def _init_tower(tower: nn.Module) -> None:
         content = filters.shape[0] - _PLACE
         filters[:content] += _cosine_filters(content, PATCH_SIZE)[:, None] / 3
         filters -= filters.mean((2, 3), keepdim=True)
-        for layer in tower.encoder.layers:
-            _init_heads(layer.self_attn, rates)
+        for number, layer in enumerate(tower.encoder.layers):
+            _init_heads(layer.self_attn, _LOOKS[number % len(_LOOKS)], rates)
 
 
-def _init_heads(attention: nn.Module, rates: Tensor) -> None:
+def _init_heads(attention: nn.Module, looks: tuple[tuple[float, float] | str, ...], rates: Tensor) -> None:
     """Queries ask for the position code of the place where a head starts to look; keys show their own."""
     size = attention.head_dim
     per_axis = size // 4  # frequencies that a head sees of each axis
     picks = torch.linspace(0, len(rates) - 1, per_axis).round().long().tolist()
     start = attention.q_proj.weight.shape[1] - _PLACE
     query, key = attention.q_proj.weight, attention.k_proj.weight
-    query.mul_(0.5)
-    key.mul_(0.5)
+    query.mul_(0.3)
+    key.mul_(0.3)
     for head in range(attention.num_heads):
-        down, right, sees_rows, sees_columns = _LOOKS[head % len(_LOOKS)]
-        for axis, offset, seen in ((0, down, sees_rows), (1, right, sees_columns)):
-            if not seen:
+        look = looks[head % len(looks)]
+        # Offsets down and right; None where a head does not care for the row, or the column.
+        offsets = {_ROW: (0.0, None), _COLUMN: (None, 0.0)}[look] if isinstance(look, str) else look
+        for axis, offset in enumerate(offsets):
+            if offset is None:
                 continue
             for order, pick in enumerate(picks):
                 sin = start + 2 * axis * len(rates) + pick

@@ -27,7 +27,8 @@ NO_DIGIT = 11  # of a value with fewer digits; 0 is "not a value", digit d is d 
 class PatchLabels:
     """Labels of one page, or of a batch with a leading dimension. P = patches, row-major."""
 
-    name: Int64[Tensor, "*b P"]  # 0 none, else 1 + index in WORDS
+    word: Int64[Tensor, "*b P"]  # the word printed here: 0 none, else 1 + index in WORDS
+    name: Int64[Tensor, "*b P"]  # the name that what is printed here belongs to
     column: Int64[Tensor, "*b P"]
     digits: Int64[Tensor, "*b P 3"]  # hundreds, tens, units: 0 none, 1-10 a digit, 11 no such digit
     characters: Int64[Tensor, "*b P 2"]  # in the left and right half: 0 none, else 1 + index in CHARACTERS
@@ -46,7 +47,7 @@ def patch_labels(page: Page, patch: int, smallest_share: float = 0.12) -> PatchL
         return box_shares(box, (page.size, page.size), (rows, rows))
 
     best = np.full((rows, rows), smallest_share)
-    name, column = np.zeros((rows, rows), np.int64), np.zeros((rows, rows), np.int64)
+    word, name, column = (np.zeros((rows, rows), np.int64) for _ in range(3))
     digits, magnitude = np.zeros((rows, rows, 3), np.int64), np.full((rows, rows), -1.0, np.float32)
 
     def claim(box: Box) -> np.ndarray:
@@ -57,12 +58,12 @@ def patch_labels(page: Page, patch: int, smallest_share: float = 0.12) -> PatchL
 
     for field in page.fields:
         won = claim(field.name_box)
-        name[won], column[won], digits[won], magnitude[won] = WORD_IDS[field.name], 0, 0, -1
+        word[won], name[won], column[won], digits[won], magnitude[won] = WORD_IDS[field.name], WORD_IDS[field.name], 0, 0, -1
         if field.column is not None and field.column_box is not None:
             won = claim(field.column_box)
-            name[won], column[won], digits[won], magnitude[won] = 0, WORD_IDS[field.column], 0, -1
+            word[won], name[won], column[won], digits[won], magnitude[won] = WORD_IDS[field.column], 0, WORD_IDS[field.column], 0, -1
         won = claim(field.value_box)
-        name[won] = WORD_IDS[field.name]
+        word[won], name[won] = 0, WORD_IDS[field.name]
         column[won] = WORD_IDS[field.column] if field.column else 0
         text = str(field.value)
         digits[won] = [NO_DIGIT] * (3 - len(text)) + [int(digit) + 1 for digit in text]
@@ -73,6 +74,7 @@ def patch_labels(page: Page, patch: int, smallest_share: float = 0.12) -> PatchL
         if character in CHARACTERS and 0 <= row < rows and 0 <= half < 2 * rows:
             characters[row, half // 2, half % 2] = CHARACTERS.index(character) + 1
     return PatchLabels(
+        torch.from_numpy(word.reshape(-1)),
         torch.from_numpy(name.reshape(-1)),
         torch.from_numpy(column.reshape(-1)),
         torch.from_numpy(digits.reshape(-1, 3)),

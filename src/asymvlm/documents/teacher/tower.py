@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
@@ -25,6 +27,8 @@ class TowerReader(nn.Module):
         self.none = nn.Linear(width, 1)
         self.name = nn.Linear(width, len(WORDS))
         self.digits = nn.Linear(width, 3 * 12)
+        self.word = nn.Linear(width, len(WORDS) + 1)
+        self.number = nn.Linear(width, 3 * 12)
         self.characters = nn.Linear(width, 2 * (len(CHARACTERS) + 1))
         self.magnitude = nn.Linear(width, 1)
         self.visual_projection = nn.Linear(teacher.config.vision_config.hidden_size, width, bias=False)
@@ -47,13 +51,14 @@ class TowerReader(nn.Module):
     def dense_losses(
         self,
         vision: Float[Tensor, "B P D"],
-        half_way: Float[Tensor, "B P D"],
+        layers: Sequence[Float[Tensor, "B P D"]],
         labels: PatchLabels,
         embeddings: Float[Tensor, "V D"],
     ) -> dict[str, Tensor]:
         """Cross-entropies per patch of name, column and digits, and the error of the magnitude on values.
 
-        Characters are read `half_way` up the tower: the layers above are for finding what belongs together.
+        `layers` are the tower's hidden states: characters are read after its first layer, words and numbers after its second, so that the
+        layers above are left for finding what belongs together.
         """
         on_value = labels.magnitude >= 0
         magnitude = self.magnitude(vision).squeeze(-1)[on_value]
@@ -61,7 +66,9 @@ class TowerReader(nn.Module):
             "name": _balanced(self.name_logits(vision, embeddings), labels.name),
             "column": _balanced(self.column(vision), labels.column),
             "digits": _balanced(self.digits(vision).unflatten(-1, (3, 12)), labels.digits),
-            "characters": _balanced(self.characters(half_way).unflatten(-1, (2, -1)), labels.characters),
+            "characters": _balanced(self.characters(layers[1]).unflatten(-1, (2, -1)), labels.characters),
+            "word": _balanced(self.word(layers[2]), labels.word),
+            "number": _balanced(self.number(layers[2]).unflatten(-1, (3, 12)), labels.digits),
             "magnitude": 4 * F.smooth_l1_loss(magnitude.float(), labels.magnitude[on_value], beta=0.05),
         }
 

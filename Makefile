@@ -1,0 +1,32 @@
+# `make train` and `make test` do all their set-up on a fresh machine.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+
+.PHONY: setup train eval test lint types clean
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet "torch==2.13.0"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	touch $@
+
+setup: $(VENV)/.ready
+
+train: setup
+	$(BIN)/python train.py
+
+eval: setup
+	$(BIN)/python eval.py
+
+test: setup lint types
+	$(BIN)/python -m pytest --cov --cov-report=term --cov-fail-under=85
+
+lint: setup
+	$(BIN)/ruff check .
+
+types: setup
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) build results

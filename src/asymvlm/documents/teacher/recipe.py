@@ -1,0 +1,135 @@
+"""The tiny teacher's recipe as a LightningModule: three stages, each with its own batches, parameters and schedule.
+
+Why stages: from answers alone a model of this size stays at the language prior for as long as one likes to wait. So the tower learns to
+read first, from dense labels (`tower.py`); then the LLM learns to look things up in frozen features, in small pages first
+(`blocks.py`); then both are trained together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .blocks import BlockBatch, block_logits
+from .build import build_teacher, build_text_side
+from .labels import PatchLabels
+from .optimizer import build_optimizers, learning_rate
+from .tokens import build_processor
+from .tower import TowerReader
+
+
+@dataclass
+class Stage:
+    """One stage's length in steps and its peak learning rate."""
+
+    steps: int
+    learning_rate: float
+
+
+@dataclass
+class TeacherBatch:
+    """Pages with their labels and, from the second stage on, questions. The second stage has features instead of pixels."""
+
+    pixels: Tensor | None
+    features: Tensor | None
+    labels: PatchLabels | None
+    captions: Any | None
+    blocks: BlockBatch | None
+
+
+class TeacherRecipe(L.LightningModule):
+    """Trains a LLaVA from scratch on generated pages.
+
+    Args:
+        tower: First stage: tower and projector from dense labels, CLS as CLIP trains it.
+        reading: Second stage: the LLM on frozen features.
+        joint: Third stage: all together.
+        aligned: Whether V is read out against the LLM's own embeddings, so that it comes to lie in text space.
+        contrastive: Weight of CLIP's loss.
+        dense: Weight of the dense labels in the third stage.
+    """
+
+    def __init__(
+        self, tower: Stage, reading: Stage, joint: Stage, aligned: bool = True, contrastive: float = 0.3, dense: float = 0.3
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False  # three optimisers in turn, each with a schedule of its own
+        self.stages = (tower, reading, joint)
+        self.contrastive, self.dense = contrastive, dense
+        self.processor = build_processor()
+        tokenizer = self.processor.tokenizer
+        self.teacher = build_teacher(tokenizer)
+        self.reader = TowerReader(self.teacher, build_text_side(tokenizer), tokenizer, aligned)
+        self.aligned = aligned
+
+    def stage_of(self, step: int) -> tuple[int, int]:
+        """(stage, step within it) of a global step."""
+        for number, stage in enumerate(self.stages):
+            if step < stage.steps:
+                return number, step
+            step -= stage.steps
+        return len(self.stages) - 1, self.stages[-1].steps
+
+    @property
+    def total_steps(self) -> int:
+        return sum(stage.steps for stage in self.stages)
+
+    def _trained_modules(self) -> Iterator[list[nn.Module]]:
+        inner, llm = self.teacher.model, self.teacher.model.language_model
+        seeing = [inner.vision_tower, inner.multi_modal_projector, self.reader]
+        yield [*seeing, llm.embed_tokens]
+        yield [llm]
+        yield [*seeing, llm]
+
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+        optimizers: list[torch.optim.Optimizer] = []
+        for modules, stage in zip(self._trained_modules(), self.stages, strict=True):
+            optimizers += build_optimizers(modules, stage.learning_rate)
+        return optimizers
+
+    def tower_features(self, pixels: Tensor) -> tuple[Tensor, list[Tensor], Tensor]:
+        """(V, patches after each layer of the tower, pooled CLS)."""
+        out = self.teacher.model.vision_tower(pixels, output_hidden_states=True)
+        vision = self.teacher.model.multi_modal_projector(out.hidden_states[-1][:, 1:])
+        return vision, [states[:, 1:] for states in out.hidden_states], out.pooler_output
+
+    def _losses(self, batch: TeacherBatch) -> dict[str, Tensor]:
+        losses: dict[str, Tensor] = {}
+        features, weight = batch.features, 1.0 if batch.blocks is None else self.dense
+        if batch.pixels is not None:
+            features, layers, cls = self.tower_features(batch.pixels)
+            embeddings = self.teacher.get_input_embeddings().weight
+            dense = self.reader.dense_losses(features, layers, batch.labels, embeddings)
+            losses = {name: weight * loss for name, loss in dense.items()}
+            captions = batch.captions
+            losses["clip"] = self.contrastive * self.reader.contrastive_loss(cls, captions.input_ids, captions.attention_mask)
+        if batch.blocks is not None:
+            logits, labels = block_logits(self.teacher, batch.blocks, features)
+            losses["answer"] = F.cross_entropy(logits.float(), labels)
+        return losses
+
+    def training_step(self, batch: TeacherBatch, index: int) -> None:
+        number, step = self.stage_of(index)
+        stage = self.stages[number]
+        optimizers = self.optimizers()[2 * number : 2 * number + 2]
+        losses = self._losses(batch)
+        total = torch.stack(list(losses.values())).sum()
+        for optimizer in optimizers:
+            optimizer.zero_grad()
+        self.manual_backward(total)
+        rate = learning_rate(step, stage.steps, stage.learning_rate)
+        parameters = [parameter for optimizer in optimizers for group in optimizer.param_groups for parameter in group["params"]]
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            optimizer.step()
+        self.log_dict({f"train/{name}": loss for name, loss in losses.items()})
+        self.log("train/stage", float(number + 1), prog_bar=True)
+        self.log("train/loss", total, prog_bar=True)

@@ -1,0 +1,57 @@
+"""Shared tiny models: built from configs, random weights, seconds to make."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+import torch
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("WANDB_MODE", "offline")
+
+
+@pytest.fixture(scope="session")
+def processor():
+    from asymvlm.documents.teacher.tokens import build_processor
+
+    return build_processor()
+
+
+@pytest.fixture(scope="session")
+def llava(processor):
+    """A random LLaVA of the teacher's own architecture, two layers deep."""
+    from asymvlm.documents.teacher.build import llava_config
+    from transformers import LlavaForConditionalGeneration
+
+    torch.manual_seed(0)
+    config = llava_config(processor.tokenizer, width=40, layers=2, heads=5)
+    model = LlavaForConditionalGeneration(config).eval()
+    with torch.no_grad():  # default initialisation gives nearly uniform attention, and says one token for ever
+        for parameter in model.parameters():
+            parameter.mul_(4.0) if parameter.ndim > 1 else None
+        model.lm_head.weight = torch.nn.Parameter(torch.randn_like(model.lm_head.weight))
+    model.generation_config.update(pad_token_id=0, eos_token_id=None, max_new_tokens=8)
+    return model
+
+
+@pytest.fixture(scope="session")
+def page_samples():
+    """Questions about three generated pages, of different lengths."""
+    from asymvlm.documents import samples
+    from asymvlm.documents.generated import page_row
+    from asymvlm.documents.sample import FEATURES
+    from asymvlm.documents.world import generate
+    import datasets
+
+    rows = [page_row(f"p{index}", *generate(3, "test", index, 1, 1)) for index in range(3)]
+    return list(samples(datasets.Dataset.from_list(rows, features=FEATURES)))
+
+
+@pytest.fixture
+def batch(processor, page_samples):
+    """A left-padded batch of three prompts of different lengths."""
+    from asymvlm.prompts import Prompter
+
+    chosen = page_samples[::2]
+    return Prompter(processor)([s.image for s in chosen], [s.question for s in chosen]).inputs
