@@ -30,7 +30,7 @@ def llava(processor):
     with torch.no_grad():  # default initialisation gives nearly uniform attention, and says one token for ever
         for parameter in model.parameters():
             parameter.mul_(4.0) if parameter.ndim > 1 else None
-        model.lm_head.weight = torch.nn.Parameter(torch.randn_like(model.lm_head.weight))
+        model.lm_head.weight = torch.nn.Parameter(0.2 * torch.randn_like(model.lm_head.weight))
     model.generation_config.update(pad_token_id=0, eos_token_id=None, max_new_tokens=8)
     return model
 

@@ -32,7 +32,7 @@ class _MeanOverSamples(Metric):
 
 def _best(scores: Float[Tensor, "B N"], mask: Bool[Tensor, "B N"], share: float) -> Bool[Tensor, "B N"]:
     """True on each sample's best tokens: its share of its own tokens, at least one."""
-    ranks = scores.masked_fill(~mask, -torch.inf).argsort(-1, descending=True, stable=True).argsort(-1)
+    ranks = scores.masked_fill(~mask, -torch.inf).argsort(dim=-1, descending=True, stable=True).argsort(-1)
     count = (mask.sum(-1) * share + 0.5).floor().clamp_min(1)
     return (ranks < count[:, None]) & mask
 
@@ -77,7 +77,7 @@ class GainNDCG(_MeanOverSamples):
 
     def update(self, scores: Tensor, relevance: Tensor, mask: Tensor) -> None:
         discount = 1 / torch.log2(torch.arange(scores.shape[-1], device=scores.device) + 2.0)
-        order = scores.masked_fill(~mask, -torch.inf).argsort(-1, descending=True, stable=True)
+        order = scores.masked_fill(~mask, -torch.inf).argsort(dim=-1, descending=True, stable=True)
         gain = (relevance.gather(-1, order) * discount).sum(-1)
         best = (relevance.sort(-1, descending=True).values * discount).sum(-1)
         self.add(gain / best)

@@ -27,7 +27,7 @@ class BudgetTarget:
     ) -> Float[Tensor, "B"]:
         """Shares in (0, 1]; 1 / n at least."""
         order = relevance if self.ranking == "target" else scores.detach()
-        ranked = relevance.gather(-1, order.masked_fill(~mask, -torch.inf).argsort(-1, descending=True, stable=True))
+        ranked = relevance.gather(-1, order.masked_fill(~mask, -torch.inf).argsort(dim=-1, descending=True, stable=True))
         needed = (ranked.cumsum(-1) < self.tau - 1e-6).sum(-1) + 1
         count = mask.sum(-1).clamp_min(1)
         return torch.minimum(needed, count) / count

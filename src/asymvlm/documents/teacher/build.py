@@ -26,7 +26,7 @@ _LOOKS: tuple[tuple[tuple[float, float] | str, ...], ...] = (
     ((0, -1), (0, -4), (-2, 0), _ROW, _COLUMN),
 )
 _PLACE = 48  # channels of the position code
-_GAIN = 1.2  # how firmly a head starts to look there
+_GAINS = (1.0, 1.2, 2.0, 2.5)  # how firmly the heads of each layer start to look there; the stream grows, so high layers need more
 
 
 def llava_config(tokenizer, width: int = 160, layers: int = 4, heads: int = 5) -> LlavaConfig:
@@ -110,17 +110,17 @@ def _init_tower(tower: nn.Module) -> None:
     with torch.no_grad():
         table = embeddings.position_embedding.weight
         table.zero_()
-        table[1:, -_PLACE:] = _sincos(PAGE_SIZE // PATCH_SIZE, rates)  # row 0 is CLS
+        table[1:, -_PLACE:] = 1.5 * _sincos(PAGE_SIZE // PATCH_SIZE, rates)  # row 0 is CLS
         filters = embeddings.patch_embedding.weight  # [width, 3, size, size]
         filters.normal_(std=0.02)
         content = filters.shape[0] - _PLACE
         filters[:content] += _cosine_filters(content, PATCH_SIZE)[:, None] / 3
         filters -= filters.mean((2, 3), keepdim=True)
         for number, layer in enumerate(tower.encoder.layers):
-            _init_heads(layer.self_attn, _LOOKS[number % len(_LOOKS)], rates)
+            _init_heads(layer.self_attn, _LOOKS[number % len(_LOOKS)], _GAINS[number % len(_GAINS)], rates)
 
 
-def _init_heads(attention: nn.Module, looks: tuple[tuple[float, float] | str, ...], rates: Tensor) -> None:
+def _init_heads(attention: nn.Module, looks: tuple[tuple[float, float] | str, ...], gain: float, rates: Tensor) -> None:
     """Queries ask for the position code of the place where a head starts to look; keys show their own."""
     size = attention.head_dim
     per_axis = size // 4  # frequencies that a head sees of each axis
@@ -141,10 +141,10 @@ def _init_heads(attention: nn.Module, looks: tuple[tuple[float, float] | str, ..
                 cos = sin + len(rates)
                 row = head * size + axis * 2 * per_axis + 2 * order
                 turn = float(rates[pick]) * offset
-                key[row, sin] += _GAIN
-                key[row + 1, cos] += _GAIN
+                key[row, sin] += gain
+                key[row + 1, cos] += gain
                 # sin(a + t) = sin a cos t + cos a sin t, and likewise for cos
-                query[row, sin] += _GAIN * math.cos(turn)
-                query[row, cos] += _GAIN * math.sin(turn)
-                query[row + 1, cos] += _GAIN * math.cos(turn)
-                query[row + 1, sin] -= _GAIN * math.sin(turn)
+                query[row, sin] += gain * math.cos(turn)
+                query[row, cos] += gain * math.sin(turn)
+                query[row + 1, cos] += gain * math.cos(turn)
+                query[row + 1, sin] -= gain * math.sin(turn)

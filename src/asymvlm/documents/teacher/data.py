@@ -1,9 +1,8 @@
-"""Batches for the teacher's recipe: pages by number, with labels and captions, later with questions."""
+"""Batches for the teacher's recipe: pages with labels and captions, and from the second stage on with questions."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import lightning as L
@@ -20,3 +19,147 @@ from .blocks import BlockBuilder, Reading, easy_reading, sparse_reading
 from .labels import PatchLabels, patch_labels
 from .recipe import TeacherBatch, TeacherRecipe
 from .tokens import PATCH_SIZE
+
+# The second stage's lessons: (entries shown, vision tokens shown, questions a page). The next one starts when the loss is low.
+LESSONS = ((1, 24, 1), (2, 40, 2), (4, 80, 4), (6, 128, 6), (99, 256, 9))
+# Token dropout: vision tokens shown of a whole page, and questions whose evidence must fit.
+SPARSE = ((16, 2), (24, 3), (48, 4), (96, 6), (160, 8))
+
+
+class PagePool:
+    """Pages kept as pixels and fields."""
+
+    def __init__(self, make: Callable[[int], Page], count: int, title: str) -> None:
+        self.pixels: list[np.ndarray] = []
+        self.pages: list[Page] = []
+        with track(title, count) as advance:
+            for index in range(count):
+                page = make(index)
+                self.pixels.append(np.asarray(page.image))
+                self.pages.append(replace(page, image=None))  # type: ignore[arg-type]
+                advance(1)
+
+    def __len__(self) -> int:
+        return len(self.pages)
+
+    def batch(self, rows: np.ndarray) -> Tensor:
+        """`[B, 3, H, W]` as the teacher's processor normalises it."""
+        pixels = torch.from_numpy(np.stack([self.pixels[row] for row in rows]))
+        return pixels.permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+class TeacherPages(L.LightningDataModule):
+    """Feeds the three stages in turn.
+
+    Args:
+        pages: Generated pages of the world's own layouts.
+        crowded: Pages full of fields besides, for the first stage: much to read at once.
+        tower_batch: Pages per step of the first stage.
+        reading_batch: Pages per step of the second stage, read from frozen features.
+        joint_batch: Pages per step of the third stage.
+        sparse_from: Share of the second stage after which half of the batches show few tokens.
+        seed: Seed of pages and batches.
+    """
+
+    def __init__(
+        self,
+        pages: int = 8000,
+        crowded: int = 3000,
+        tower_batch: int = 16,
+        reading_batch: int = 32,
+        joint_batch: int = 16,
+        sparse_from: float = 0.5,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.sizes = (pages, crowded)
+        self.batches = (tower_batch, reading_batch, joint_batch)
+        self.sparse_from, self.seed = sparse_from, seed
+
+    def train_dataloader(self) -> DataLoader:
+        assert self.trainer is not None
+        return DataLoader(_Course(self, self.trainer.lightning_module), batch_size=None)  # type: ignore[arg-type]
+
+
+class _Course(IterableDataset):
+    """One pass through the recipe."""
+
+    def __init__(self, settings: TeacherPages, recipe: TeacherRecipe) -> None:
+        self.settings, self.recipe = settings, recipe
+
+    def __len__(self) -> int:
+        return self.recipe.total_steps
+
+    def __iter__(self) -> Iterator[TeacherBatch]:
+        settings, recipe = self.settings, self.recipe
+        self.rng = np.random.default_rng(settings.seed)
+        pages, crowded = settings.sizes
+        pool = PagePool(lambda index: generate(settings.seed, "teacher", index)[0], pages, "teacher's pages")
+        full = PagePool(
+            lambda index: crowded_form(np.random.default_rng([settings.seed, 99, index])), crowded, "crowded pages"
+        )
+        self.builder = BlockBuilder(recipe.processor.tokenizer, (pool.pages[0].size // PATCH_SIZE) ** 2)
+        for step in range(recipe.stages[0].steps):
+            yield self._labelled(pool if step % 2 else full, settings.batches[0])
+        del full
+        yield from self._lessons(pool)
+        for _ in range(recipe.stages[2].steps):
+            rows = self.rng.integers(0, len(pool), settings.batches[2])
+            yield self._labelled(pool, settings.batches[2], rows, self._whole_or_sparse(pool, rows))
+
+    def _labelled(
+        self, pool: PagePool, size: int, rows: np.ndarray | None = None, readings: list[Reading] | None = None
+    ) -> TeacherBatch:
+        rows = self.rng.integers(0, len(pool), size) if rows is None else rows
+        pages = [pool.pages[row] for row in rows]
+        labels = PatchLabels.stack([patch_labels(page, PATCH_SIZE) for page in pages])
+        tokenizer = self.recipe.processor.tokenizer
+        captions = tokenizer(
+            [self._caption(page, tokenizer) for page in pages], return_tensors="pt", padding=True, padding_side="right",
+            add_special_tokens=False,
+        )  # fmt: skip
+        blocks = None if readings is None else self.builder(readings)
+        return TeacherBatch(pool.batch(rows), None, labels, captions, blocks)
+
+    def _caption(self, page: Page, tokenizer) -> str:
+        """A few of the page's entries in words, as CLIP's captions name some of what a picture shows."""
+        chosen = self.rng.permutation(len(page.fields))[: self.rng.integers(1, 5)]
+        words = [f"{page.fields[index].name} {page.fields[index].value}" for index in chosen]
+        return f"{tokenizer.bos_token} {' '.join(words)}{tokenizer.eos_token}"
+
+    def _lessons(self, pool: PagePool) -> Iterator[TeacherBatch]:
+        features = self._features(pool)
+        stage, size = self.recipe.stages[1], self.settings.batches[1]
+        lesson, since, loss = 0, 0, float("nan")
+        for step in range(stage.steps):
+            rows = self.rng.integers(0, len(pool), size)
+            fields, tokens, questions = LESSONS[lesson]
+            last = lesson == len(LESSONS) - 1
+            if last and step > self.settings.sparse_from * stage.steps:
+                readings = self._whole_or_sparse(pool, rows)
+            else:
+                readings = [
+                    easy_reading(int(row), pool.pages[row], self.rng, fields, tokens, questions, PATCH_SIZE) for row in rows
+                ]
+            yield TeacherBatch(None, features[torch.from_numpy(rows)], None, None, self.builder(readings))
+            now, since = self.recipe.last_answer_loss, since + 1
+            loss = now if np.isnan(loss) else 0.95 * loss + 0.05 * now
+            if not last and since > 20 and loss < 0.6:
+                lesson, since, loss = lesson + 1, 0, loss + 0.5
+
+    def _whole_or_sparse(self, pool: PagePool, rows: np.ndarray) -> list[Reading]:
+        if self.rng.random() < 0.5:
+            return [easy_reading(int(row), pool.pages[row], self.rng, *LESSONS[-1], PATCH_SIZE) for row in rows]
+        tokens, questions = SPARSE[self.rng.integers(len(SPARSE))]
+        return [sparse_reading(int(row), pool.pages[row], self.rng, tokens, questions, PATCH_SIZE) for row in rows]
+
+    @torch.no_grad()
+    def _features(self, pool: PagePool, size: int = 64) -> Tensor:
+        """V of every page, in bf16: `[pages, P, D]`."""
+        parts = []
+        with track("features", len(pool)) as advance, torch.autocast("cpu", torch.bfloat16):
+            for start in range(0, len(pool), size):
+                rows = np.arange(start, min(start + size, len(pool)))
+                parts.append(self.recipe.tower_features(pool.batch(rows))[0].bfloat16())
+                advance(len(rows))
+        return torch.cat(parts)

@@ -66,7 +66,7 @@ class TeacherRecipe(L.LightningModule):
         tokenizer = self.processor.tokenizer
         self.teacher = build_teacher(tokenizer)
         self.reader = TowerReader(self.teacher, build_text_side(tokenizer), tokenizer, aligned)
-        self.aligned = aligned
+        self.last_answer_loss = float("nan")  # the lessons of the second stage go on when it is low
 
     def stage_of(self, step: int) -> tuple[int, int]:
         """(stage, step within it) of a global step."""
@@ -89,8 +89,8 @@ class TeacherRecipe(L.LightningModule):
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         optimizers: list[torch.optim.Optimizer] = []
-        for modules, stage in zip(self._trained_modules(), self.stages, strict=True):
-            optimizers += build_optimizers(modules, stage.learning_rate)
+        for modules in self._trained_modules():
+            optimizers += build_optimizers(modules, self.teacher.model.vision_tower)
         return optimizers
 
     def tower_features(self, pixels: Tensor) -> tuple[Tensor, list[Tensor], Tensor]:
@@ -112,6 +112,7 @@ class TeacherRecipe(L.LightningModule):
         if batch.blocks is not None:
             logits, labels = block_logits(self.teacher, batch.blocks, features)
             losses["answer"] = F.cross_entropy(logits.float(), labels)
+            self.last_answer_loss = float(losses["answer"].detach())
         return losses
 
     def training_step(self, batch: TeacherBatch, index: int) -> None:
@@ -128,7 +129,7 @@ class TeacherRecipe(L.LightningModule):
         nn.utils.clip_grad_norm_(parameters, 1.0)
         for optimizer in optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = rate
+                group["lr"] = rate * group["scale"]
             optimizer.step()
         self.log_dict({f"train/{name}": loss for name, loss in losses.items()})
         self.log("train/stage", float(number + 1), prog_bar=True)

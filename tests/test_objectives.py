@@ -1,0 +1,76 @@
+"""Each term against an independent formula."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from asymvlm.objectives import BudgetRegression, Distillation, Prediction, Ranking, Sparsity, Truth
+
+
+def truth(relevance, keep=None, mask=None):
+    relevance = torch.tensor(relevance)
+    mask = torch.ones_like(relevance, dtype=torch.bool) if mask is None else torch.tensor(mask)
+    keep = torch.ones(len(relevance)) if keep is None else torch.tensor(keep)
+    return Truth(relevance, keep, mask)
+
+
+def test_distillation_is_kl_over_the_samples_own_tokens():
+    p, s = [0.5, 0.5, 0.0, 0.0], [1.0, 2.0, 3.0, 99.0]
+    mask = [[True, True, True, False]]
+    z = sum(math.exp(x) for x in s[:3])
+    expected = sum(0.5 * (math.log(0.5) - math.log(math.exp(x) / z)) for x in s[:2])
+    value = Distillation()(Prediction(torch.tensor([s]), torch.ones(1)), truth([p], mask=mask))
+    assert value.item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_distillation_is_zero_at_the_target_and_ignores_padding_gradients():
+    p = torch.tensor([[0.7, 0.2, 0.1, 0.0]])
+    scores = torch.tensor([[*p[0, :3].log().tolist(), 5.0]], requires_grad=True)
+    value = Distillation()(Prediction(scores, torch.ones(1)), Truth(p, torch.ones(1), torch.tensor([[True] * 3 + [False]])))
+    value.backward()
+    assert value.item() == pytest.approx(0, abs=1e-6)
+    assert scores.grad.abs().max() < 1e-6
+
+
+def test_ranking_against_a_plain_double_loop():
+    torch.manual_seed(0)
+    scores, p = torch.randn(3, 6), torch.rand(3, 6).softmax(-1)
+    mask = torch.ones(3, 6, dtype=torch.bool)
+    mask[2, 4:] = False
+    p[2, 4:] = 0
+    total = 0.0
+    for row in range(3):
+        best = p[row].argsort(descending=True)[:2].tolist()
+        share = p[row, best].sum()
+        for i in best:
+            worse = [j for j in range(6) if mask[row, j] and p[row, j] < p[row, i]]
+            losses = [math.log1p(math.exp(0.5 - float(scores[row, i] - scores[row, j]))) for j in worse]
+            total += float(p[row, i] / share) * sum(losses) / max(1, len(losses))
+    value = Ranking(best=2, margin=0.5)(Prediction(scores, torch.ones(3)), Truth(p, torch.ones(3), mask))
+    assert value.item() == pytest.approx(total / 3, rel=1e-5)
+
+
+def test_budget_regression_finds_the_quantile():
+    targets = torch.linspace(0.05, 0.95, 91)
+    uniform = torch.full((91, 1), 1.0)
+    mask = torch.ones(91, 1, dtype=torch.bool)
+    losses = {
+        guess: BudgetRegression(quantile=0.9)(
+            Prediction(uniform, torch.full((91,), guess)), Truth(uniform, targets, mask)
+        ).item()
+        for guess in torch.arange(0.05, 0.96, 0.01).tolist()
+    }
+    assert min(losses, key=losses.get) == pytest.approx(0.86, abs=0.011)
+
+
+def test_sparsity_is_the_mean_keep():
+    assert Sparsity()(Prediction(torch.zeros(2, 1), torch.tensor([0.2, 0.4])), truth([[1.0], [1.0]])).item() == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize("make", [lambda: Distillation(-1), lambda: Ranking(best=0), lambda: BudgetRegression(quantile=1.0)])
+def test_bad_settings_name_the_value(make):
+    with pytest.raises(ValueError, match="must"):
+        make()

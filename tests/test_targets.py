@@ -1,0 +1,127 @@
+"""Attention targets equal eager attention; the other targets equal their definition."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from asymvlm.backbone import Backbone
+from asymvlm.prompts import Prompter
+from asymvlm.targets import AttentionTarget, BudgetTarget, EvidenceTarget, MixedTarget, ShuffledTarget, TargetInputs
+
+
+@pytest.fixture
+def observed(llava, processor, page_samples):
+    prompter, chosen = Prompter(processor), page_samples[::2]
+    prompts = prompter([s.image for s in chosen], [s.question for s in chosen])
+    backbone = Backbone(llava)
+    encoded = backbone.encode(prompts.inputs)
+    layout = backbone.layout(prompts.inputs, encoded)
+    generator = torch.Generator().manual_seed(0)
+    shares = [torch.rand(256, generator=generator) * (torch.rand(256, generator=generator) < 0.05) for _ in chosen]
+    answers = [prompter.answer_ids(text) for text in ("47", "left", "812")]
+    return backbone, TargetInputs(prompts.inputs, encoded, layout, prompts.question, answers, shares, shares[::-1])
+
+
+def eager_rows(model, batch, rows, tails=None):
+    """The definition: softmax attention of the eager model, one sample at a time."""
+    model.set_attn_implementation("eager")
+    result = []
+    try:
+        for sample in range(3):
+            real = batch.inputs["attention_mask"][sample].bool()
+            ids = batch.inputs["input_ids"][sample][real]
+            tail = batch.answer_ids[sample][:-1] if rows == "answer" else ids[:0]
+            out = model(
+                input_ids=torch.cat([ids, tail])[None], pixel_values=batch.inputs["pixel_values"][sample : sample + 1],
+                output_attentions=True,
+            )  # fmt: skip
+            mean = torch.stack(out.attentions).mean((0, 2))[0]
+            if rows == "question":
+                wanted = batch.text_mask[sample][real].nonzero().squeeze(-1)
+            else:
+                wanted = torch.arange(len(ids) - 1, len(ids) + len(tail))
+            vision = (ids == 2).nonzero().squeeze(-1)
+            mass = mean[wanted].mean(0)[vision]
+            result.append(mass / mass.sum())
+    finally:
+        model.set_attn_implementation("sdpa")
+    return result
+
+
+@pytest.mark.parametrize("rows", ["question", "last", "answer"])
+def test_equals_eager_attention(observed, llava, rows):
+    backbone, batch = observed
+    with torch.no_grad():
+        expected = eager_rows(llava, batch, rows)
+    for got, want in zip(AttentionTarget(rows=rows)(backbone, batch), expected, strict=True):
+        torch.testing.assert_close(got, want, atol=1e-6, rtol=1e-4)
+
+
+def test_early_stop_gives_the_same_and_leaves_the_model_whole(observed, llava):
+    backbone, batch = observed
+    first = AttentionTarget(rows="last", layers=[0])(backbone, batch)
+    assert len(llava.model.language_model.layers) == 2
+    both = AttentionTarget(rows="last", layers=[0, 1])(backbone, batch)
+    second = AttentionTarget(rows="last", layers=[-1])(backbone, batch)
+    assert not torch.allclose(first[0], second[0])
+    assert torch.allclose(both[0], both[0].abs()) and both[0].sum() == pytest.approx(1, abs=1e-5)
+
+
+def test_sharpen_and_heads(observed):
+    backbone, batch = observed
+    plain = AttentionTarget(rows="last")(backbone, batch)[0]
+    sharp = AttentionTarget(rows="last", sharpen=2.0)(backbone, batch)[0]
+    torch.testing.assert_close(sharp, plain**2 / (plain**2).sum())
+    assert not torch.allclose(AttentionTarget(rows="last", heads="max")(backbone, batch)[0], plain)
+
+
+def test_boxes_and_mixture(observed):
+    backbone, batch = observed
+    boxes = EvidenceTarget(keys=0.5)(backbone, batch)
+    want = batch.evidence[0] + 0.5 * batch.keys[0]
+    torch.testing.assert_close(boxes[0], want / want.sum())
+    attention = AttentionTarget()(backbone, batch)
+    mixed = MixedTarget(AttentionTarget(), EvidenceTarget(keys=0.5), share=0.25)(backbone, batch)
+    torch.testing.assert_close(mixed[1], 0.75 * attention[1] + 0.25 * boxes[1])
+
+
+def test_sample_without_boxes_is_uniform(observed):
+    backbone, batch = observed
+    batch.evidence[1] = torch.zeros(256)
+    torch.testing.assert_close(EvidenceTarget()(backbone, batch)[1], torch.full((256,), 1 / 256))
+
+
+def test_data_without_boxes_is_refused(observed):
+    backbone, batch = observed
+    batch.evidence = None
+    with pytest.raises(ValueError, match="needs data with evidence_boxes"):
+        EvidenceTarget()(backbone, batch)
+
+
+def test_shuffled_keeps_the_values_and_loses_the_places(observed):
+    backbone, batch = observed
+    plain, shuffled = EvidenceTarget()(backbone, batch)[0], ShuffledTarget(EvidenceTarget())(backbone, batch)[0]
+    assert torch.equal(plain.sort().values, shuffled.sort().values) and not torch.equal(plain, shuffled)
+
+
+@pytest.mark.parametrize("tau,ranking,expected", [
+    (0.5, "target", 1 / 4), (0.9, "target", 3 / 4), (1.0, "target", 1.0), (0.5, "scorer", 3 / 4), (0.05, "scorer", 2 / 4),
+])  # fmt: skip
+def test_budget_is_the_smallest_share_that_holds_tau(tau, ranking, expected):
+    relevance = torch.tensor([[0.1, 0.2, 0.6, 0.1, 0.0]])
+    scores = torch.tensor([[1.0, 4.0, 2.0, 3.0, 9.0]])  # its order: 1 3 2 0, the last is padding
+    mask = torch.tensor([[True] * 4 + [False]])
+    if tau == 0.05:
+        scores = torch.tensor([[4.0, 1.0, 0.0, 3.0, 9.0]])
+        relevance = torch.tensor([[0.02, 0.2, 0.68, 0.1, 0.0]])
+    assert BudgetTarget(tau, ranking)(relevance, scores, mask).item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("make", [
+    lambda: AttentionTarget(rows="all"), lambda: AttentionTarget(sharpen=0), lambda: BudgetTarget(tau=0),
+    lambda: BudgetTarget(ranking="x"), lambda: MixedTarget(EvidenceTarget(), EvidenceTarget(), 2),
+])  # fmt: skip
+def test_bad_settings_are_refused(make):
+    with pytest.raises(ValueError):
+        make()
