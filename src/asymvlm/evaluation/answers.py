@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from ..documents import Sample
 from ..documents.cells import token_shares
@@ -16,6 +15,7 @@ from ..methods import Method
 from ..pruning import choose, prune
 from ..selectors import Keep
 from ..training.teacher import Teacher
+from .cost import flop_counter
 
 
 @dataclass
@@ -79,7 +79,7 @@ def method_macs(teacher: Teacher, sample: Sample, method: Method, keep: Keep) ->
         encoded = teacher.backbone.encode(prompts.inputs)
         layout = teacher.backbone.layout(prompts.inputs, encoded)
         method.begin([_oracle(sample, layout.grids[0])])
-        with FlopCounterMode(display=False) as counter:
+        with flop_counter() as counter:
             choose(teacher.backbone, method, keep, prompts.inputs, encoded, layout)
     return counter.get_total_flops() // 2
 

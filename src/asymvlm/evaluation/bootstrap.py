@@ -27,7 +27,7 @@ def paired_difference(
 
     Questions about one page are not independent, so whole pages are drawn with replacement.
     """
-    if not len(first) == len(second) == len(pages) or not first:
+    if not len(first) == len(second) == len(pages) or len(first) == 0:
         raise ValueError("bootstrap: needs as many values of each method as pages, and at least one")
     difference = 100 * (np.asarray(first, float) - np.asarray(second, float))
     _, page = np.unique(np.asarray(pages), return_inverse=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from ..canvas import Box
@@ -32,6 +32,8 @@ class PatchLabels:
     column: Int64[Tensor, "*b P"]
     digits: Int64[Tensor, "*b P 3"]  # hundreds, tens, units: 0 none, 1-10 a digit, 11 no such digit
     characters: Int64[Tensor, "*b P 2"]  # in the left and right half: 0 none, else 1 + index in CHARACTERS
+    sees_name: Bool[Tensor, "*b P P"]  # [patch of a value, patch of its name]
+    sees_column: Bool[Tensor, "*b P P"]  # [patch of a value, patch of its column's header]
     magnitude: Float[Tensor, "*b P"]  # log10(value / 10) / 2 in [0, 1] on values, else -1
 
     @classmethod
@@ -56,18 +58,26 @@ def patch_labels(page: Page, patch: int, smallest_share: float = 0.12) -> PatchL
         best[won] = share[won]
         return won
 
-    for field in page.fields:
+    owner = np.full((rows, rows), -1)  # which value stands on a patch
+    for number, field in enumerate(page.fields):
         won = claim(field.name_box)
         word[won], name[won], column[won], digits[won], magnitude[won] = WORD_IDS[field.name], WORD_IDS[field.name], 0, 0, -1
         if field.column is not None and field.column_box is not None:
             won = claim(field.column_box)
             word[won], name[won], column[won], digits[won], magnitude[won] = WORD_IDS[field.column], 0, WORD_IDS[field.column], 0, -1
         won = claim(field.value_box)
+        owner[won] = number
         word[won], name[won] = 0, WORD_IDS[field.name]
         column[won] = WORD_IDS[field.column] if field.column else 0
         text = str(field.value)
         digits[won] = [NO_DIGIT] * (3 - len(text)) + [int(digit) + 1 for digit in text]
         magnitude[won] = np.log10(field.value / 10) / 2
+    sees = np.zeros((2, rows * rows, rows * rows), bool)
+    for number, field in enumerate(page.fields):
+        mine = np.flatnonzero(owner == number)
+        for which, box in enumerate((field.name_box, field.column_box)):
+            if box is not None:
+                sees[which][np.ix_(mine, np.flatnonzero(shares(box) > smallest_share))] = True
     characters = np.zeros((rows, rows, 2), np.int64)
     for character, (x0, y0, x1, y1) in page.glyphs:
         row, half = int((y0 + y1) / 2 // patch), int((x0 + x1) / 2 // (patch / 2))
@@ -79,5 +89,7 @@ def patch_labels(page: Page, patch: int, smallest_share: float = 0.12) -> PatchL
         torch.from_numpy(column.reshape(-1)),
         torch.from_numpy(digits.reshape(-1, 3)),
         torch.from_numpy(characters.reshape(-1, 2)),
+        torch.from_numpy(sees[0]),
+        torch.from_numpy(sees[1]),
         torch.from_numpy(magnitude.reshape(-1)),
     )

@@ -66,11 +66,30 @@ class TowerReader(nn.Module):
             "name": _balanced(self.name_logits(vision, embeddings), labels.name),
             "column": _balanced(self.column(vision), labels.column),
             "digits": _balanced(self.digits(vision).unflatten(-1, (3, 12)), labels.digits),
-            "characters": _balanced(self.characters(layers[1]).unflatten(-1, (2, -1)), labels.characters),
-            "word": _balanced(self.word(layers[2]), labels.word),
-            "number": _balanced(self.number(layers[2]).unflatten(-1, (3, 12)), labels.digits),
+            "characters": _balanced(self.characters(_plain(layers[1])).unflatten(-1, (2, -1)), labels.characters),
+            "word": _balanced(self.word(_plain(layers[2])), labels.word),
+            "number": _balanced(self.number(_plain(layers[2])).unflatten(-1, (3, 12)), labels.digits),
             "magnitude": 4 * F.smooth_l1_loss(magnitude.float(), labels.magnitude[on_value], beta=0.05),
         }
+
+    def looking_losses(self, layer: nn.Module, states: Float[Tensor, "B 1+P D"], labels: PatchLabels) -> dict[str, Tensor]:
+        """-log of the attention that patches on values pay to their name (one head) and to their column's header (another).
+
+        `layer` is the tower's layer whose heads are taught, `states` what it reads, CLS first.
+        """
+        attention = layer.self_attn
+        normed = layer.layer_norm1(states)
+        query, key = (
+            part(normed).unflatten(-1, (attention.num_heads, -1)).transpose(1, 2)
+            for part in (attention.q_proj, attention.k_proj)
+        )
+        losses = {}
+        for name, head, wanted in (("sees_name", -2, labels.sees_name), ("sees_column", -1, labels.sees_column)):
+            mass = (query[:, head] @ key[:, head].mT * attention.scale).float().softmax(-1)[:, 1:, 1:]
+            rows = wanted.any(-1)
+            seen = (mass * wanted).sum(-1)[rows]
+            losses[name] = -(seen + 1e-6).log().mean() if len(seen) else mass.sum() * 0
+        return losses
 
     def contrastive_loss(
         self, cls: Float[Tensor, "B D"], input_ids: Int64[Tensor, "B L"], attention_mask: Int64[Tensor, "B L"]
@@ -81,6 +100,11 @@ class TowerReader(nn.Module):
         logits = self.logit_scale.exp() * image @ F.normalize(text.float(), dim=-1).T
         target = torch.arange(len(logits))
         return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+
+
+def _plain(states: Float[Tensor, "*b D"]) -> Float[Tensor, "*b D"]:
+    """Normalised, so that a read-out gains nothing from a stream that grows: growth drowns the position code in higher layers."""
+    return F.layer_norm(states, states.shape[-1:])
 
 
 def _balanced(logits: Float[Tensor, "*b C"], target: Int64[Tensor, "*b"]) -> Tensor:
