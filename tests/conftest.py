@@ -21,8 +21,9 @@ def processor():
 @pytest.fixture(scope="session")
 def llava(processor):
     """A random LLaVA of the teacher's own architecture, two layers deep."""
-    from asymvlm.documents.teacher.build import llava_config
     from transformers import LlavaForConditionalGeneration
+
+    from asymvlm.documents.teacher.build import llava_config
 
     torch.manual_seed(0)
     config = llava_config(processor.tokenizer, width=40, layers=2, heads=5)
@@ -38,11 +39,12 @@ def llava(processor):
 @pytest.fixture(scope="session")
 def page_samples():
     """Questions about three generated pages, of different lengths."""
+    import datasets
+
     from asymvlm.documents import samples
     from asymvlm.documents.generated import page_row
     from asymvlm.documents.sample import FEATURES
     from asymvlm.documents.world import generate
-    import datasets
 
     rows = [page_row(f"p{index}", *generate(3, "test", index, 1, 1)) for index in range(3)]
     return list(samples(datasets.Dataset.from_list(rows, features=FEATURES)))

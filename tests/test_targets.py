@@ -78,11 +78,11 @@ def test_sharpen_and_heads(observed):
 
 def test_boxes_and_mixture(observed):
     backbone, batch = observed
-    boxes = EvidenceTarget(keys=0.5)(backbone, batch)
+    boxes = EvidenceTarget(key_weight=0.5)(backbone, batch)
     want = batch.evidence[0] + 0.5 * batch.keys[0]
     torch.testing.assert_close(boxes[0], want / want.sum())
     attention = AttentionTarget()(backbone, batch)
-    mixed = MixedTarget(AttentionTarget(), EvidenceTarget(keys=0.5), share=0.25)(backbone, batch)
+    mixed = MixedTarget(AttentionTarget(), EvidenceTarget(key_weight=0.5), share=0.25)(backbone, batch)
     torch.testing.assert_close(mixed[1], 0.75 * attention[1] + 0.25 * boxes[1])
 
 

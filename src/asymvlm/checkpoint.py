@@ -103,23 +103,29 @@ def load_scorer(path: str | Path, device: str | torch.device = "cpu") -> Trained
     if found:
         raise DataError(f"{directory} is not a usable scorer checkpoint: " + "; ".join(found))
     config = json.loads((directory / CONFIG_FILE).read_text(encoding="utf-8"))
-    kind, arguments = config["scorer"]["kind"], config["scorer"]["arguments"]
-    known = scorers()
-    if kind not in known:
-        raise DataError(f"{directory / CONFIG_FILE}: scorer.kind {kind!r} is not one of {', '.join(known)}; update asymvlm")
-    budget = config["budget"]
-    about = {key: config[key] for key in ("teacher", "data", "training") if key in config}
-    trained = TrainedScorer(
-        known[kind](**arguments),
-        None if budget is None else BudgetHead(**budget["arguments"]),
-        tuple(config["masked_ids"]),
-        about,
-    )
+    try:
+        trained = scorer_from(config)
+    except DataError as error:
+        raise DataError(f"{directory / CONFIG_FILE}: {error}") from error
     try:
         trained.load_state_dict(load_file(directory / WEIGHTS_FILE))
     except (RuntimeError, SafetensorError) as error:
         raise DataError(f"{directory / WEIGHTS_FILE} does not fit its {CONFIG_FILE}: {error}; export it again") from error
     return trained.eval().to(device)
+
+
+def scorer_from(config: dict[str, Any]) -> TrainedScorer:
+    """A scorer as config.json describes it, with fresh weights. Raises DataError for a kind that this version does not know."""
+    kind, known = config["scorer"]["kind"], scorers()
+    if kind not in known:
+        raise DataError(f"scorer.kind {kind!r} is not one of {', '.join(known)}; update asymvlm")
+    budget = config["budget"]
+    return TrainedScorer(
+        known[kind](**config["scorer"]["arguments"]),
+        None if budget is None else BudgetHead(**budget["arguments"]),
+        tuple(config["masked_ids"]),
+        {key: config[key] for key in ("teacher", "data", "training") if key in config},
+    )
 
 
 def _resolve(path: str | Path) -> Path:

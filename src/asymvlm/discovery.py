@@ -5,10 +5,10 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
-from functools import lru_cache
+from functools import cache
 
 
-@lru_cache(maxsize=None)
+@cache
 def discover(package: str, base: type) -> dict[str, type]:
     """Every concrete subclass of `base` defined in a module of `package`, by its `kind`, sorted.
 

@@ -21,8 +21,17 @@ def run(command: Callable[[list[str]], None], arguments: list[str]) -> int:
     except ValueError as error:
         if os.environ.get("ASYMVLM_TRACEBACK"):
             raise
-        print(f"error: {error}", file=sys.stderr)
-        return DATA if isinstance(error, DataError) else USAGE
+        cause = _cause(error)
+        print(f"error: {cause}", file=sys.stderr)
+        return DATA if isinstance(cause, DataError) else USAGE
     except SystemExit as stop:  # argument parsers leave this way
-        return int(stop.code or 0) if not isinstance(stop.code, str) else USAGE
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     return 0
+
+
+def _cause(error: BaseException) -> BaseException:
+    """What was raised first: parsers wrap what a constructor says in what they think of it."""
+    chain = [error]
+    while (inner := chain[-1].__cause__ or chain[-1].__context__) is not None:
+        chain.append(inner)
+    return next((one for one in chain if isinstance(one, DataError)), None) or [one for one in chain if isinstance(one, ValueError)][-1]

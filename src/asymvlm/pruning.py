@@ -18,8 +18,8 @@ from .backbone import Backbone, Encoded, Layout
 from .checkpoint import TrainedScorer
 from .methods import Learned, Method
 from .pruned_inputs import Kept, drop_rows
-from .selectors import Keep, check_keep, count_for, gap_count, top_k
 from .sample_tokens import sample_tokens
+from .selectors import Keep, check_keep, count_for, gap_count, top_k
 
 
 @dataclass

@@ -14,7 +14,7 @@ from .page import Field, Page, Question, draw_names
 def ask(page: Page, rng: np.random.Generator, localised: int = 3, holistic: int = 3) -> list[Question]:
     """Up to `localised` look-ups and up to `holistic` questions about the page as a whole, in random order."""
     look_ups = [_look_up(page, field, rng) for field in page.fields]
-    wholes = [_presence(page, rng), _largest(page, rng), *_halves(page, rng)]
+    wholes = [_presence(page, rng, True), _presence(page, rng, False), _largest(page, rng), *_halves(page, rng)]
     chosen = _sample(look_ups, localised, rng) + _sample(wholes, holistic, rng)
     return _sample(chosen, len(chosen), rng)
 
@@ -42,10 +42,10 @@ def _look_up(page: Page, field: Field, rng: np.random.Generator) -> Question:
     return Question(text, (str(field.value),), (field.value_box,), keys, kind, localised=True)
 
 
-def _presence(page: Page, rng: np.random.Generator) -> Question:
-    """Half the time a name that is there; to say that it is not, every name must be seen."""
+def _presence(page: Page, rng: np.random.Generator, there: bool) -> Question:
+    """Of a name that is on the page, or is not; to say that it is not, every name must be seen."""
     shown = {field.name: field for field in page.fields}
-    if rng.random() < 0.5:
+    if there:
         name = str(rng.choice(list(shown)))
         evidence, answer = (shown[name].name_box,), "yes"
     else:

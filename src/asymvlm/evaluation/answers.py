@@ -14,7 +14,7 @@ from ..documents.cells import token_shares
 from ..methods import Method
 from ..pruning import choose, prune
 from ..selectors import Keep
-from ..training.teacher import Teacher
+from ..teacher import Teacher
 from .cost import flop_counter
 
 

@@ -15,10 +15,11 @@ DEFAULT_CONFIG = Path("configs/eval/tiny.yaml")
 
 def main(arguments: list[str] | None = None) -> int:
     """Evaluate; returns the exit code."""
-    return run(_evaluate, sys.argv[1:] if arguments is None else arguments)
+    return run(evaluate_from, sys.argv[1:] if arguments is None else arguments)
 
 
-def _evaluate(arguments: list[str]) -> None:
+def evaluate_from(arguments: list[str]) -> None:
+    """Parse and evaluate; raises where `main` would print an error."""
     if not any(one == "--config" or one.startswith("--config=") for one in arguments):
         arguments = ["--config", str(DEFAULT_CONFIG), *arguments]
     parser = ArgumentParser(description="Evaluate pruning methods against the dense model.")

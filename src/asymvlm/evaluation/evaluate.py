@@ -17,7 +17,7 @@ from ..documents.generated import fingerprint, generated_pages
 from ..methods import Learned, Method
 from ..progress import track
 from ..selectors import Keep, check_keep
-from ..training.teacher import Teacher
+from ..teacher import Teacher
 from .answers import Answered, answer, method_macs, prefill_ms
 from .bootstrap import Interval, paired_difference
 from .cost import PrefillCost, prefill_cost

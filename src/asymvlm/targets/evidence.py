@@ -12,19 +12,19 @@ from .base import Target, TargetInputs, normalised
 class EvidenceTarget(Target):
     """Each token's share of its cell inside an evidence box, normalised per sample (as GlimpsePrune's masks, arXiv 2508.01548).
 
-    `keys` weighs the boxes of what has to be found first (a label, a row's head) beside the evidence.
+    `key_weight` weighs the boxes of what has to be found first (a label, a row's head) beside the evidence.
     """
 
     needs_boxes = True
 
-    def __init__(self, keys: float = 0.0) -> None:
-        if keys < 0:
-            raise ValueError(f"keys: {keys} must not be negative")
-        self.keys = keys
+    def __init__(self, key_weight: float = 0.0) -> None:
+        if key_weight < 0:
+            raise ValueError(f"key_weight: {key_weight} must not be negative")
+        self.key_weight = key_weight
 
     def __call__(self, backbone: Backbone, batch: TargetInputs) -> list[Float[Tensor, "n"]]:
         if batch.evidence is None or batch.keys is None:
             raise ValueError("target: EvidenceTarget needs data with evidence_boxes; choose AttentionTarget for data without")
         return [
-            normalised(evidence + self.keys * keys) for evidence, keys in zip(batch.evidence, batch.keys, strict=True)
+            normalised(evidence + self.key_weight * keys) for evidence, keys in zip(batch.evidence, batch.keys, strict=True)
         ]

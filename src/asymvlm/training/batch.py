@@ -10,7 +10,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from ..scorers import TokenBatch
 from ..shapes import Float
-from .teacher import Observation
+from ..teacher import Observation
 
 
 @dataclass

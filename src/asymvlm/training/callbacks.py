@@ -12,18 +12,16 @@ import numpy as np
 from lightning.pytorch.loggers import WandbLogger
 from PIL import Image
 
-from ..checkpoint import save_scorer
 from ..documents import samples
+from ..evaluation.cli import evaluate_from
 from ..evaluation.pictures import page_panels
+from ..export import export_checkpoint
 from .batch import collate
-from .card import model_card
-from .data import PagesData
 from .module import ImportanceModule
-from .provenance import provenance
 
 
 class ExportScorer(L.Callback):
-    """Writes the scorer directory at the end of `fit`, and as a wandb artifact.
+    """Writes the scorer directory of the best checkpoint (the last one where none is best) at the end of `fit`, and as a wandb artifact.
 
     Args:
         directory: Where it goes; an existing one is replaced as a whole.
@@ -33,22 +31,50 @@ class ExportScorer(L.Callback):
         self.directory = Path(directory)
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        assert isinstance(pl_module, ImportanceModule)
-        data = trainer.datamodule  # type: ignore[attr-defined]
-        assert isinstance(data, PagesData)
         if not trainer.is_global_zero:
             return
-        about = provenance(trainer, pl_module, data)
-        trained = pl_module.trained(pl_module.teacher.prompter.masked_ids, about)
-        target = save_scorer(trained, self.directory, model_card(trained.config()))
+        callback = trainer.checkpoint_callback
+        best = getattr(callback, "best_model_path", "") or getattr(callback, "last_model_path", "")
+        if not best:
+            raise ValueError("trainer.callbacks: ExportScorer needs a ModelCheckpoint beside it")
+        target = export_checkpoint(best, self.directory)
         print(f"exported scorer: {target}")
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
                 import wandb
 
-                artifact = wandb.Artifact("scorer", type="model", metadata=about)
+                artifact = wandb.Artifact("scorer", type="model")
                 artifact.add_dir(str(target))
                 logger.experiment.log_artifact(artifact)
+
+
+class ResultsTable(L.Callback):
+    """Evaluates the exported scorer on held-out pages at the end of `fit` and prints the table.
+
+    Args:
+        config: Configuration of the evaluation, as for eval.py; the scorer and its teacher are this run's.
+    """
+
+    def __init__(self, config: str = "configs/eval/quick.yaml") -> None:
+        if not Path(config).is_file():
+            raise ValueError(f"ResultsTable.config: {config} does not exist; name an evaluation's YAML file")
+        self.config = config
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        exports = [callback.directory for callback in trainer.callbacks if isinstance(callback, ExportScorer)]  # type: ignore[attr-defined]
+        if trainer.is_global_zero and exports:
+            assert isinstance(pl_module, ImportanceModule)
+            chosen = ["--teacher", pl_module.teacher_path, "--scorer", str(exports[0])]
+            evaluate_from(["--config", self.config, *chosen])
+
+
+class RememberRun(L.Callback):
+    """Keeps the wandb run's id in the checkpoint, so that a resumed training goes on in the same run (see `training.cli`)."""
+
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                checkpoint["wandb_id"] = logger.version
 
 
 class Throughput(L.Callback):

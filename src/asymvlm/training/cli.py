@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
 
 import lightning as L
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import WandbLogger
 
+from ..errors import DataError
 from ..front_door import run
 
 DEFAULT_CONFIG = Path("configs/tiny.yaml")
@@ -31,15 +34,32 @@ def main(arguments: list[str] | None = None) -> int:
 def _train(arguments: list[str]) -> None:
     if not any(one == "--config" or one.startswith(("--config=", "-c")) for one in arguments):
         arguments = ["--config", str(DEFAULT_CONFIG), *arguments]
+    sys.argv = ["train.py", *arguments]  # where LightningCLI looks; it warns of arguments that come another way
     cli = TrainingCLI(
         L.LightningModule,
         L.LightningDataModule,
         subclass_mode_model=True,
         subclass_mode_data=True,
         run=False,
-        args=arguments,
         seed_everything_default=0,
         save_config_kwargs={"overwrite": True},
     )
-    checkpoint: Any = cli.config.ckpt_path
+    checkpoint: str | None = cli.config.ckpt_path
+    if checkpoint is not None:
+        _same_wandb_run(cli.trainer, checkpoint)
     cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint)
+
+
+def _same_wandb_run(trainer: L.Trainer, checkpoint: str) -> None:
+    """Let the logger go on in the run that the checkpoint was written by."""
+    callback = trainer.checkpoint_callback
+    path = Path(checkpoint)
+    if checkpoint == "last" and isinstance(callback, ModelCheckpoint):
+        path = Path(callback.dirpath or trainer.default_root_dir) / f"{callback.CHECKPOINT_NAME_LAST}{callback.FILE_EXTENSION}"
+    if not path.is_file():
+        raise DataError(f"ckpt_path: {path} does not exist; leave it out to start anew")
+    run_id = torch.load(path, map_location="cpu", weights_only=True).get("wandb_id")
+    for logger in trainer.loggers:
+        if isinstance(logger, WandbLogger) and run_id:
+            logger._wandb_init |= {"id": run_id, "resume": "allow"}
+            logger._id = run_id

@@ -13,8 +13,7 @@ from typing import Any, Protocol
 
 import datasets
 import lightning as L
-import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from ..documents import Sample, SkipReport, samples
 from ..documents.folder import folder_pages
@@ -22,8 +21,9 @@ from ..documents.generated import fingerprint, generated_pages
 from ..errors import DataError
 from ..progress import track
 from ..targets import Target
+from ..teacher import Observation, Teacher, from_record, to_record
 from .batch import TrainingBatch, collate
-from .teacher import Observation, Teacher, from_record, to_record
+from .provenance import settings
 
 
 class _TeacherSide(Protocol):
@@ -131,16 +131,20 @@ class PagesData(L.LightningDataModule):
             "pages": self.fingerprints[split],
             "teacher": side.teacher_path,
             "weights": _weights_mark(side.teacher_path),
-            "target": repr(_plain(side.target)),
+            "target": settings(side.target),
             "format": 1,
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
     def _loader(self, split: str, shuffle: bool) -> DataLoader:
+        observed, trainer = self._observed[split], self.trainer
+        assert trainer is not None
+        # The order depends on seed and epoch alone: a resumed run and a run on more processes see the same batches.
+        sampler = DistributedSampler(observed, trainer.world_size, trainer.global_rank, shuffle, seed=self.seed)  # type: ignore[arg-type]
         return DataLoader(
-            self._observed[split],
+            observed,
             batch_size=self.batch_size,
-            shuffle=shuffle,
+            sampler=sampler,
             num_workers=self.num_workers,
             collate_fn=collate if self.cache else list,
             persistent_workers=self.num_workers > 0,
@@ -212,11 +216,3 @@ def _weights_mark(path: str) -> str:
     """Changes when the weights at a local path do; a repository's name and revision are its own mark."""
     files = sorted(Path(path).glob("*.safetensors")) if Path(path).is_dir() else []
     return ";".join(f"{file.name}:{hashlib.sha256(file.read_bytes()).hexdigest()[:16]}" for file in files)
-
-
-def _plain(value: Any) -> Any:
-    """A target's class and settings as plain values."""
-    if isinstance(value, Target):
-        settings = {key: _plain(inner) for key, inner in sorted(vars(value).items()) if not key.startswith("_")}
-        return (type(value).__name__, settings)
-    return value if not isinstance(value, torch.Tensor) else value.tolist()

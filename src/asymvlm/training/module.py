@@ -12,14 +12,18 @@ from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
 from ..checkpoint import TrainedScorer
+from ..export import CONTENTS
+from ..prompts import Prompter
 from ..evaluation.ranking import BudgetCoverage, BudgetError, EvidenceKept, GainNDCG, MassKept, RecallAtShare
 from ..objectives import BudgetRegression, Distillation, Objective, Prediction, Ranking, Sparsity, Truth
+from ..schedule import warm_up_cosine
 from ..scorers import BudgetHead, Scorer
 from ..targets import BudgetTarget, Target
+from ..teacher import Teacher, check_is_vlm, load_prompter
 from .batch import TrainingBatch
-from .teacher import Teacher, check_is_vlm
+from .provenance import provenance
 
-SHARES = (0.0625, 0.125, 0.25)
+SHARES = (0.05, 0.10, 0.25)  # at which validation looks; metrics are named by the percentage
 
 
 class ImportanceModule(L.LightningModule):
@@ -66,7 +70,7 @@ class ImportanceModule(L.LightningModule):
         self.objectives = nn.ModuleDict(
             {"distillation": distillation, "ranking": ranking, "budget": budget, "sparsity": sparsity}
         )
-        by_share = {f"{share:g}": share for share in SHARES}
+        by_share = {f"{share:.0%}".rstrip("%"): share for share in SHARES}
         self.ranking_metrics = MetricCollection(
             {
                 "ndcg": GainNDCG(),
@@ -87,9 +91,16 @@ class ImportanceModule(L.LightningModule):
         """Loaded when first needed: with a full target cache, never. Not a submodule, so no checkpoint holds it."""
         return Teacher.load(self.teacher_path, self.device)
 
-    def trained(self, masked_ids: tuple[int, ...], about: dict[str, Any]) -> TrainedScorer:
-        """What is exported."""
-        return TrainedScorer(self.scorer, self.budget_head, masked_ids, about).eval()
+    @cached_property
+    def prompter(self) -> Prompter:
+        """The teacher's processor alone."""
+        return load_prompter(self.teacher_path)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """A checkpoint can be exported without the config or the teacher that made it."""
+        about = provenance(self.trainer, self.teacher_path, self.target)
+        trained = TrainedScorer(self.scorer, self.budget_head, self.prompter.masked_ids, about)
+        checkpoint[CONTENTS] = {"config": trained.config()}
 
     def losses(self, batch: TrainingBatch) -> tuple[dict[str, Tensor], Prediction, Truth]:
         """All terms, unweighted, and what they were computed from."""
@@ -133,8 +144,6 @@ class ImportanceModule(L.LightningModule):
     def configure_optimizers(self) -> dict[str, Any]:
         steps = int(self.trainer.estimated_stepping_batches)
         optimizer = torch.optim.AdamW(self.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, self.learning_rate, total_steps=max(steps, 2), pct_start=max(self.warm_up, 1 / max(steps, 2)),
-            cycle_momentum=False,
-        )  # fmt: skip
+        warm_up = max(1, round(self.warm_up * steps))
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warm_up_cosine(step, steps, warm_up))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

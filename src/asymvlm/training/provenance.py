@@ -11,8 +11,7 @@ import torch
 import transformers
 
 from .. import __version__
-from .data import PagesData, _plain
-from .module import ImportanceModule
+from ..targets import Target
 
 
 def commit() -> str | None:
@@ -26,24 +25,27 @@ def commit() -> str | None:
     return name.stdout.strip() + ("-dirty" if changes.stdout.strip() else "")
 
 
-def provenance(trainer: L.Trainer, module: ImportanceModule, data: PagesData) -> dict[str, Any]:
-    """The `teacher`, `data` and `training` parts of a checkpoint's config.json. No times and no paths, so that equal runs are equal files."""
-    model = module.teacher.model
+def provenance(trainer: L.Trainer, teacher: str, target: Target) -> dict[str, Any]:
+    """The `teacher`, `data` and `training` parts of a checkpoint's config.json. No times and no folders: equal runs, equal files."""
     metrics = {name: round(float(value), 6) for name, value in sorted(trainer.callback_metrics.items()) if name.startswith("val/")}
     return {
-        "teacher": {
-            "name": module.teacher_path,
-            "class": type(model).__name__,
-            "revision": getattr(model.config, "_commit_hash", None),
-        },
-        "data": {"fingerprints": data.fingerprints},
+        "teacher": {"name": teacher},
+        "data": {"fingerprints": dict(getattr(trainer.datamodule, "fingerprints", {}))},  # type: ignore[attr-defined]
         "training": {
             "seed": torch.initial_seed(),
-            "epochs": trainer.current_epoch,
+            "epochs": trainer.current_epoch + 1,
             "steps": trainer.global_step,
-            "target": _plain(module.target),
+            "target": settings(target),
             "metrics": metrics,
             "commit": commit(),
-            "versions": {"asymvlm": __version__, "torch": torch.__version__, "transformers": transformers.__version__},
+            "versions": {"asymvlm": __version__, "torch": str(torch.__version__), "transformers": transformers.__version__},
         },
     }
+
+
+def settings(value: Any) -> Any:
+    """A target's class and settings as plain values."""
+    if isinstance(value, Target):
+        inner = {key: settings(one) for key, one in sorted(vars(value).items()) if not key.startswith("_")}
+        return {"class": type(value).__name__, **inner}
+    return value

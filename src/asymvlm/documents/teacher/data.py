@@ -124,7 +124,8 @@ class _Course(IterableDataset):
     def _caption(self, page: Page, tokenizer) -> str:
         """A few of the page's entries in words, as CLIP's captions name some of what a picture shows."""
         chosen = self.rng.permutation(len(page.fields))[: self.rng.integers(1, 5)]
-        words = [f"{page.fields[index].name} {page.fields[index].value}" for index in chosen]
+        fields = [page.fields[index] for index in chosen]
+        words = [f"{field.name} {field.value}" if self.rng.random() < 0.3 else field.name for field in fields]
         return f"{tokenizer.bos_token} {' '.join(words)}{tokenizer.eos_token}"
 
     def _lessons(self, pool: PagePool) -> Iterator[TeacherBatch]:

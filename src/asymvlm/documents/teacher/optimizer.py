@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 
 import torch
 from torch import nn
 
-
-# The tower's queries and keys start where heads have to look. At the full rate they drift off before there is anything to see,
-# and the tower learns its first words five times as slowly and no binding at all (docs/log.md).
+# The tower's queries and keys start where heads have to look. At the full rate they drift off before there is anything to see: the
+# tower then learns its first words five times as slowly and no binding at all (docs/log.md). So they move slowly until words are there.
 _LOOKING = ("q_proj", "k_proj")
-_LOOKING_RATE = 0.1
+
+
+def looking_scale(share: float) -> float:
+    """What the rate of the tower's queries and keys is multiplied with, by the share of the first stage that is done."""
+    return 0.1 if share < 0.4 else 0.6
 
 
 def build_optimizers(modules: Iterable[nn.Module], tower: nn.Module | None) -> list[torch.optim.Optimizer]:
-    """[Muon with AdamW-matched step sizes, AdamW]. Each group's `scale` multiplies the rate of the step.
+    """[Muon with AdamW-matched step sizes, AdamW]. The groups of the tower's queries and keys are marked `looking`.
 
     Embeddings, position tables, convolutions, biases and gains are no hidden matrices.
     """
@@ -33,16 +35,8 @@ def build_optimizers(modules: Iterable[nn.Module], tower: nn.Module | None) -> l
             seen.add(id(parameter))
             hidden = isinstance(child, nn.Linear) and name == "weight"
             (slow if id(parameter) in looking else matrices if hidden else rest).append(parameter)
-    groups = [{"params": rest, "scale": 1.0}, {"params": slow, "scale": _LOOKING_RATE}]
+    groups = [{"params": rest, "looking": False}, {"params": slow, "looking": True}]
     return [
-        torch.optim.Muon([{"params": matrices, "scale": 1.0}], weight_decay=0.02, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.Muon([{"params": matrices, "looking": False}], weight_decay=0.02, adjust_lr_fn="match_rms_adamw"),
         torch.optim.AdamW([group for group in groups if group["params"]], betas=(0.9, 0.98), weight_decay=0.0),
     ]
-
-
-def learning_rate(step: int, steps: int, peak: float, warm_up: int = 40, floor: float = 0.05) -> float:
-    """Linear warm-up, then a cosine from `peak` to `floor * peak` at `steps`."""
-    if step < warm_up:
-        return peak * (step + 1) / warm_up
-    share = min(1.0, (step - warm_up) / max(1, steps - warm_up))
-    return peak * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * share)))

@@ -7,7 +7,7 @@ read first, from dense labels (`tower.py`); then the LLM learns to look things u
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,12 +16,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ...schedule import warm_up_cosine
 from .blocks import BlockBatch, block_logits
 from .build import build_teacher, build_text_side
 from .labels import PatchLabels
-from .optimizer import build_optimizers, learning_rate
+from .optimizer import build_optimizers, looking_scale
 from .tokens import build_processor
 from .tower import TowerReader
+
+_WARM_UP = 40  # steps
+_BINDING_LAYER = 2  # of the tower: the first that can look for a name, since words are there after the second
+_LOOKING_WEIGHT = 0.3
 
 
 @dataclass
@@ -93,21 +98,25 @@ class TeacherRecipe(L.LightningModule):
             optimizers += build_optimizers(modules, self.teacher.model.vision_tower)
         return optimizers
 
-    def tower_features(self, pixels: Tensor) -> tuple[Tensor, list[Tensor], Tensor]:
-        """(V, patches after each layer of the tower, pooled CLS)."""
+    def tower_features(self, pixels: Tensor) -> tuple[Tensor, Sequence[Tensor], Tensor]:
+        """(V, the tower's hidden states with CLS first, pooled CLS)."""
         out = self.teacher.model.vision_tower(pixels, output_hidden_states=True)
         vision = self.teacher.model.multi_modal_projector(out.hidden_states[-1][:, 1:])
-        return vision, [states[:, 1:] for states in out.hidden_states], out.pooler_output
+        return vision, out.hidden_states, out.pooler_output
 
     def _losses(self, batch: TeacherBatch) -> dict[str, Tensor]:
         losses: dict[str, Tensor] = {}
         features, weight = batch.features, 1.0 if batch.blocks is None else self.dense
         if batch.pixels is not None:
-            features, layers, cls = self.tower_features(batch.pixels)
+            features, states, cls = self.tower_features(batch.pixels)
             embeddings = self.teacher.get_input_embeddings().weight
-            dense = self.reader.dense_losses(features, layers, batch.labels, embeddings)
+            dense = self.reader.dense_losses(features, [layer[:, 1:] for layer in states], batch.labels, embeddings)
+            binding = self.teacher.model.vision_tower.encoder.layers[_BINDING_LAYER]
+            looking = self.reader.looking_losses(binding, states[_BINDING_LAYER], batch.labels)
             losses = {name: weight * loss for name, loss in dense.items()}
+            losses |= {name: _LOOKING_WEIGHT * weight * loss for name, loss in looking.items()}
             captions = batch.captions
+            losses["page"] = weight * self.reader.page_loss(cls, batch.labels)
             losses["clip"] = self.contrastive * self.reader.contrastive_loss(cls, captions.input_ids, captions.attention_mask)
         if batch.blocks is not None:
             logits, labels = block_logits(self.teacher, batch.blocks, features)
@@ -124,12 +133,13 @@ class TeacherRecipe(L.LightningModule):
         for optimizer in optimizers:
             optimizer.zero_grad()
         self.manual_backward(total)
-        rate = learning_rate(step, stage.steps, stage.learning_rate)
+        rate = stage.learning_rate * warm_up_cosine(step, stage.steps, _WARM_UP)
         parameters = [parameter for optimizer in optimizers for group in optimizer.param_groups for parameter in group["params"]]
         nn.utils.clip_grad_norm_(parameters, 1.0)
         for optimizer in optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = rate * group["scale"]
+                slow = looking_scale(step / stage.steps if number == 0 else 1.0) if group["looking"] else 1.0
+                group["lr"] = rate * slow
             optimizer.step()
         self.log_dict({f"train/{name}": loss for name, loss in losses.items()})
         self.log("train/stage", float(number + 1), prog_bar=True)

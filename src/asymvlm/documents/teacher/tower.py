@@ -32,6 +32,7 @@ class TowerReader(nn.Module):
         self.characters = nn.Linear(width, 2 * (len(CHARACTERS) + 1))
         self.magnitude = nn.Linear(width, 1)
         self.visual_projection = nn.Linear(teacher.config.vision_config.hidden_size, width, bias=False)
+        self.page_words = nn.Linear(teacher.config.vision_config.hidden_size, len(WORDS))
         self.text_side = text_side
         self.logit_scale = nn.Parameter(torch.tensor(2.0))
         self.name_scale = nn.Parameter(torch.tensor(2.0))
@@ -90,6 +91,12 @@ class TowerReader(nn.Module):
             seen = (mass * wanted).sum(-1)[rows]
             losses[name] = -(seen + 1e-6).log().mean() if len(seen) else mass.sum() * 0
         return losses
+
+    def page_loss(self, cls: Float[Tensor, "B D"], labels: PatchLabels) -> Tensor:
+        """Which words are on the page, from its CLS alone: gives CLIP's loss something to hold on to, without which it stays at chance."""
+        words = torch.stack([labels.name, labels.column]).clamp_max(len(WORDS))
+        present = F.one_hot(words, len(WORDS) + 1).amax((0, 2))[:, 1:].float()
+        return F.binary_cross_entropy_with_logits(self.page_words(cls).float(), present, pos_weight=torch.tensor(4.0))
 
     def contrastive_loss(
         self, cls: Float[Tensor, "B D"], input_ids: Int64[Tensor, "B L"], attention_mask: Int64[Tensor, "B L"]

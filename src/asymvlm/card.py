@@ -12,7 +12,7 @@ tags: [vision-language, token-pruning]
 ---
 # Importance scorer for {teacher}
 
-Says which vision tokens of `{teacher}` ({model_class}) matter for a question, before the LLM reads them.
+Says which vision tokens of `{teacher}` matter for a question, before the LLM reads them.
 
 ```python
 import asymvlm
@@ -44,7 +44,6 @@ def model_card(config: dict[str, Any]) -> str:
     training = config["training"]
     return _CARD.format(
         teacher=config["teacher"]["name"],
-        model_class=config["teacher"]["class"],
         kind=config["scorer"]["kind"],
         arguments=json.dumps(config["scorer"]["arguments"]),
         budget="no" if config["budget"] is None else 'yes, `keep="auto"`',

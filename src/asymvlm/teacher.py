@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any
-
 import numpy as np
 import torch
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, PreTrainedModel
 
-from ..backbone import Backbone
-from ..documents import Sample
-from ..documents.cells import token_shares
-from ..errors import DataError
-from ..prompts import Prompter
-from ..shapes import Bool, Float, Int64
-from ..targets import Target, TargetInputs
+from .backbone import Backbone
+from .documents import Sample
+from .documents.cells import token_shares
+from .errors import DataError
+from .prompts import Prompter
+from .shapes import Bool, Float, Int64
+from .targets import Target, TargetInputs
 
 
 @dataclass
@@ -36,22 +34,24 @@ class Observation:
 class Teacher:
     """A frozen VLM with its processor. No nn.Module, so that no checkpoint and no DDP wrapper ever holds it."""
 
-    def __init__(self, model: PreTrainedModel, processor: Any, name: str = "") -> None:
+    def __init__(self, model: PreTrainedModel, prompter: Prompter, name: str = "") -> None:
         self.model = model.eval().requires_grad_(False)
         self.backbone = Backbone(model)
-        self.prompter = Prompter(processor)
+        self.prompter = prompter
         self.name = name or str(getattr(model, "name_or_path", ""))
 
     @classmethod
     def load(cls, path: str, device: torch.device | str = "cpu", dtype: torch.dtype | None = None) -> Teacher:
         """From a directory or a Hugging Face repository. Raises DataError where that is no vision-language model."""
         check_is_vlm(path)
+        prompter = load_prompter(path)
         try:
-            processor = AutoProcessor.from_pretrained(path)
             model = AutoModelForImageTextToText.from_pretrained(path, dtype=dtype or "auto")
         except (OSError, ValueError, KeyError) as error:
             raise DataError(f"model.teacher: {path} could not be loaded ({error})") from error
-        return cls(model.to(device), processor, path)  # type: ignore[arg-type]
+        if dtype is None and torch.device(device).type == "cpu":
+            model = model.float()  # half precision is stored to save space; a CPU computes in fp32
+        return cls(model.to(device), prompter, path)  # type: ignore[arg-type]
 
     @torch.no_grad()
     def observe(self, samples: Sequence[Sample], target: Target) -> list[Observation]:
@@ -90,6 +90,14 @@ class Teacher:
             )
             start += count
         return observations
+
+
+def load_prompter(path: str) -> Prompter:
+    """The processor at `path`, as a prompter. Raises DataError where there is none."""
+    try:
+        return Prompter(AutoProcessor.from_pretrained(path))
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(f"model.teacher: the processor of {path} could not be loaded ({error})") from error
 
 
 def check_is_vlm(path: str) -> int:

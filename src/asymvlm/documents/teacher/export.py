@@ -1,0 +1,60 @@
+"""Writing the trained teacher: a standard transformers directory, with CLIP's text side beside it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import lightning as L
+import torch
+from safetensors.torch import save_file
+
+from .recipe import TeacherRecipe
+
+CLIP_FOLDER = "clip"
+
+
+class ExportTeacher(L.Callback):
+    """At the end of `fit`, writes `directory` (AutoProcessor and AutoModelForImageTextToText load it) and reports how well it reads.
+
+    `directory/clip` holds the text encoder that the tower's CLS was trained against and `visual_projection.safetensors`.
+
+    Args:
+        directory: Where it goes; an existing one is replaced.
+        check_pages: Held-out pages on which the report is made.
+    """
+
+    def __init__(self, directory: str = "checkpoints/tiny-teacher", check_pages: int = 200) -> None:
+        self.directory, self.check_pages = Path(directory), check_pages
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        assert isinstance(pl_module, TeacherRecipe)
+        export_teacher(pl_module, self.directory)
+        print(f"teacher: {self.directory}")
+        from .report import reading_report
+
+        report = reading_report(str(self.directory), self.check_pages)
+        (self.directory / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        print(json.dumps(report, indent=2))
+
+
+def export_teacher(recipe: TeacherRecipe, directory: Path) -> None:
+    """Weights in bf16, which halves the files; the whole directory is replaced at once."""
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
+    try:
+        recipe.teacher.to(torch.bfloat16).save_pretrained(draft)
+        recipe.processor.save_pretrained(draft)
+        text_side = recipe.reader.text_side.to(torch.bfloat16)
+        text_side.save_pretrained(draft / CLIP_FOLDER)
+        projection = {"weight": recipe.reader.visual_projection.weight.detach().to(torch.bfloat16).contiguous()}
+        save_file(projection, draft / CLIP_FOLDER / "visual_projection.safetensors")
+        draft.chmod(0o755)
+        if directory.exists():
+            shutil.rmtree(directory)
+        os.replace(draft, directory)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
