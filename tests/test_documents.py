@@ -118,5 +118,5 @@ def test_nothing_usable_is_an_error(folder):
     with pytest.raises(DataError, match="has no train/"):
         folder_pages(folder, "train")
     write(folder, [{"image": "a.png", "question": ""}])
-    with pytest.raises(DataError, match="no usable record.*question is empty"):
+    with pytest.raises(DataError, match=r"no usable record.*question is empty"):
         folder_pages(folder, "train")

@@ -58,9 +58,7 @@ def test_budget_regression_finds_the_quantile():
     uniform = torch.full((91, 1), 1.0)
     mask = torch.ones(91, 1, dtype=torch.bool)
     losses = {
-        guess: BudgetRegression(quantile=0.9)(
-            Prediction(uniform, torch.full((91,), guess)), Truth(uniform, targets, mask)
-        ).item()
+        guess: BudgetRegression(quantile=0.9)(Prediction(uniform, torch.full((91,), guess)), Truth(uniform, targets, mask)).item()
         for guess in torch.arange(0.05, 0.96, 0.01).tolist()
     }
     assert min(losses, key=losses.get) == pytest.approx(0.86, abs=0.011)

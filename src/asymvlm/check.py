@@ -61,9 +61,7 @@ def _config_problems(config: Any) -> list[str]:
     if version > FORMAT_VERSION:
         return [f"{CONFIG_FILE}: format_version {version} is newer than {FORMAT_VERSION}, the newest known here; update asymvlm"]
     found = [
-        f"{CONFIG_FILE}: {key!r} is {config.get(key)!r}, must be {value!r}"
-        for key, value in _FIXED.items()
-        if config.get(key) != value
+        f"{CONFIG_FILE}: {key!r} is {config.get(key)!r}, must be {value!r}" for key, value in _FIXED.items() if config.get(key) != value
     ]
     scorer, inputs, budget = config.get("scorer"), config.get("input"), config.get("budget")
     if not isinstance(scorer, dict) or not isinstance(scorer.get("kind"), str) or not isinstance(scorer.get("arguments"), dict):
@@ -103,10 +101,7 @@ def _weight_problems(config: dict[str, Any], path: Path) -> list[str]:
 def _expected(part: str, tensors: dict[str, tuple[int | str, ...]], arguments: dict[str, Any]) -> dict[str, tuple[int, ...]]:
     inner = arguments.get("rank", arguments.get("hidden", 0))
     sizes = {"D": arguments["width"], "C": inner, "2C": 2 * inner, "3C": 3 * inner, "2C+16": 2 * inner + 16}
-    return {
-        f"{part}.{name}": tuple(sizes[size] if isinstance(size, str) else size for size in shape)
-        for name, shape in tensors.items()
-    }
+    return {f"{part}.{name}": tuple(sizes[size] if isinstance(size, str) else size for size in shape) for name, shape in tensors.items()}
 
 
 def main(arguments: list[str]) -> int:

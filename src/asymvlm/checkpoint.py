@@ -96,7 +96,8 @@ def _swap(draft: Path, target: Path) -> None:
 def load_scorer(path: str | Path, device: str | torch.device = "cpu") -> TrainedScorer:
     """The scorer of a checkpoint directory, or of a Hugging Face repository if `path` is no directory here.
 
-    Raises DataError, naming the file and what to do, where the directory is missing, incomplete, corrupt or newer than this package.
+    Raises DataError, naming the file and what to do, where the directory is missing,
+    incomplete, corrupt or newer than this package.
     """
     directory = _resolve(path)
     found = problems(directory)

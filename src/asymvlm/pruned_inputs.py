@@ -87,7 +87,7 @@ def _drop_features(encoded: Encoded, kept: list[Kept], flat: Tensor, counts: lis
         if one.features is not None:
             features = torch.cat([features[:start], one.features.to(features), features[start + size :]])
         start += size
-    output = copy.copy(encoded.output)
+    output: Any = copy.copy(encoded.output)
     if isinstance(encoded.output.pooler_output, Tensor):
         output.pooler_output = features[:, None, :]
     else:

@@ -123,9 +123,7 @@ class _Pruner:
 
 
 @torch.no_grad()
-def choose(
-    backbone: Backbone, method: Method, keep: Keep, inputs: Mapping[str, Any], encoded: Encoded, layout: Layout
-) -> list[Kept]:
+def choose(backbone: Backbone, method: Method, keep: Keep, inputs: Mapping[str, Any], encoded: Encoded, layout: Layout) -> list[Kept]:
     """What stays of each sample, one call of the method per sample."""
     chosen = []
     for tokens in sample_tokens(backbone, inputs, encoded, layout):

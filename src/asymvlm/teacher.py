@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -123,7 +124,7 @@ def to_record(observation: Observation) -> dict[str, bytes]:
 
 def from_record(record: dict[str, bytes]) -> Observation:
     """The inverse of `to_record`, in fp32."""
-    arrays = {name: np.frombuffer(record[name], dtype=_NUMPY[dtype]) for name, dtype in _STORED.items()}
+    arrays: dict[str, np.ndarray] = {name: np.frombuffer(record[name], dtype=_NUMPY[dtype]) for name, dtype in _STORED.items()}
     grid = arrays["grid"].reshape(-1, 3)
     width = len(arrays["vision"]) // max(1, len(grid))
     return Observation(

@@ -90,7 +90,8 @@ class Backbone:
 
     def picture_arguments(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """Those of `inputs` that belong to the encoding of pictures."""
-        names = inspect.signature(self.model.base_model.get_image_features).parameters
+        encode: Any = self.model.base_model.get_image_features
+        names = inspect.signature(encode).parameters
         return {name: inputs[name] for name in names if name != "kwargs" and inputs.get(name) is not None}
 
     def encode(self, inputs: Mapping[str, Any]) -> Encoded:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -67,7 +68,7 @@ def _attention(
     value: Tensor,
     attention_mask: Tensor | None,
     relevance: RelevanceRecorder | None = None,
-    **kwargs,
+    **kwargs: Any,
 ) -> tuple[Tensor, None]:
     if relevance is not None:
         relevance.record(module, query, key, attention_mask, kwargs.get("scaling"))

@@ -17,7 +17,7 @@ from .backbone import Backbone
 _NAME = "asymvlm_tower"
 
 
-def _attention(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, **kwargs):
+def _attention(module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, **kwargs: Any) -> tuple[Tensor, None]:
     """SDPA, and what each patch receives: from CLS where there is one, else on average over all rows."""
     recorder = getattr(module, "asymvlm_recorder", None)
     if recorder is not None:
@@ -36,7 +36,7 @@ def tower_attention(backbone: Backbone, inputs: Mapping[str, Any]) -> Float[Tens
     if not hasattr(AttentionInterface(), "_global_mapping") or _NAME not in AttentionInterface._global_mapping:
         AttentionInterface.register(_NAME, _attention)
         AttentionMaskInterface.register(_NAME, sdpa_mask)
-    model = backbone.model
+    model: Any = backbone.model
     tower = model.base_model.vision_tower
     layers = tower.encoder.layers if hasattr(tower, "encoder") else tower.vision_model.encoder.layers
     feature_layer = model.config.vision_feature_layer
@@ -62,9 +62,7 @@ def tower_attention(backbone: Backbone, inputs: Mapping[str, Any]) -> Float[Tens
     return mass
 
 
-def downsampled_features(
-    backbone: Backbone, inputs: Mapping[str, Any], sample: int, rows: int, columns: int
-) -> Float[Tensor, "m D"]:
+def downsampled_features(backbone: Backbone, inputs: Mapping[str, Any], sample: int, rows: int, columns: int) -> Float[Tensor, "m D"]:
     """Features of one picture shrunk to rows x columns patches; the tower's position table is interpolated."""
     arguments = backbone.picture_arguments(inputs)
     pixels = arguments["pixel_values"][sample : sample + 1]

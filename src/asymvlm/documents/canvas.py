@@ -84,7 +84,7 @@ class Canvas:
     @property
     def height(self) -> float:
         """Height of a digit in pixels; lines of text are laid out by it."""
-        x0, y0, x1, y1 = self.font.getbbox("0", anchor="ls")
+        _, y0, _, y1 = self.font.getbbox("0", anchor="ls")
         return float(y1 - y0)
 
     def width(self, text: str) -> float:

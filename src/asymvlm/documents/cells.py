@@ -22,9 +22,7 @@ def box_shares(box: Box, size: tuple[float, float], shape: tuple[int, int]) -> n
     return down[:, None] * across[None, :] / (width * height)
 
 
-def token_shares(
-    sample: Sample, boxes: Sequence[Box], grid: Int64[Tensor, "n 3"]
-) -> Float[Tensor, "n"]:
+def token_shares(sample: Sample, boxes: Sequence[Box], grid: Int64[Tensor, "n 3"]) -> Float[Tensor, "n"]:
     """Share of each vision token's cell inside `boxes`, in [0, 1].
 
     Cells divide the whole picture evenly, as they do wherever the processor scales it as a whole and crops nothing.

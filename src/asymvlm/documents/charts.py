@@ -9,10 +9,8 @@ from .page import Field, Page, draw_names, draw_values
 
 
 def _bar_colours(rng: np.random.Generator, count: int) -> list[tuple[int, int, int]]:
-    if rng.random() < 0.5:  # one colour for the series
-        colours = np.repeat(rng.integers(90, 200, (1, 3)), count, axis=0)
-    else:
-        colours = rng.integers(90, 200, (count, 3))
+    series = 1 if rng.random() < 0.5 else count  # one colour for all bars, or one each
+    colours = np.broadcast_to(rng.integers(90, 200, (series, 3)), (count, 3))
     return [tuple(int(channel) for channel in colour) for colour in colours]  # type: ignore[misc]
 
 

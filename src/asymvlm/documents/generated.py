@@ -20,9 +20,7 @@ from .world import generate
 _VERSION = 1  # raise when the same seed gives other pages, so that nobody trains on stale ones
 
 
-def generated_pages(
-    root: Path, split: str, count: int, seed: int = 0, localised: int = 3, holistic: int = 2
-) -> datasets.Dataset:
+def generated_pages(root: Path, split: str, count: int, seed: int = 0, localised: int = 3, holistic: int = 2) -> datasets.Dataset:
     """`count` pages of a split; written under `root` the first time, read from there afterwards."""
     name = f"world-v{_VERSION}-seed{seed}-{split}-{count}x{localised}+{holistic}"
     directory = root / name

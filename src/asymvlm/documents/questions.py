@@ -45,6 +45,7 @@ def _look_up(page: Page, field: Field, rng: np.random.Generator) -> Question:
 def _presence(page: Page, rng: np.random.Generator, there: bool) -> Question:
     """Of a name that is on the page, or is not; to say that it is not, every name must be seen."""
     shown = {field.name: field for field in page.fields}
+    evidence: tuple[Box, ...]
     if there:
         name = str(rng.choice(list(shown)))
         evidence, answer = (shown[name].name_box,), "yes"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -38,7 +38,11 @@ class OracleSample:
 
 
 def answer(
-    teacher: Teacher, batches: Sequence[Sequence[Sample]], method: Method | None, keep: Keep, advance=lambda done: None
+    teacher: Teacher,
+    batches: Sequence[Sequence[Sample]],
+    method: Method | None,
+    keep: Keep,
+    advance: Callable[[int], None] = lambda done: None,
 ) -> Answered:
     """Greedy answers to all questions; `method` None runs the dense model."""
     result = Answered()
@@ -67,9 +71,7 @@ def answer(
 
 
 def _oracle(sample: Sample, grid: torch.Tensor) -> OracleSample:
-    return OracleSample(
-        token_shares(sample, sample.evidence_boxes, grid), token_shares(sample, sample.key_boxes, grid)
-    )
+    return OracleSample(token_shares(sample, sample.evidence_boxes, grid), token_shares(sample, sample.key_boxes, grid))
 
 
 def method_macs(teacher: Teacher, sample: Sample, method: Method, keep: Keep) -> int:
@@ -84,9 +86,7 @@ def method_macs(teacher: Teacher, sample: Sample, method: Method, keep: Keep) ->
     return counter.get_total_flops() // 2
 
 
-def prefill_ms(
-    teacher: Teacher, batch: Sequence[Sample], method: Method, keep: Keep, repeats: int = 7
-) -> tuple[float, float]:
+def prefill_ms(teacher: Teacher, batch: Sequence[Sample], method: Method, keep: Keep, repeats: int = 7) -> tuple[float, float]:
     """(pruned, dense) milliseconds per sample of one whole prefill: tower, projector, method, LLM; medians of alternating runs."""
     prompts = teacher.prompter([sample.image for sample in batch], [sample.question for sample in batch])
     grids = teacher.backbone.layout(prompts.inputs).grids

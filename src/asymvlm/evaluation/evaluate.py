@@ -105,7 +105,13 @@ def evaluate(
         for task, index in _tasks(asked):
             rows.append(_row(side, name, keep, task, [asked[i] for i in index], index, pruned, dense, macs, times))
         _write(out / "results.json", rows)
-    about = {"teacher": teacher, "fingerprint": fingerprint(dataset), "pages": len(dataset), "questions": len(asked), "seed": seed}
+    about = {
+        "teacher": teacher,
+        "fingerprint": fingerprint(dataset),
+        "pages": len(dataset),
+        "questions": len(asked),
+        "seed": seed,
+    }
     results_table(rows, out / "table.md", about)
     pareto_picture(rows, out / "pareto.png")
     print(f"results: {out / 'results.json'}, {out / 'table.md'}, {out / 'pareto.png'}")

@@ -53,5 +53,5 @@ class Method(ABC):
         """The keep ratio in (0, 1] for `keep="auto"`."""
         raise ValueError(f'keep: "auto" needs a method with a budget head; {type(self).__name__} has none, give a share or a count')
 
-    def begin(self, samples: Sequence[Any]) -> None:
+    def begin(self, samples: Sequence[Any]) -> None:  # noqa: B027 - a default, not a duty
         """Told by an evaluation which samples the next batch holds; only oracles listen."""

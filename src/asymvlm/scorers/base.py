@@ -75,9 +75,7 @@ def unit(rows: Float[Tensor, "*b D"]) -> Float[Tensor, "*b D"]:
     return nn.functional.normalize(rows, dim=-1)
 
 
-def max_over_text(
-    similarity: Float[Tensor, "B N L"], text_mask: Bool[Tensor, "B L"]
-) -> Float[Tensor, "B N"]:
+def max_over_text(similarity: Float[Tensor, "B N L"], text_mask: Bool[Tensor, "B L"]) -> Float[Tensor, "B N"]:
     """The best unmasked text token for each vision token; zero for a sample with no text left."""
     best = similarity.masked_fill(~text_mask[:, None, :], -torch.inf).amax(-1)
     return torch.where(text_mask.any(-1, keepdim=True), best, torch.zeros_like(best))

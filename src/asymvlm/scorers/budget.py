@@ -24,9 +24,7 @@ class BudgetHead(nn.Module):
         self.text = nn.Linear(width, hidden)
         self.vision = nn.Linear(width, hidden)
         self.words = nn.Linear(hidden, 1)  # which words say how much is needed
-        self.ratio = nn.Sequential(
-            nn.Linear(2 * hidden + _POINTS, 2 * hidden), nn.GELU(), nn.Linear(2 * hidden, 1)
-        )
+        self.ratio = nn.Sequential(nn.Linear(2 * hidden + _POINTS, 2 * hidden), nn.GELU(), nn.Linear(2 * hidden, 1))
         nn.init.constant_(self.ratio[-1].bias, -1.5)  # type: ignore[arg-type]
 
     def forward(self, batch: TokenBatch, scores: Float[Tensor, "B N"]) -> Float[Tensor, "B"]:

@@ -19,11 +19,10 @@ class GridContext(nn.Module):
         super().__init__()
         self.filter = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
         nn.init.normal_(self.filter.weight, std=0.02)
+        assert self.filter.bias is not None
         nn.init.zeros_(self.filter.bias)
 
-    def forward(
-        self, tokens: Float[Tensor, "B N C"], grid: Int64[Tensor, "B N 3"], mask: Bool[Tensor, "B N"]
-    ) -> Float[Tensor, "B N C"]:
+    def forward(self, tokens: Float[Tensor, "B N C"], grid: Int64[Tensor, "B N 3"], mask: Bool[Tensor, "B N"]) -> Float[Tensor, "B N C"]:
         placed = mask & (grid[..., 1:] >= 0).all(-1)
         if not placed.any():
             return tokens

@@ -43,9 +43,7 @@ class CrossAttentionScorer(Scorer):
         def by_head(rows: Tensor) -> Tensor:
             return rows.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
-        read = F.scaled_dot_product_attention(
-            by_head(tokens), by_head(words), by_head(self.mix(words)), attn_mask=mask[:, None, None, :]
-        )
+        read = F.scaled_dot_product_attention(by_head(tokens), by_head(words), by_head(self.mix(words)), attn_mask=mask[:, None, None, :])
         read = read.transpose(1, 2).flatten(-2)
         mixed = tokens + self.mlp(torch.cat([tokens, read, tokens * read], dim=-1))
         return self.score(self.context(mixed, batch.grid, batch.vision_mask)).squeeze(-1)

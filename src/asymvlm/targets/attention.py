@@ -25,9 +25,7 @@ class AttentionTarget(Target):
     `heads`: "mean" or "max". `sharpen` raises the distribution to a power: above 1 it forgets the diffuse background.
     """
 
-    def __init__(
-        self, rows: str = "answer", layers: list[int] | None = None, heads: str = "mean", sharpen: float = 1.0
-    ) -> None:
+    def __init__(self, rows: str = "answer", layers: list[int] | None = None, heads: str = "mean", sharpen: float = 1.0) -> None:
         if rows not in ROWS:
             raise ValueError(f"rows: {rows!r} is not one of {', '.join(ROWS)}")
         if sharpen <= 0:
@@ -37,14 +35,9 @@ class AttentionTarget(Target):
     def __call__(self, backbone: Backbone, batch: TargetInputs) -> list[Float[Tensor, "n"]]:
         mass = self._mass(backbone, batch.inputs, batch.encoded, batch.layout, batch.text_mask, batch.answer_ids)
         width = batch.layout.vision.shape[1]
-        return [
-            normalised(row[:width][vision] ** self.sharpen)
-            for row, vision in zip(mass, batch.layout.vision, strict=True)
-        ]
+        return [normalised(row[:width][vision] ** self.sharpen) for row, vision in zip(mass, batch.layout.vision, strict=True)]
 
-    def columns(
-        self, backbone: Backbone, inputs: Mapping[str, Any], encoded: Encoded, layout: Layout
-    ) -> Float[Tensor, "B S"]:
+    def columns(self, backbone: Backbone, inputs: Mapping[str, Any], encoded: Encoded, layout: Layout) -> Float[Tensor, "B S"]:
         """Attention mass on every column of the prompt, without known answers: the model's own dense ones are forced."""
         answers: list[Tensor] = []
         if self.rows == "answer":
@@ -120,7 +113,8 @@ def _append(call: dict[str, Any], rows: Tensor, tails: list[Tensor]) -> tuple[di
 def dense_answers(backbone: Backbone, inputs: Mapping[str, Any], longest: int = 16) -> list[Tensor]:
     """Token ids of the model's own greedy answers, without padding."""
     prompt = inputs["input_ids"].shape[1]
-    made = type(backbone.model).generate(backbone.model, **inputs, max_new_tokens=longest, do_sample=False)[:, prompt:]
+    model: Any = backbone.model
+    made = type(model).generate(model, **inputs, max_new_tokens=longest, do_sample=False)[:, prompt:]
     pad = backbone.model.generation_config.pad_token_id
     return [row[row != pad] for row in made]
 
@@ -143,7 +137,7 @@ def _wanted_layers(layers: list[int] | None, count: int) -> list[int]:
 @contextmanager
 def _first_layers(decoder: nn.Module, count: int) -> Iterator[None]:
     """The decoder stops after `count` layers while this is open."""
-    layers = decoder.layers
+    layers: Any = decoder.layers
     decoder.layers = layers[:count]
     try:
         yield

@@ -22,9 +22,7 @@ class BudgetTarget:
             raise ValueError(f"ranking: {ranking!r} must be 'target' or 'scorer'")
         self.tau, self.ranking = tau, ranking
 
-    def __call__(
-        self, relevance: Float[Tensor, "B N"], scores: Float[Tensor, "B N"], mask: Bool[Tensor, "B N"]
-    ) -> Float[Tensor, "B"]:
+    def __call__(self, relevance: Float[Tensor, "B N"], scores: Float[Tensor, "B N"], mask: Bool[Tensor, "B N"]) -> Float[Tensor, "B"]:
         """Shares in (0, 1]; 1 / n at least."""
         order = relevance if self.ranking == "target" else scores.detach()
         ranked = relevance.gather(-1, order.masked_fill(~mask, -torch.inf).argsort(dim=-1, descending=True, stable=True))

@@ -25,6 +25,4 @@ class EvidenceTarget(Target):
     def __call__(self, backbone: Backbone, batch: TargetInputs) -> list[Float[Tensor, "n"]]:
         if batch.evidence is None or batch.keys is None:
             raise ValueError("target: EvidenceTarget needs data with evidence_boxes; choose AttentionTarget for data without")
-        return [
-            normalised(evidence + self.key_weight * keys) for evidence, keys in zip(batch.evidence, batch.keys, strict=True)
-        ]
+        return [normalised(evidence + self.key_weight * keys) for evidence, keys in zip(batch.evidence, batch.keys, strict=True)]

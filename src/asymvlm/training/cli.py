@@ -22,7 +22,10 @@ class TrainingCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument(
-            "--ckpt_path", type=str | None, default=None, help='Checkpoint to resume from: a path, or "last" for the newest of this run.'
+            "--ckpt_path",
+            type=str | None,
+            default=None,
+            help='Checkpoint to resume from: a path, or "last" for the newest of this run.',
         )
 
 

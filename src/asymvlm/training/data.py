@@ -75,7 +75,7 @@ class PagesData(L.LightningDataModule):
         self.fingerprints: dict[str, str] = {}
         self.skipped: dict[str, SkipReport] = {}
         self._pages: dict[str, datasets.Dataset] = {}
-        self._observed: dict[str, Dataset[Observation]] = {}
+        self._observed: dict[str, Dataset] = {}
 
     def pages(self, split: str) -> datasets.Dataset:
         """The pages of a split, with its fingerprint noted."""
@@ -140,7 +140,7 @@ class PagesData(L.LightningDataModule):
         observed, trainer = self._observed[split], self.trainer
         assert trainer is not None
         # The order depends on seed and epoch alone: a resumed run and a run on more processes see the same batches.
-        sampler = DistributedSampler(observed, trainer.world_size, trainer.global_rank, shuffle, seed=self.seed)  # type: ignore[arg-type]
+        sampler: DistributedSampler = DistributedSampler(observed, trainer.world_size, trainer.global_rank, shuffle, seed=self.seed)  # type: ignore[arg-type]
         return DataLoader(
             observed,
             batch_size=self.batch_size,

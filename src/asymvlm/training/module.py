@@ -8,14 +8,15 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
 from ..checkpoint import TrainedScorer
-from ..export import CONTENTS
-from ..prompts import Prompter
 from ..evaluation.ranking import BudgetCoverage, BudgetError, EvidenceKept, GainNDCG, MassKept, RecallAtShare
+from ..export import CONTENTS
 from ..objectives import BudgetRegression, Distillation, Objective, Prediction, Ranking, Sparsity, Truth
+from ..prompts import Prompter
 from ..schedule import warm_up_cosine
 from ..scorers import BudgetHead, Scorer
 from ..targets import BudgetTarget, Target
@@ -67,9 +68,7 @@ class ImportanceModule(L.LightningModule):
         self.learning_rate, self.weight_decay, self.warm_up = learning_rate, weight_decay, warm_up
         self.scorer = scorer(width)
         self.budget_head = BudgetHead(width, budget_hidden)
-        self.objectives = nn.ModuleDict(
-            {"distillation": distillation, "ranking": ranking, "budget": budget, "sparsity": sparsity}
-        )
+        self.objectives = nn.ModuleDict({"distillation": distillation, "ranking": ranking, "budget": budget, "sparsity": sparsity})
         by_share = {f"{share:.0%}".rstrip("%"): share for share in SHARES}
         self.ranking_metrics = MetricCollection(
             {
@@ -82,9 +81,7 @@ class ImportanceModule(L.LightningModule):
         self.evidence_metrics = MetricCollection(
             {f"evidence@{name}": EvidenceKept(share) for name, share in by_share.items()}, prefix="val/"
         )
-        self.budget_metrics = MetricCollection(
-            {"budget_coverage": BudgetCoverage(), "budget_error": BudgetError()}, prefix="val/"
-        )
+        self.budget_metrics = MetricCollection({"budget_coverage": BudgetCoverage(), "budget_error": BudgetError()}, prefix="val/")
 
     @cached_property
     def teacher(self) -> Teacher:
@@ -128,7 +125,7 @@ class ImportanceModule(L.LightningModule):
 
     def validation_step(self, batch: TrainingBatch, index: int) -> None:
         terms, prediction, truth = self.losses(batch)
-        sizes = {"batch_size": len(batch), "sync_dist": True, "on_epoch": True}
+        sizes: dict[str, Any] = {"batch_size": len(batch), "sync_dist": True, "on_epoch": True}
         self.log("val/loss", self._total(terms), prog_bar=True, **sizes)
         self.log_dict({f"val/{name}": term for name, term in terms.items()}, **sizes)
         self.log("val/keep", prediction.keep.mean(), **sizes)
@@ -141,7 +138,7 @@ class ImportanceModule(L.LightningModule):
             self.log_dict(metrics.compute())
             metrics.reset()
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         steps = int(self.trainer.estimated_stepping_batches)
         optimizer = torch.optim.AdamW(self.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
         warm_up = max(1, round(self.warm_up * steps))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from ..canvas import Box
 from ..cells import box_shares
-from ..page import Page, Question
+from ..page import Field, Page, Question
 from ..questions import ask
 from .tokens import IMAGE_TOKEN
 
@@ -56,7 +57,8 @@ def easy_reading(row: int, page: Page, rng: np.random.Generator, fields: int, to
 
 def sparse_reading(row: int, page: Page, rng: np.random.Generator, tokens: int, questions: int, patch: int) -> Reading:
     """A whole page of which a few tokens are left: all evidence of the questions asked, and others at random."""
-    kept, asked = np.zeros(0, np.int64), []
+    kept = np.zeros(0, np.int64)
+    asked: list[Question] = []
     for question in ask(page, rng, questions, max(1, questions // 2)):
         with_it = np.union1d(kept, cells(question.evidence_boxes + question.key_boxes, page, patch))
         if len(with_it) <= tokens and len(asked) < questions:
@@ -65,7 +67,7 @@ def sparse_reading(row: int, page: Page, rng: np.random.Generator, tokens: int, 
     return Reading(row, _fill(kept, others, tokens, rng), asked)
 
 
-def _boxes(field) -> list[Box]:
+def _boxes(field: Field) -> list[Box]:
     return [box for box in (field.name_box, field.value_box, field.column_box) if box is not None]
 
 
@@ -90,7 +92,7 @@ class BlockBatch:
 class BlockBuilder:
     """Turns readings into batches with the teacher's own tokens, positions and chat format."""
 
-    def __init__(self, tokenizer, vision_tokens: int) -> None:
+    def __init__(self, tokenizer: Any, vision_tokens: int) -> None:
         self.tokenizer = tokenizer
         self.vision_tokens = vision_tokens
         template = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "\x00"}]}]
@@ -140,7 +142,7 @@ class BlockBuilder:
         )
 
 
-def block_logits(teacher, batch: BlockBatch, features: Float[Tensor, "B P D"]) -> tuple[Float[Tensor, "T V"], Int64[Tensor, "T"]]:
+def block_logits(teacher: Any, batch: BlockBatch, features: Float[Tensor, "B P D"]) -> tuple[Float[Tensor, "T V"], Int64[Tensor, "T"]]:
     """Logits and labels at the answer positions; `features` are all vision tokens of the batch's pages."""
     embeds = teacher.get_input_embeddings()(batch.input_ids)
     vision = features.gather(1, batch.tokens[..., None].expand(-1, -1, features.shape[-1]))

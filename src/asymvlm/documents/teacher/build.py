@@ -8,6 +8,7 @@ ConViT (arXiv 2103.10697) but inside the standard CLIP parameters.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,34 +27,40 @@ _LOOKS: tuple[tuple[tuple[float, float] | str, ...], ...] = (
     ((0, -1), (0, -4), (-2, 0), _ROW, _COLUMN),
 )
 _PLACE = 48  # channels of the position code
-_GAINS = (1.0, 1.2, 2.0, 2.5)  # how firmly the heads of each layer start to look there; the stream grows, so high layers need more
+_GAINS = (
+    1.0,
+    1.2,
+    2.0,
+    2.5,
+)  # how firmly the heads of each layer start to look there; the stream grows, so high layers need more
 
 
-def llava_config(tokenizer, width: int = 160, layers: int = 4, heads: int = 5) -> LlavaConfig:
+def llava_config(tokenizer: Any, width: int = 160, layers: int = 4, heads: int = 5) -> LlavaConfig:
     """A LLaVA of about 2.6 M parameters with 256 vision tokens."""
-    vision = dict(
+    vision = dict(  # noqa: C408
         model_type="clip_vision_model", hidden_size=width, intermediate_size=4 * width, num_hidden_layers=layers,
         num_attention_heads=heads, image_size=PAGE_SIZE, patch_size=PATCH_SIZE, projection_dim=width,
     )  # fmt: skip
-    text = dict(
+    text = dict(  # noqa: C408
         model_type="llama", hidden_size=width, intermediate_size=3 * width, num_hidden_layers=layers,
         num_attention_heads=heads, num_key_value_heads=heads, vocab_size=len(tokenizer), max_position_embeddings=2048,
         tie_word_embeddings=True, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )  # fmt: skip
     return LlavaConfig(
-        vision_config=vision, text_config=text, image_token_id=tokenizer.image_token_id, vision_feature_layer=-1,
+        vision_config=vision, text_config=text, image_token_index=tokenizer.image_token_id, vision_feature_layer=-1,
         vision_feature_select_strategy="default", image_seq_length=(PAGE_SIZE // PATCH_SIZE) ** 2, tie_word_embeddings=True,
     )  # fmt: skip
 
 
-def build_teacher(tokenizer) -> LlavaForConditionalGeneration:
+def build_teacher(tokenizer: Any) -> LlavaForConditionalGeneration:
     """A fresh teacher, initialised as described above. Uses torch's global generator."""
     model = LlavaForConditionalGeneration(llava_config(tokenizer))
     _init_linears(model)
     _init_tower(model.model.vision_tower)
     width = model.config.text_config.hidden_size
-    nn.init.normal_(model.get_input_embeddings().weight, std=width**-0.5)
+    embeddings: Any = model.get_input_embeddings()
+    nn.init.normal_(embeddings.weight, std=width**-0.5)
     model.generation_config.update(
         bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
         max_new_tokens=8,
@@ -61,7 +68,7 @@ def build_teacher(tokenizer) -> LlavaForConditionalGeneration:
     return model
 
 
-def build_text_side(tokenizer, width: int = 160) -> CLIPTextModelWithProjection:
+def build_text_side(tokenizer: Any, width: int = 160) -> CLIPTextModelWithProjection:
     """The text encoder that the tower's CLS is trained against, as CLIP trains it."""
     config = CLIPTextConfig(
         vocab_size=len(tokenizer), hidden_size=width, intermediate_size=2 * width, num_hidden_layers=2,
@@ -103,7 +110,7 @@ def _cosine_filters(count: int, size: int) -> Tensor:
     return torch.stack([waves[y, :, None] * waves[x, None, :] for y, x in orders[1 : count + 1]])
 
 
-def _init_tower(tower: nn.Module) -> None:
+def _init_tower(tower: Any) -> None:
     """The last _PLACE channels start with the position, the others with what is on the patch."""
     embeddings = tower.embeddings
     rates = _rates(_PLACE // 4)
@@ -120,7 +127,7 @@ def _init_tower(tower: nn.Module) -> None:
             _init_heads(layer.self_attn, _LOOKS[number % len(_LOOKS)], _GAINS[number % len(_GAINS)], rates)
 
 
-def _init_heads(attention: nn.Module, looks: tuple[tuple[float, float] | str, ...], gain: float, rates: Tensor) -> None:
+def _init_heads(attention: Any, looks: tuple[tuple[float, float] | str, ...], gain: float, rates: Tensor) -> None:
     """Queries ask for the position code of the place where a head starts to look; keys show their own."""
     size = attention.head_dim
     per_axis = size // 4  # frequencies that a head sees of each axis

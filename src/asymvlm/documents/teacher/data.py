@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import lightning as L
 import numpy as np
@@ -95,9 +96,7 @@ class _Course(IterableDataset):
         self.rng = np.random.default_rng(settings.seed)
         pages, crowded = settings.sizes
         pool = PagePool(lambda index: generate(settings.seed, "teacher", index)[0], pages, "teacher's pages")
-        full = PagePool(
-            lambda index: crowded_form(np.random.default_rng([settings.seed, 99, index])), crowded, "crowded pages"
-        )
+        full = PagePool(lambda index: crowded_form(np.random.default_rng([settings.seed, 99, index])), crowded, "crowded pages")
         self.builder = BlockBuilder(recipe.processor.tokenizer, (pool.pages[0].size // PATCH_SIZE) ** 2)
         for step in range(recipe.stages[0].steps):
             yield self._labelled(pool if step % 2 else full, settings.batches[0])
@@ -107,9 +106,7 @@ class _Course(IterableDataset):
             rows = self.rng.integers(0, len(pool), settings.batches[2])
             yield self._labelled(pool, settings.batches[2], rows, self._whole_or_sparse(pool, rows))
 
-    def _labelled(
-        self, pool: PagePool, size: int, rows: np.ndarray | None = None, readings: list[Reading] | None = None
-    ) -> TeacherBatch:
+    def _labelled(self, pool: PagePool, size: int, rows: np.ndarray | None = None, readings: list[Reading] | None = None) -> TeacherBatch:
         rows = self.rng.integers(0, len(pool), size) if rows is None else rows
         pages = [pool.pages[row] for row in rows]
         labels = PatchLabels.stack([patch_labels(page, PATCH_SIZE) for page in pages])
@@ -121,7 +118,7 @@ class _Course(IterableDataset):
         blocks = None if readings is None else self.builder(readings)
         return TeacherBatch(pool.batch(rows), None, labels, captions, blocks)
 
-    def _caption(self, page: Page, tokenizer) -> str:
+    def _caption(self, page: Page, tokenizer: Any) -> str:
         """A few of the page's entries in words, as CLIP's captions name some of what a picture shows."""
         chosen = self.rng.permutation(len(page.fields))[: self.rng.integers(1, 5)]
         fields = [page.fields[index] for index in chosen]
@@ -139,9 +136,7 @@ class _Course(IterableDataset):
             if last and step > self.settings.sparse_from * stage.steps:
                 readings = self._whole_or_sparse(pool, rows)
             else:
-                readings = [
-                    easy_reading(int(row), pool.pages[row], self.rng, fields, tokens, questions, PATCH_SIZE) for row in rows
-                ]
+                readings = [easy_reading(int(row), pool.pages[row], self.rng, fields, tokens, questions, PATCH_SIZE) for row in rows]
             yield TeacherBatch(None, features[torch.from_numpy(rows)], None, None, self.builder(readings))
             now, since = self.recipe.last_answer_loss, since + 1
             loss = now if np.isnan(loss) else 0.95 * loss + 0.05 * now

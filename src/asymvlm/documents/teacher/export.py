@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import torch
@@ -46,10 +47,11 @@ def export_teacher(recipe: TeacherRecipe, directory: Path) -> None:
     directory.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
     try:
-        recipe.teacher.to(torch.bfloat16).save_pretrained(draft)
+        teacher: Any = recipe.teacher
+        teacher.to(torch.bfloat16).save_pretrained(draft)
         recipe.processor.save_pretrained(draft)
-        text_side = recipe.reader.text_side.to(torch.bfloat16)
-        text_side.save_pretrained(draft / CLIP_FOLDER)
+        text_side: Any = recipe.reader.text_side
+        text_side.to(torch.bfloat16).save_pretrained(draft / CLIP_FOLDER)
         projection = {"weight": recipe.reader.visual_projection.weight.detach().to(torch.bfloat16).contiguous()}
         save_file(projection, draft / CLIP_FOLDER / "visual_projection.safetensors")
         draft.chmod(0o755)

@@ -64,7 +64,13 @@ def patch_labels(page: Page, patch: int, smallest_share: float = 0.12) -> PatchL
         word[won], name[won], column[won], digits[won], magnitude[won] = WORD_IDS[field.name], WORD_IDS[field.name], 0, 0, -1
         if field.column is not None and field.column_box is not None:
             won = claim(field.column_box)
-            word[won], name[won], column[won], digits[won], magnitude[won] = WORD_IDS[field.column], 0, WORD_IDS[field.column], 0, -1
+            word[won], name[won], column[won], digits[won], magnitude[won] = (
+                WORD_IDS[field.column],
+                0,
+                WORD_IDS[field.column],
+                0,
+                -1,
+            )
         won = claim(field.value_box)
         owner[won] = number
         word[won], name[won] = 0, WORD_IDS[field.name]

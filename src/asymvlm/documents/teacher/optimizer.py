@@ -22,12 +22,11 @@ def build_optimizers(modules: Iterable[nn.Module], tower: nn.Module | None) -> l
 
     Embeddings, position tables, convolutions, biases and gains are no hidden matrices.
     """
-    looking = {
-        id(parameter)
-        for name, parameter in (tower.named_parameters() if tower else ())
-        if any(part in name for part in _LOOKING)
-    }
-    matrices, rest, slow, seen = [], [], [], set()
+    looking = {id(parameter) for name, parameter in (tower.named_parameters() if tower else ()) if any(part in name for part in _LOOKING)}
+    matrices: list[nn.Parameter] = []
+    rest: list[nn.Parameter] = []
+    slow: list[nn.Parameter] = []
+    seen: set[int] = set()
     for child in (child for module in modules for child in module.modules()):
         for name, parameter in child.named_parameters(recurse=False):
             if id(parameter) in seen or not parameter.requires_grad:

@@ -44,7 +44,7 @@ class TeacherBatch:
     pixels: Tensor | None
     features: Tensor | None
     labels: PatchLabels | None
-    captions: Any | None
+    captions: Any
     blocks: BlockBatch | None
 
 
@@ -106,23 +106,31 @@ class TeacherRecipe(L.LightningModule):
 
     def _losses(self, batch: TeacherBatch) -> dict[str, Tensor]:
         losses: dict[str, Tensor] = {}
-        features, weight = batch.features, 1.0 if batch.blocks is None else self.dense
-        if batch.pixels is not None:
+        features = batch.features
+        if batch.pixels is not None and batch.labels is not None:
             features, states, cls = self.tower_features(batch.pixels)
-            embeddings = self.teacher.get_input_embeddings().weight
-            dense = self.reader.dense_losses(features, [layer[:, 1:] for layer in states], batch.labels, embeddings)
-            binding = self.teacher.model.vision_tower.encoder.layers[_BINDING_LAYER]
-            looking = self.reader.looking_losses(binding, states[_BINDING_LAYER], batch.labels)
-            losses = {name: weight * loss for name, loss in dense.items()}
-            losses |= {name: _LOOKING_WEIGHT * weight * loss for name, loss in looking.items()}
-            captions = batch.captions
-            losses["page"] = weight * self.reader.page_loss(cls, batch.labels)
-            losses["clip"] = self.contrastive * self.reader.contrastive_loss(cls, captions.input_ids, captions.attention_mask)
-        if batch.blocks is not None:
+            losses = self._reading_losses(features, states, cls, batch.labels, 1.0 if batch.blocks is None else self.dense)
+            losses["clip"] = self.contrastive * self.reader.contrastive_loss(
+                cls, batch.captions["input_ids"], batch.captions["attention_mask"]
+            )
+        if batch.blocks is not None and features is not None:
             logits, labels = block_logits(self.teacher, batch.blocks, features)
             losses["answer"] = F.cross_entropy(logits.float(), labels)
             self.last_answer_loss = float(losses["answer"].detach())
         return losses
+
+    def _reading_losses(
+        self, features: Tensor, states: Sequence[Tensor], cls: Tensor, labels: PatchLabels, weight: float
+    ) -> dict[str, Tensor]:
+        embeddings: Any = self.teacher.get_input_embeddings()
+        dense = self.reader.dense_losses(features, [layer[:, 1:] for layer in states], labels, embeddings.weight)
+        binding: Any = self.teacher.model.vision_tower.encoder.layers[_BINDING_LAYER]
+        looking = self.reader.looking_losses(binding, states[_BINDING_LAYER], labels)
+        return {
+            **{name: weight * loss for name, loss in dense.items()},
+            **{name: _LOOKING_WEIGHT * weight * loss for name, loss in looking.items()},
+            "page": weight * self.reader.page_loss(cls, labels),
+        }
 
     def training_step(self, batch: TeacherBatch, index: int) -> None:
         number, step = self.stage_of(index)

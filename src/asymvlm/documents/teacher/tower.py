@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int64
@@ -19,7 +20,7 @@ _BACKGROUND = 0.2  # weight of patches that carry nothing: they are most of the 
 class TowerReader(nn.Module):
     """Read-outs of V and of the CLS; used while the teacher is trained and thrown away (the text side is kept)."""
 
-    def __init__(self, teacher: LlavaForConditionalGeneration, text_side: CLIPTextModelWithProjection, tokenizer, aligned: bool):
+    def __init__(self, teacher: LlavaForConditionalGeneration, text_side: CLIPTextModelWithProjection, tokenizer: Any, aligned: bool):
         super().__init__()
         width = teacher.config.text_config.hidden_size
         self.aligned = aligned
@@ -73,7 +74,7 @@ class TowerReader(nn.Module):
             "magnitude": 4 * F.smooth_l1_loss(magnitude.float(), labels.magnitude[on_value], beta=0.05),
         }
 
-    def looking_losses(self, layer: nn.Module, states: Float[Tensor, "B 1+P D"], labels: PatchLabels) -> dict[str, Tensor]:
+    def looking_losses(self, layer: Any, states: Float[Tensor, "B 1+P D"], labels: PatchLabels) -> dict[str, Tensor]:
         """-log of the attention that patches on values pay to their name (one head) and to their column's header (another).
 
         `layer` is the tower's layer whose heads are taught, `states` what it reads, CLS first.
@@ -81,8 +82,7 @@ class TowerReader(nn.Module):
         attention = layer.self_attn
         normed = layer.layer_norm1(states)
         query, key = (
-            part(normed).unflatten(-1, (attention.num_heads, -1)).transpose(1, 2)
-            for part in (attention.q_proj, attention.k_proj)
+            part(normed).unflatten(-1, (attention.num_heads, -1)).transpose(1, 2) for part in (attention.q_proj, attention.k_proj)
         )
         losses = {}
         for name, head, wanted in (("sees_name", -2, labels.sees_name), ("sees_column", -1, labels.sees_column)):
@@ -98,9 +98,7 @@ class TowerReader(nn.Module):
         present = F.one_hot(words, len(WORDS) + 1).amax((0, 2))[:, 1:].float()
         return F.binary_cross_entropy_with_logits(self.page_words(cls).float(), present, pos_weight=torch.tensor(4.0))
 
-    def contrastive_loss(
-        self, cls: Float[Tensor, "B D"], input_ids: Int64[Tensor, "B L"], attention_mask: Int64[Tensor, "B L"]
-    ) -> Tensor:
+    def contrastive_loss(self, cls: Float[Tensor, "B D"], input_ids: Int64[Tensor, "B L"], attention_mask: Int64[Tensor, "B L"]) -> Tensor:
         """CLIP's symmetric loss between each page's CLS and the words of that page (arXiv 2103.00020)."""
         text = self.text_side(input_ids=input_ids, attention_mask=attention_mask).text_embeds
         image = F.normalize(self.visual_projection(cls).float(), dim=-1)
