@@ -88,6 +88,7 @@ def test_context_looks_at_neighbours_of_the_same_picture_only():
     torch.manual_seed(0)
     context = GridContext(2)
     torch.nn.init.normal_(context.filter.weight)
+    torch.nn.init.normal_(context.place.weight)
     grid = torch.cat([places(3, 3), places(2, 5, picture=1), torch.tensor([[1, -1, -1]])])[None]
     mask = torch.ones(1, 20, dtype=torch.bool)
     tokens = torch.randn(1, 20, 2)
@@ -97,6 +98,16 @@ def test_context_looks_at_neighbours_of_the_same_picture_only():
     changed = (context(moved, grid, mask) - before).abs().sum(-1)[0] > 1e-7
     assert changed.nonzero().squeeze(-1).tolist() == [0, 1, 3, 4]
     torch.testing.assert_close(before[0, 19], tokens[0, 19])
+
+
+def test_place_is_relative_to_the_picture():
+    context = GridContext(2)
+    torch.nn.init.zeros_(context.filter.weight)
+    torch.nn.init.normal_(context.place.weight)
+    small, large = (context(torch.zeros(1, n * n, 2), places(n, n)[None], torch.ones(1, n * n, dtype=torch.bool)) for n in (2, 6))
+    torch.testing.assert_close(small[0].reshape(2, 2, 2)[0, 0], large[0].reshape(6, 6, 2)[1, 1])  # both a quarter down and across
+    both = torch.cat([places(2, 2), places(6, 6, picture=1)])[None]  # and does not mix pictures up
+    torch.testing.assert_close(context(torch.zeros(1, 40, 2), both, torch.ones(1, 40, dtype=torch.bool))[0, :4], small[0])
 
 
 def test_budget_head_is_a_share():

@@ -1,8 +1,13 @@
-"""The main job on a small teacher: trains, exports, resumes, repeats, and refuses with one line."""
+"""The main job on a small random teacher, through its front door: trains, exports, resumes, repeats, and refuses with one line."""
 
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -10,59 +15,148 @@ import torch
 from safetensors.torch import load_file
 
 import asymvlm
-from asymvlm.training.cli import main
+from asymvlm.export import export_checkpoint
 
 ROOT = Path(__file__).parent.parent
+SMALL = ["--config", str(ROOT / "configs/tiny.yaml"), "--config", str(ROOT / "tests/small.yaml")]
+BF = {"stderr": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
 
 
-@pytest.fixture(scope="session")
-def teacher_directory(llava, processor, tmp_path_factory):
+@pytest.fixture(scope="module")
+def teacher(llava, processor, tmp_path_factory):
     directory = tmp_path_factory.mktemp("teacher")
     llava.save_pretrained(directory)
     processor.save_pretrained(directory)
     return directory
 
 
-@pytest.fixture
-def train(teacher_directory, tmp_path, monkeypatch):
-    """Runs the front door in a folder of its own: a few pages, two epochs. Returns (exit code, folder)."""
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture(scope="module")
+def data_root(tmp_path_factory):
+    return tmp_path_factory.mktemp("data")  # shared, so that pages and targets are made once
 
-    def run(*flags, folder="out"):
-        base = {
-            "config": ROOT / "configs/tiny.yaml", "model.teacher": teacher_directory, "data.train_pages": 12, "data.val_pages": 4,
-            "data.root": tmp_path / "data", "data.batch_size": 8, "trainer.max_epochs": 2, "trainer.default_root_dir": folder,
-            "trainer.enable_progress_bar": "false", "trainer.logger": "false", "trainer.callbacks": "null", "trainer.enable_model_summary": "false",
-            "trainer.callbacks+": "asymvlm.training.callbacks.ExportScorer", "trainer.callbacks.directory": f"{folder}/scorer",
-        }  # fmt: skip
-        return main([part for key, value in base.items() for part in (f"--{key}", str(value))] + list(flags)), tmp_path / folder
+
+@pytest.fixture
+def start(teacher, data_root, tmp_path):
+    """Starts train.py in a folder of its own."""
+
+    def run(folder, *flags):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        command = [sys.executable, str(ROOT / "train.py"), *SMALL, "--model.teacher", str(teacher), "--data.root", str(data_root), *flags]
+        environment = os.environ | {"WANDB_SILENT": "true", "OMP_NUM_THREADS": "1"}
+        return subprocess.Popen(command, cwd=tmp_path / folder, env=environment, **BF)
 
     return run
 
 
-def weights(folder):
-    return load_file(folder / "scorer" / "model.safetensors")
+@pytest.fixture
+def train(start, tmp_path):
+    """Runs train.py to its end; returns its output folder."""
+
+    def run(folder, *flags, code=0):
+        process = start(folder, *flags)
+        _, err = process.communicate(timeout=300)
+        assert process.returncode == code, err[-3000:]
+        return (tmp_path / folder / "out") if code == 0 else err
+
+    return run
 
 
-def test_trains_and_exports(train, llava, batch):
-    code, folder = train()
-    assert code == 0
-    scorer = asymvlm.load_scorer(folder / "scorer")
+def weights(out):
+    return load_file(out / "scorer" / "model.safetensors")
+
+
+def same(first, second):
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def last_val_loss(out):
+    stored = torch.load(out / "last.ckpt", weights_only=True)
+    return stored["asymvlm"]["config"]["training"]["metrics"]["val/loss"]
+
+
+@pytest.fixture(scope="module")
+def reference(teacher, data_root, tmp_path_factory):
+    """One plain run that several tests compare with."""
+    folder = tmp_path_factory.mktemp("reference")
+    command = [sys.executable, str(ROOT / "train.py"), *SMALL, "--model.teacher", str(teacher), "--data.root", str(data_root)]
+    done = subprocess.run(command, cwd=folder, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=False, **BF)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder / "out"
+
+
+def test_exports_what_loaders_read(reference, llava, batch):
+    scorer = asymvlm.load_scorer(reference / "scorer")
     with torch.no_grad(), asymvlm.prune(llava, scorer, keep="auto") as report:
         llava(**batch, logits_to_keep=1)
     assert all(1 <= after <= 256 for after in report.calls[-1].after)
-    config = json.loads((folder / "scorer" / "config.json").read_text())
-    assert config["training"]["metrics"]["val/loss"] > 0 and len(config["data"]["fingerprints"]["train"]) == 16
-    assert (folder / "scorer" / "README.md").read_text().startswith("---")
+    config = json.loads((reference / "scorer" / "config.json").read_text())
+    assert config["training"]["metrics"]["val/loss"] > 0
+    assert {len(mark) for mark in config["data"]["fingerprints"].values()} == {16}
+    assert (reference / "scorer" / "README.md").read_text().startswith("---")
 
 
-def test_same_seed_same_weights(train):
-    first, second = weights(train(folder="a")[1]), weights(train(folder="b")[1])
-    assert first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+def test_export_command_gives_the_same_directory(reference, tmp_path):
+    export_checkpoint(reference / "best.ckpt", tmp_path / "scorer")
+    for name in ("config.json", "model.safetensors", "README.md"):
+        assert (tmp_path / "scorer" / name).read_bytes() == (reference / "scorer" / name).read_bytes()
 
 
-def test_live_teacher_gives_the_same_batches_as_the_cache(train):
-    cached = weights(train("--trainer.max_epochs", "1", folder="a")[1])
-    live = weights(train("--trainer.max_epochs", "1", "--data.cache", "false", folder="b")[1])
-    for name in cached:  # the cache keeps halves
-        torch.testing.assert_close(cached[name], live[name], atol=5e-3, rtol=5e-2)
+def test_checkpoint_holds_no_teacher(reference):
+    stored = torch.load(reference / "last.ckpt", weights_only=True)
+    assert {name.split(".")[0] for name in stored["state_dict"]} == {"scorer", "budget_head"}
+
+
+def test_same_seed_same_weights_and_another_seed_others(train, reference):
+    assert same(weights(train("again")), weights(reference))
+    assert not same(weights(train("other", "--seed_everything", "1")), weights(reference))
+
+
+def test_live_teacher_agrees_with_the_cache(train, reference):
+    live = weights(train("live", "--data.cache", "false"))
+    for name, tensor in weights(reference).items():  # the cache keeps halves
+        torch.testing.assert_close(live[name], tensor, atol=2e-2, rtol=0.1)
+
+
+def test_killed_and_resumed_equals_uninterrupted(start, train, reference, tmp_path):
+    process = start("killed")
+    out = tmp_path / "killed" / "out"
+    deadline = time.time() + 240
+    while not (out / "last.ckpt").is_file() and time.time() < deadline:  # one epoch is done, the next is under way
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert not (out / "scorer").exists(), "killed too late to test anything"
+    train("killed", "--ckpt_path", "last")
+    assert same(weights(out), weights(reference))
+    runs = {path.name.split("-")[-1] for path in (out / "wandb").glob("offline-run-*")}
+    assert len(runs) == 1, "both parts belong to one wandb run"
+
+
+def test_two_processes_reach_the_same_loss(train, reference):
+    flags = ["--trainer.accelerator", "cpu", "--trainer.devices", "2", "--trainer.strategy", "ddp", "--data.batch_size", "4"]
+    assert last_val_loss(train("ddp", *flags)) == pytest.approx(last_val_loss(reference), abs=1e-4)
+
+
+@pytest.mark.parametrize("flags,code,says", [
+    (["--model.scorer.rnak", "3"], 2, "rnak"),
+    (["--data.batch_size", "0"], 2, "data.batch_size: 0 must be at least 1"),
+    (["--model.ranking.best", "0"], 2, "best: 0 must be at least 1"),
+    (["--model.teacher", "/nowhere"], 1, "model.teacher: /nowhere"),
+    (["--data.path", "/nowhere"], 1, "data.path: /nowhere is no directory"),
+    (["--ckpt_path", "missing.ckpt"], 1, "missing.ckpt does not exist"),
+])  # fmt: skip
+def test_bad_input_is_one_message(train, flags, code, says):
+    err = train("bad", *flags, code=code)
+    assert says in err and "Traceback" not in err
+
+
+def test_teacher_that_is_no_vlm(train, tmp_path):
+    from transformers import LlamaConfig
+
+    LlamaConfig().save_pretrained(tmp_path / "llama")
+    assert "no vision-language model" in train("bad", "--model.teacher", str(tmp_path / "llama"), code=1)
+
+
+def test_command_line_changes_a_nested_setting(train):
+    out = train("rank", "--model.scorer", "asymvlm.scorers.low_rank.LowRankScorer", "--model.scorer.rank", "6")
+    assert asymvlm.load_scorer(out / "scorer").scorer.arguments["rank"] == 6

@@ -14,7 +14,11 @@ FORMAT_VERSION = 1
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 
-_CONTEXT = {"context.filter.weight": ("C", 1, 3, 3), "context.filter.bias": ("C",)}
+_CONTEXT: dict[str, tuple[int | str, ...]] = {
+    "context.filter.weight": ("C", 1, 3, 3),
+    "context.filter.bias": ("C",),
+    "context.place.weight": ("C", 12),
+}
 # Tensor names and shapes of every scorer kind; letters are arguments: D width, C rank or hidden.
 TENSORS: dict[str, dict[str, tuple[int | str, ...]]] = {
     "diagonal": {"weight": ("D",)},

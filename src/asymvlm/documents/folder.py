@@ -17,7 +17,9 @@ def folder_pages(root: Path, split: str) -> tuple[datasets.Dataset, SkipReport]:
     """The pages of `root/<split>/*.jsonl` (or `root/<split>.jsonl`), one row a picture with all its questions.
 
     A record has `image` (a path relative to `root`, or to the file), `question`, `answers`, and may have `id`, `evidence_boxes`,
-    `key_boxes`, `kind`. A broken record is skipped, counted and named. Raises DataError if there is no file, or no usable record.
+    `key_boxes`, `alt_evidence`, `kind`. A broken record is skipped, counted and named.
+
+    Raises DataError if there is no file, or no usable record.
     """
     files = sorted((root / split).glob("*.jsonl")) or [path for path in [root / f"{split}.jsonl"] if path.is_file()]
     if not files:
@@ -63,12 +65,12 @@ def _question(record: Any, root: Path, beside: Path, name: str) -> tuple[Path, d
         raise ValueError(f"image {record['image']} does not exist")
     kind = str(record.get("kind", "question"))
     boxes = {key: record.get(key) or [] for key in ("evidence_boxes", "key_boxes")}
-    for key, value in boxes.items():
+    alternatives = record.get("alt_evidence") or []
+    for key, value in [*boxes.items(), *(("alt_evidence", group) for group in alternatives)]:
         if not all(isinstance(box, list) and len(box) == 4 and box[0] < box[2] and box[1] < box[3] for box in value):
             raise ValueError(f"{key} must hold boxes [x0, y0, x1, y1] with x0 < x1 and y0 < y1")
-    return path, {
-        "id": str(record.get("id", name)), "question": question, "answers": answers, **boxes, "kind": kind, "group": kind,
-    }  # fmt: skip
+    described = {"id": str(record.get("id", name)), "kind": kind, "group": kind, "alt_evidence": alternatives, **boxes}
+    return path, {"question": question, "answers": answers, **described}
 
 
 def _broken(path: Path) -> str | None:

@@ -69,6 +69,7 @@ def page_row(name: str, page: Page, questions: list[Question]) -> dict[str, Any]
                 "answers": list(question.answers),
                 "evidence_boxes": [list(box) for box in question.evidence_boxes],
                 "key_boxes": [list(box) for box in question.key_boxes],
+                "alt_evidence": [],
                 "kind": question.kind,
                 "group": "localised" if question.localised else "holistic",
             }

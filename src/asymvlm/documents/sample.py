@@ -23,6 +23,7 @@ FEATURES = datasets.Features(
             "answers": datasets.List(datasets.Value("string")),
             "evidence_boxes": _BOXES,
             "key_boxes": _BOXES,
+            "alt_evidence": datasets.List(_BOXES),
             "kind": datasets.Value("string"),
             "group": datasets.Value("string"),
         }
@@ -41,6 +42,7 @@ class Sample:
     answers: tuple[str, ...]
     evidence_boxes: tuple[Box, ...]
     key_boxes: tuple[Box, ...]
+    alt_evidence: tuple[tuple[Box, ...], ...]  # other places that show the answer; any one group is as good
     kind: str
     group: str  # questions that are reported together: localised, holistic, or the data's own
 
@@ -63,6 +65,7 @@ def _sample(question: dict[str, Any], row: int, image: Image.Image) -> Sample:
         answers=tuple(question["answers"]),
         evidence_boxes=tuple(tuple(box) for box in question["evidence_boxes"]),
         key_boxes=tuple(tuple(box) for box in question["key_boxes"]),
+        alt_evidence=tuple(tuple(tuple(box) for box in group) for group in question["alt_evidence"]),
         kind=question["kind"],
         group=question["group"],
     )

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
+from torch import Tensor
 
 from ..documents import Sample
 from ..documents.cells import token_shares
@@ -33,8 +34,8 @@ class Answered:
 class OracleSample:
     """What `Method.begin` tells oracles."""
 
-    evidence_share: torch.Tensor
-    key_share: torch.Tensor
+    evidence_share: Tensor
+    key_share: Tensor
 
 
 def answer(
@@ -55,7 +56,7 @@ def answer(
         if method is None:
             made, kept = teacher.model.generate(**prompts.inputs, **arguments), [torch.arange(count) for count in counts]
         else:
-            method.begin([_oracle(sample, grid) for sample, grid in zip(batch, layout.grids, strict=True)])
+            tell(method, batch, layout.grids)
             with prune(teacher.model, method, keep) as report:
                 made = teacher.model.generate(**prompts.inputs, **arguments)
             kept = report.calls[-1].kept
@@ -64,14 +65,26 @@ def answer(
         result.kept_tokens += [len(index) for index in kept]
         result.text_tokens += layout.text.sum(-1).tolist()
         for sample, grid, index in zip(batch, layout.grids, kept, strict=True):
-            share = token_shares(sample, sample.evidence_boxes, grid)
-            result.evidence.append(float(share[index].sum() / share.sum()) if share.sum() > 0 else float("nan"))
+            result.evidence.append(evidence_kept(sample, grid, index))
         advance(len(batch))
     return result
 
 
-def _oracle(sample: Sample, grid: torch.Tensor) -> OracleSample:
-    return OracleSample(token_shares(sample, sample.evidence_boxes, grid), token_shares(sample, sample.key_boxes, grid))
+def evidence_kept(sample: Sample, grid: Tensor, kept: Tensor) -> float:
+    """Share of the evidence that lies on kept tokens, of the best covered group where there are several; NaN without boxes."""
+    shares = [token_shares(sample, boxes, grid) for boxes in (sample.evidence_boxes, *sample.alt_evidence) if boxes]
+    return max((float(share[kept].sum() / share.sum()) for share in shares if share.sum() > 0), default=float("nan"))
+
+
+def tell(method: Method, batch: Sequence[Sample], grids: Sequence[Tensor]) -> None:
+    """Tell oracles what the next batch holds."""
+    pairs = zip(batch, grids, strict=True)
+    method.begin(
+        [
+            OracleSample(token_shares(sample, sample.evidence_boxes, grid), token_shares(sample, sample.key_boxes, grid))
+            for sample, grid in pairs
+        ]
+    )
 
 
 def method_macs(teacher: Teacher, sample: Sample, method: Method, keep: Keep) -> int:
@@ -80,7 +93,7 @@ def method_macs(teacher: Teacher, sample: Sample, method: Method, keep: Keep) ->
     with torch.no_grad():
         encoded = teacher.backbone.encode(prompts.inputs)
         layout = teacher.backbone.layout(prompts.inputs, encoded)
-        method.begin([_oracle(sample, layout.grids[0])])
+        tell(method, [sample], layout.grids)
         with flop_counter() as counter:
             choose(teacher.backbone, method, keep, prompts.inputs, encoded, layout)
     return counter.get_total_flops() // 2
@@ -93,7 +106,7 @@ def prefill_ms(teacher: Teacher, batch: Sequence[Sample], method: Method, keep: 
     times: tuple[list[float], list[float]] = ([], [])
     with torch.no_grad():
         for _ in range(repeats + 2):
-            method.begin([_oracle(sample, grid) for sample, grid in zip(batch, grids, strict=True)])
+            tell(method, batch, grids)
             start = time.perf_counter()
             with prune(teacher.model, method, keep):
                 teacher.model(**prompts.inputs, logits_to_keep=1)

@@ -21,12 +21,13 @@ from ..teacher import Teacher
 from .answers import Answered, answer, method_macs, prefill_ms
 from .bootstrap import Interval, paired_difference
 from .cost import PrefillCost, prefill_cost
+from .examples import examples_picture
 from .report import pareto_picture, results_table
 
 
 @dataclass
 class Row:
-    """One method at one keep on one task. Accuracies, agreement, recall and keeps are shares in [0, 1]; `docs/results.md` has the rest."""
+    """One method at one keep on one task. Accuracies, agreement, recall and keeps are shares in [0, 1]; MACs are per sample."""
 
     method: str
     keep_requested: float | int | str
@@ -37,7 +38,8 @@ class Row:
     accuracy: float
     dense_accuracy: float
     agreement: float
-    evidence_recall: float | None
+    evidence_recall: float | None  # mean share of the evidence that is kept
+    evidence_complete: float | None  # share of questions of whose evidence at least 90 % is kept
     macs_prefill: float
     macs_prefill_dense: float
     flops_saved: float
@@ -63,6 +65,7 @@ def evaluate(
     questions: tuple[int, int] = (3, 2),
     seed: int = 0,
     batch_size: int = 40,
+    examples_keep: float = 0.125,
     output: str = "results/tiny",
 ) -> list[Row]:
     """Evaluate methods against the dense model.
@@ -79,7 +82,8 @@ def evaluate(
         questions: Look-ups and whole-page questions per generated page.
         seed: Seed of the generated pages.
         batch_size: Questions per batch.
-        output: Where results.json, table.md and pareto.png go.
+        examples_keep: Share kept in the picture of examples.
+        output: Where results.json, table.md, pareto.png and examples.png go.
     """
     wanted: list[Keep] = [check_keep(keep) for keep in (keeps or [0.5, 0.25, 0.125, 0.0625])]  # type: ignore[arg-type]
     chosen = dict(methods or {})
@@ -114,7 +118,8 @@ def evaluate(
     }
     results_table(rows, out / "table.md", about)
     pareto_picture(rows, out / "pareto.png")
-    print(f"results: {out / 'results.json'}, {out / 'table.md'}, {out / 'pareto.png'}")
+    examples_picture(side, asked, chosen, examples_keep, out / "examples.png")
+    print(f"results: {out}/results.json, table.md, pareto.png, examples.png")
     return rows
 
 
@@ -169,6 +174,7 @@ def _row(
         dense_accuracy=float(np.mean(right_dense)),
         agreement=float(np.mean([pruned.answers[i] == dense.answers[i] for i in index])),
         evidence_recall=float(np.mean(recalls)) if recalls else None,
+        evidence_complete=float(np.mean([recall >= 0.9 for recall in recalls])) if recalls else None,
         macs_prefill=total,
         macs_prefill_dense=total_dense,
         flops_saved=1 - total / total_dense,

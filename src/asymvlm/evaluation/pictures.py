@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw
 from torch import Tensor
 
+from ..documents import Sample
 from ..selectors import count_for, top_k
 from ..shapes import Float, Int64
 
@@ -28,6 +29,17 @@ def kept_map(image: Image.Image, grid: Int64[Tensor, "n 3"], kept: Int64[Tensor,
     shown = np.asarray(Image.fromarray(cells).resize(image.size, Image.Resampling.NEAREST))[..., None] / 255.0
     pixels = np.asarray(image.convert("RGB")).astype(np.float32)
     return (pixels * shown + (pixels * 0.12 + 200) * (1 - shown)).clip(0, 255).astype(np.uint8)
+
+
+def boxed(sample: Sample) -> Image.Image:
+    """The page with evidence boxes in red and key boxes in blue."""
+    image = sample.image.convert("RGB").copy()
+    pen = ImageDraw.Draw(image)
+    width = max(1, max(image.size) // 300)
+    for boxes, colour in ((sample.key_boxes, (40, 80, 230)), (sample.evidence_boxes, (230, 30, 30))):
+        for x0, y0, x1, y1 in boxes:
+            pen.rectangle((x0 - 2, y0 - 2, x1 + 2, y1 + 2), outline=colour, width=width)
+    return image
 
 
 def page_panels(

@@ -12,7 +12,7 @@ from rich.table import Table
 if TYPE_CHECKING:
     from .evaluate import Row
 
-_HEAD = ("method", "keep", "task", "n", "accuracy", "- dense (95 %)", "agree", "evidence", "kept", "p95", "LLM FLOPs saved",
+_HEAD = ("method", "keep", "task", "n", "accuracy", "- dense (95 %)", "agree", "evidence", "complete", "kept", "p95", "LLM FLOPs saved",
          "all FLOPs saved", "prefill / dense")  # fmt: skip
 
 
@@ -26,6 +26,7 @@ def _cells(row: Row) -> tuple[str, ...]:
         row.minus_dense,
         f"{100 * row.agreement:.1f}",
         "-" if row.evidence_recall is None else f"{100 * row.evidence_recall:.1f}",
+        "-" if row.evidence_complete is None else f"{100 * row.evidence_complete:.1f}",
         f"{100 * row.keep_mean:.1f} %",
         f"{100 * row.keep_p95:.1f} %",
         f"{100 * row.llm_flops_saved:.1f} %",

@@ -65,7 +65,8 @@ class ResultsTable(L.Callback):
         if trainer.is_global_zero and exports:
             assert isinstance(pl_module, ImportanceModule)
             chosen = ["--teacher", pl_module.teacher_path, "--scorer", str(exports[0])]
-            evaluate_from(["--config", self.config, *chosen])
+            folder = getattr(trainer.datamodule, "path", None)  # type: ignore[attr-defined]
+            evaluate_from(["--config", self.config, *chosen, *(["--path", str(folder)] if folder else [])])
 
 
 class RememberRun(L.Callback):

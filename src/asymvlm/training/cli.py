@@ -37,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _train(arguments: list[str]) -> None:
     if not any(one == "--config" or one.startswith(("--config=", "-c")) for one in arguments):
         arguments = ["--config", str(DEFAULT_CONFIG), *arguments]
-    sys.argv = ["train.py", *arguments]  # where LightningCLI looks; it warns of arguments that come another way
+    sys.argv = [sys.argv[0], *arguments]  # where LightningCLI looks; it warns of arguments that come another way
     cli = TrainingCLI(
         L.LightningModule,
         L.LightningDataModule,
