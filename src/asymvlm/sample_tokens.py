@@ -38,7 +38,9 @@ class _OnDemand:
     """What some methods ask of the dense model, once per batch."""
 
     def __init__(self, backbone: Backbone, inputs: Mapping[str, Any], encoded: Encoded, layout: Layout) -> None:
-        self.backbone, self.inputs, self.encoded, self.layout = backbone, inputs, encoded, layout
+        self.backbone, self.encoded, self.layout = backbone, encoded, layout
+        # Inside `generate` its own settings stand beside the model's inputs; labels are for the caller's forward pass.
+        self.inputs = {name: value for name, value in inputs.items() if isinstance(value, Tensor) and name != "labels"}
         self._relevance: dict[str, Tensor] = {}
 
     @cached_property

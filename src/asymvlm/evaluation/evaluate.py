@@ -57,7 +57,7 @@ def evaluate(
     teacher: str = "checkpoints/tiny-teacher",
     scorer: str | None = "checkpoints/tiny/scorer",
     methods: dict[str, Method] | None = None,
-    keeps: list[float | int | str] | None = None,
+    keeps: list[int | float | str] | None = None,
     path: str | None = None,
     root: str = "data",
     split: str = "test",

@@ -31,13 +31,13 @@ def examples_picture(
         with torch.no_grad():
             encoded = teacher.backbone.encode(prompts.inputs)
             layout = teacher.backbone.layout(prompts.inputs, encoded)
-            shown = [("page", boxed(sample))]
+            shown = [("page", np.asarray(boxed(sample)))]
             for name, method in methods.items():
                 tell(method, [sample], layout.grids)
                 kept = choose(teacher.backbone, method, keep, prompts.inputs, encoded, layout)[0].index
                 shown.append((name, kept_map(sample.image, layout.grids[0], kept)))
         for panel, (name, picture) in zip(panels[row], shown, strict=True):
-            panel.imshow(np.asarray(picture))
+            panel.imshow(picture)
             panel.set_axis_off()
             panel.set_title(f"{sample.question}\n{sample.answers[0]}" if name == "page" else name, fontsize=7)
     figure.savefig(path, dpi=110)

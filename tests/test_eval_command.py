@@ -1,0 +1,71 @@
+"""eval.py end to end on a small random teacher."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from asymvlm.checkpoint import TrainedScorer, save_scorer
+from asymvlm.scorers import BudgetHead, scorers
+
+ROOT = Path(__file__).parent.parent
+CONTRACT = {
+    "method", "keep_requested", "keep_mean", "keep_p95", "task", "n", "accuracy", "dense_accuracy", "agreement", "evidence_recall",
+    "macs_prefill", "macs_prefill_dense", "flops_saved", "prefill_ms", "dense_prefill_ms",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folder(llava, processor, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("eval")
+    llava.save_pretrained(folder / "teacher")
+    processor.save_pretrained(folder / "teacher")
+    save_scorer(TrainedScorer(scorers()["low_rank"](40), BudgetHead(40), (0, 1, 2, 3)), folder / "scorer", "card")
+    return folder
+
+
+def evaluate(folder, *flags):
+    command = [sys.executable, str(ROOT / "eval.py"), "--config", str(ROOT / "configs/eval/tiny.yaml"), "--teacher", "teacher", "--scorer",
+               "scorer", "--pages", "4", "--output", "out", *flags]  # fmt: skip
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
+def test_table_results_and_pictures(folder):
+    done = evaluate(folder, "--keeps", "[0.25, 1.0, auto]")
+    assert done.returncode == 0, done.stderr[-3000:]
+    rows = json.loads((folder / "out" / "results.json").read_text())
+    assert all(row.keys() >= CONTRACT for row in rows)
+    methods = {row["method"] for row in rows}
+    assert methods == {"learned", "random", "grid", "downsample", "cls_attention", "teacher_question", "teacher_last",
+                       "oracle_answer_rows", "oracle_evidence"}  # fmt: skip
+    assert {row["method"] for row in rows if row["keep_requested"] == "auto"} == {"learned"}
+    for row in rows:
+        assert 0 < row["keep_mean"] <= row["keep_p95"] <= 1 and row["macs_prefill"] > 0
+        if row["keep_requested"] == 1.0 and row["method"] not in ("teacher_question", "teacher_last", "oracle_answer_rows"):
+            assert row["agreement"] == 1 and row["accuracy"] == row["dense_accuracy"] and row["llm_flops_saved"] == 0
+        if row["keep_requested"] == 0.25:
+            assert row["keep_mean"] == 0.25 and row["llm_flops_saved"] > 0.5
+        if row["method"] == "oracle_evidence":
+            assert row["evidence_recall"] > 0.99
+        if row["method"].startswith("oracle_answer"):
+            assert row["macs_method"] > row["macs_llm_dense"], "an oracle that runs the LLM pays for it"
+    assert {row["task"] for row in rows} == {"localised", "holistic", "all"}
+    for name in ("table.md", "pareto.png", "examples.png"):
+        assert (folder / "out" / name).stat().st_size > 500
+
+
+@pytest.mark.parametrize("flags,code,says", [
+    (["--keeps", "[1.5]"], 2, "keep: 1.5 is not accepted"),
+    (["--keeps", "[0]"], 2, "keep: 0 is not accepted"),
+    (["--scorer", "/nowhere"], 1, "/nowhere: no such directory"),
+    (["--teacher", "/nowhere"], 1, "model.teacher: /nowhere"),
+    (["--path", "/nowhere"], 1, "/nowhere"),
+    (["--pagse", "3"], 2, "pagse"),
+])  # fmt: skip
+def test_bad_input_is_one_message(folder, flags, code, says):
+    done = evaluate(folder, *flags)
+    assert done.returncode == code and says in done.stderr and "Traceback" not in done.stderr, done.stderr[-2000:]
