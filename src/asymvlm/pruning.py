@@ -113,7 +113,7 @@ class _Pruner:
 
     def _pruned(self, inputs: dict[str, Any], generating: bool) -> dict[str, Any]:
         backbone = self.backbone
-        encoded = backbone.encode(inputs)
+        encoded = backbone.encode(inputs, self.method.reads_tower)
         layout = backbone.layout(inputs, encoded)
         kept = choose(backbone, self.method, self.keep, inputs, encoded, layout)
         self.report.calls.append(

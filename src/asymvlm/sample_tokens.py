@@ -6,11 +6,10 @@ from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from .backbone import Backbone, Encoded, Layout
-from .backbone.tower import downsampled_features, tower_attention
+from .backbone.tower import downsampled_features
 from .methods.base import Tokens
 from .targets.attention import AttentionTarget
 
@@ -45,7 +44,9 @@ class _OnDemand:
 
     @cached_property
     def tower(self) -> Tensor:
-        return torch.cat(list(tower_attention(self.backbone, self.inputs)))
+        encoded = self.encoded if self.encoded.received is not None else self.backbone.encode(self.inputs, watch_tower=True)
+        assert encoded.received is not None
+        return encoded.received
 
     def relevance(self, kind: str) -> Tensor:
         if kind not in self._relevance:
@@ -54,4 +55,5 @@ class _OnDemand:
         return self._relevance[kind]
 
     def downsampled(self, sample: int, down: int, across: int) -> Tensor:
-        return downsampled_features(self.backbone, self.inputs, sample, down, across)
+        arguments = self.backbone.picture_arguments(self.inputs)
+        return downsampled_features(self.backbone.model, arguments, sample, down, across)

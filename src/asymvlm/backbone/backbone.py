@@ -20,6 +20,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from ..errors import DataError
 from ..shapes import Bool, Float, Int64
 from .grid import picture_grids
+from .tower import watching
 
 
 @dataclass
@@ -28,6 +29,7 @@ class Encoded:
 
     output: BaseModelOutputWithPooling  # as the model made it; `pooler_output` and what goes with it
     pictures: list[Float[Tensor, "n D"]]  # per picture, in the order of the batch's placeholders
+    received: Float[Tensor, "T"] | None = None  # attention of the tower that each token got, where it was watched
 
     @property
     def rows(self) -> Float[Tensor, "T D"]:
@@ -94,10 +96,26 @@ class Backbone:
         names = inspect.signature(encode).parameters
         return {name: inputs[name] for name in names if name != "kwargs" and inputs.get(name) is not None}
 
-    def encode(self, inputs: Mapping[str, Any]) -> Encoded:
-        """Tower and projector, once, for all pictures of the batch."""
-        output = self.model.base_model.get_image_features(**self.picture_arguments(inputs), return_dict=True)
-        return Encoded(output, list(output.pooler_output))
+    def encode(self, inputs: Mapping[str, Any], watch_tower: bool = False) -> Encoded:
+        """Tower and projector, once, for all pictures of the batch.
+
+        With `watch_tower` also the tower's attention per token. Raises ValueError where that is about patches that are merged or
+        packed before the LLM, and so not about its tokens.
+        """
+        arguments = self.picture_arguments(inputs)
+        if not watch_tower:
+            output = self.model.base_model.get_image_features(**arguments, return_dict=True)
+            return Encoded(output, list(output.pooler_output))
+        with watching(self.model) as watcher:
+            encoded = self.encode(inputs)
+        assert watcher.received is not None
+        encoded.received = watcher.received.flatten()
+        if len(encoded.received) != len(encoded.rows):
+            raise ValueError(
+                f"cls_attention: {type(self.model).__name__} makes {len(encoded.rows)} tokens of {len(encoded.received)} patches; "
+                "the tower's attention is not about the LLM's tokens"
+            )
+        return encoded
 
     def layout(self, inputs: Mapping[str, Any], encoded: Encoded | None = None) -> Layout:
         """Where the vision and text tokens of a batch are, and each vision token's place in its picture."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -12,64 +13,65 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from ..shapes import Float
-from .backbone import Backbone
 
 _NAME = "asymvlm_tower"
+_WATCHER = "asymvlm_watcher"
+
+
+class TowerWatcher:
+    """Notes what each patch receives at one layer: from CLS where there is one, else on average over all rows; mean over heads."""
+
+    def __init__(self, has_cls: bool) -> None:
+        self.has_cls = has_cls
+        self.received: Float[Tensor, "pictures n"] | None = None
+
+    def note(self, query: Tensor, key: Tensor, scaling: float | None) -> None:
+        """Called by the attention function; `query` and `key` are `[pictures, heads, patches, d]`."""
+        rows = query[:, :, :1] if self.has_cls else query
+        mass = (rows @ key.mT * (scaling or query.shape[-1] ** -0.5)).float().softmax(-1).mean((1, 2))
+        self.received = mass[:, 1:] if self.has_cls else mass
 
 
 def _attention(module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, **kwargs: Any) -> tuple[Tensor, None]:
-    """SDPA, and what each patch receives: from CLS where there is one, else on average over all rows."""
-    recorder = getattr(module, "asymvlm_recorder", None)
-    if recorder is not None:
-        rows = query[:, :, :1] if recorder["cls"] else query
-        scale = kwargs.get("scaling") or query.shape[-1] ** -0.5
-        mass = (rows @ key.mT * scale).float().softmax(-1).mean((1, 2))
-        recorder["mass"] = mass[:, 1:] if recorder["cls"] else mass
+    watcher: TowerWatcher | None = getattr(module, _WATCHER, None)
+    if watcher is not None:
+        watcher.note(query, key, kwargs.get("scaling"))
     return sdpa_attention_forward(module, query, key, value, mask, **kwargs)
 
 
-def tower_attention(backbone: Backbone, inputs: Mapping[str, Any]) -> Float[Tensor, "pictures n"]:
-    """Attention that each patch receives from CLS (without a CLS: on average), mean over heads, at the feature layer.
+@contextmanager
+def watching(model: Any) -> Iterator[TowerWatcher]:
+    """While open, encoding pictures fills the watcher, at the cost of one attention row.
 
-    Raises ValueError where patches are merged or packed before the LLM, so that they are not its tokens.
+    Raises ValueError for families whose tower is not laid out as CLIP's.
     """
-    if not hasattr(AttentionInterface(), "_global_mapping") or _NAME not in AttentionInterface._global_mapping:
+    if _NAME not in AttentionInterface._global_mapping:
         AttentionInterface.register(_NAME, _attention)
         AttentionMaskInterface.register(_NAME, sdpa_mask)
-    model: Any = backbone.model
-    tower = model.base_model.vision_tower
-    layers = tower.encoder.layers if hasattr(tower, "encoder") else tower.vision_model.encoder.layers
-    feature_layer = model.config.vision_feature_layer
-    # hidden_states[-1] is the last layer's output, [-2] the one before
-    attention = layers[feature_layer].self_attn if feature_layer < 0 else layers[feature_layer - 1].self_attn
-    has_cls = model.config.vision_feature_select_strategy == "default"
-    recorder: dict[str, Any] = {"cls": has_cls}
+    tower = getattr(model.base_model, "vision_tower", None)
+    encoder = getattr(tower, "encoder", None) or getattr(getattr(tower, "vision_model", None), "encoder", None)
+    feature_layer = getattr(model.config, "vision_feature_layer", None)
+    if encoder is None or not isinstance(feature_layer, int):
+        raise ValueError(f"cls_attention: the tower of {type(model).__name__} cannot be watched; choose another method")
+    # hidden_states[-1] is what the last layer gives, [0] what the first layer reads
+    layer = encoder.layers[feature_layer if feature_layer < 0 else feature_layer - 1].self_attn
+    watcher = TowerWatcher(model.config.vision_feature_select_strategy == "default")
     before = model.config.vision_config._attn_implementation
     model.set_attn_implementation({"vision_config": _NAME})
-    attention.asymvlm_recorder = recorder
+    setattr(layer, _WATCHER, watcher)
     try:
-        with torch.no_grad():
-            encoded = backbone.encode(inputs)
+        yield watcher
     finally:
-        del attention.asymvlm_recorder
+        delattr(layer, _WATCHER)
         model.set_attn_implementation({"vision_config": before})
-    mass: Tensor = recorder["mass"]
-    if mass.shape[1] != len(encoded.pictures[0]):
-        raise ValueError(
-            f"cls_attention: {type(model).__name__} makes {len(encoded.pictures[0])} tokens of {mass.shape[1]} patches; "
-            "the tower's attention is not about the LLM's tokens"
-        )
-    return mass
 
 
-def downsampled_features(backbone: Backbone, inputs: Mapping[str, Any], sample: int, rows: int, columns: int) -> Float[Tensor, "m D"]:
+def downsampled_features(model: Any, arguments: Mapping[str, Any], sample: int, rows: int, columns: int) -> Float[Tensor, "m D"]:
     """Features of one picture shrunk to rows x columns patches; the tower's position table is interpolated."""
-    arguments = backbone.picture_arguments(inputs)
     pixels = arguments["pixel_values"][sample : sample + 1]
-    patch = backbone.model.config.vision_config.patch_size
-    small = nn.functional.interpolate(
-        pixels.float(), size=(rows * patch, columns * patch), mode="bilinear", antialias=True, align_corners=False
-    )
-    arguments |= {"pixel_values": small.to(pixels.dtype), "interpolate_pos_encoding": True}
+    patch = model.config.vision_config.patch_size
+    size = (rows * patch, columns * patch)
+    small = nn.functional.interpolate(pixels.float(), size=size, mode="bilinear", antialias=True, align_corners=False)
+    changed = {"pixel_values": small.to(pixels.dtype), "interpolate_pos_encoding": True}
     with torch.no_grad():
-        return backbone.model.base_model.get_image_features(**arguments, return_dict=True).pooler_output[0]
+        return model.base_model.get_image_features(**{**arguments, **changed}, return_dict=True).pooler_output[0]

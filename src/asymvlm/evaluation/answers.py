@@ -91,7 +91,7 @@ def method_macs(teacher: Teacher, sample: Sample, method: Method, keep: Keep) ->
     """The method's own MACs on one sample, counted as it runs (torch's FlopCounterMode counts two per MAC)."""
     prompts = teacher.prompter([sample.image], [sample.question])
     with torch.no_grad():
-        encoded = teacher.backbone.encode(prompts.inputs)
+        encoded = teacher.backbone.encode(prompts.inputs, method.reads_tower)
         layout = teacher.backbone.layout(prompts.inputs, encoded)
         tell(method, [sample], layout.grids)
         with flop_counter() as counter:

@@ -36,6 +36,7 @@ class Method(ABC):
     """
 
     kind: ClassVar[str]
+    reads_tower: ClassVar[bool] = False  # True has the tower watched while it runs; else `vision_attention` runs it again
 
     def score(self, tokens: Tokens) -> Float[Tensor, "n"]:
         """Importance of each vision token; higher keeps."""

@@ -15,6 +15,7 @@ class ClsAttention(Method):
     """
 
     kind = "cls_attention"
+    reads_tower = True
 
     def score(self, tokens: Tokens) -> Float[Tensor, "n"]:
         return tokens.vision_attention()

@@ -9,6 +9,7 @@ from typing import Any
 
 import lightning as L
 import numpy as np
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import WandbLogger
 from PIL import Image
 
@@ -20,15 +21,33 @@ from .batch import collate
 from .module import ImportanceModule
 
 
+class RunCheckpoint(ModelCheckpoint):
+    """A ModelCheckpoint that keeps `best.ckpt` and `last.ckpt` in the run's own folder, `trainer.default_root_dir`.
+
+    Args:
+        monitor: Metric of which the smallest value is best.
+    """
+
+    def __init__(self, monitor: str = "val/loss") -> None:
+        super().__init__(filename="best", monitor=monitor, save_last=True, enable_version_counter=False)
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        self.dirpath = trainer.default_root_dir
+        super().setup(trainer, pl_module, stage)
+
+
 class ExportScorer(L.Callback):
     """Writes the scorer directory of the best checkpoint (the last one where none is best) at the end of `fit`, and as a wandb artifact.
 
     Args:
-        directory: Where it goes; an existing one is replaced as a whole.
+        directory: Where it goes; an existing one is replaced as a whole. Left out, `scorer` in the run's folder.
     """
 
-    def __init__(self, directory: str = "checkpoints/tiny/scorer") -> None:
-        self.directory = Path(directory)
+    def __init__(self, directory: str | None = None) -> None:
+        self.directory = directory
+
+    def target(self, trainer: L.Trainer) -> Path:
+        return Path(self.directory or Path(trainer.default_root_dir) / "scorer")
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if not trainer.is_global_zero:
@@ -37,7 +56,7 @@ class ExportScorer(L.Callback):
         best = getattr(callback, "best_model_path", "") or getattr(callback, "last_model_path", "")
         if not best:
             raise ValueError("trainer.callbacks: ExportScorer needs a ModelCheckpoint beside it")
-        target = export_checkpoint(best, self.directory)
+        target = export_checkpoint(best, self.target(trainer))
         print(f"exported scorer: {target}")
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
@@ -52,7 +71,7 @@ class ResultsTable(L.Callback):
     """Evaluates the exported scorer on held-out pages at the end of `fit` and prints the table.
 
     Args:
-        config: Configuration of the evaluation, as for eval.py; the scorer and its teacher are this run's.
+        config: Configuration of the evaluation, as for eval.py; the scorer, its teacher and the folder of the results are this run's.
     """
 
     def __init__(self, config: str = "configs/eval/quick.yaml") -> None:
@@ -61,10 +80,12 @@ class ResultsTable(L.Callback):
         self.config = config
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        exports = [callback.directory for callback in trainer.callbacks if isinstance(callback, ExportScorer)]  # type: ignore[attr-defined]
+        callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        exports = [callback.target(trainer) for callback in callbacks if isinstance(callback, ExportScorer)]
         if trainer.is_global_zero and exports:
             assert isinstance(pl_module, ImportanceModule)
-            chosen = ["--teacher", pl_module.teacher_path, "--scorer", str(exports[0])]
+            output = str(Path(trainer.default_root_dir) / "results")
+            chosen = ["--teacher", pl_module.teacher_path, "--scorer", str(exports[0]), "--output", output]
             folder = getattr(trainer.datamodule, "path", None)  # type: ignore[attr-defined]
             evaluate_from(["--config", self.config, *chosen, *(["--path", str(folder)] if folder else [])])
 

@@ -33,6 +33,7 @@ class TowerReader(nn.Module):
         self.characters = nn.Linear(width, 2 * (len(CHARACTERS) + 1))
         self.magnitude = nn.Linear(width, 1)
         self.visual_projection = nn.Linear(teacher.config.vision_config.hidden_size, width, bias=False)
+        self.place = nn.Linear(width, 2)
         self.page_words = nn.Linear(teacher.config.vision_config.hidden_size, len(WORDS))
         self.text_side = text_side
         self.logit_scale = nn.Parameter(torch.tensor(2.0))
@@ -71,8 +72,17 @@ class TowerReader(nn.Module):
             "characters": _balanced(self.characters(_plain(layers[1])).unflatten(-1, (2, -1)), labels.characters),
             "word": _balanced(self.word(_plain(layers[2])), labels.word),
             "number": _balanced(self.number(_plain(layers[2])).unflatten(-1, (3, 12)), labels.digits),
+            "place": 4 * self._place_loss(vision, labels),
             "magnitude": 4 * F.smooth_l1_loss(magnitude.float(), labels.magnitude[on_value], beta=0.05),
         }
+
+    def _place_loss(self, vision: Float[Tensor, "B P D"], labels: PatchLabels) -> Tensor:
+        """Row and column, as shares of the page, of patches that carry something: without them no question about halves can be answered."""
+        side = round(vision.shape[1] ** 0.5)
+        share = (torch.arange(side, device=vision.device) + 0.5) / side
+        place = torch.stack([share.repeat_interleave(side), share.repeat(side)], dim=-1).expand(len(vision), -1, -1)
+        printed = labels.name > 0
+        return F.smooth_l1_loss(self.place(vision[printed]).float(), place[printed], beta=0.05)
 
     def looking_losses(self, layer: Any, states: Float[Tensor, "B 1+P D"], labels: PatchLabels) -> dict[str, Tensor]:
         """-log of the attention that patches on values pay to their name (one head) and to their column's header (another).
