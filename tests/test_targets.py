@@ -7,7 +7,7 @@ import torch
 
 from asymvlm.backbone import Backbone
 from asymvlm.prompts import Prompter
-from asymvlm.targets import AttentionTarget, BudgetTarget, EvidenceTarget, MixedTarget, ShuffledTarget, TargetInputs
+from asymvlm.targets import AttentionTarget, BudgetTarget, EvidenceTarget, MixedTarget, ShuffledTarget, TargetInputs, dense_answer_shares
 
 
 @pytest.fixture
@@ -115,11 +115,42 @@ def test_budget_is_the_smallest_share_that_holds_tau(tau, ranking, expected):
     if tau == 0.05:
         scores = torch.tensor([[4.0, 1.0, 0.0, 3.0, 9.0]])
         relevance = torch.tensor([[0.02, 0.2, 0.68, 0.1, 0.0]])
-    assert BudgetTarget(tau, ranking)(relevance, scores, mask).item() == pytest.approx(expected)
+    assert BudgetTarget(tau, ranking)(relevance, scores, mask, torch.full((1,), torch.nan)).item() == pytest.approx(expected)
+
+
+def test_dense_answer_shares_against_pruning_one_by_one(observed, llava, processor, page_samples):
+    import asymvlm
+
+    backbone, batch = observed
+    relevance = AttentionTarget(rows="last")(backbone, batch)
+    ladder = [0.02, 0.1, 0.4, 0.8]
+    got = dense_answer_shares(backbone, batch, relevance, ladder)
+    prompter = Prompter(processor)
+    expected = []
+    for sample, scores in zip(page_samples[::2], relevance, strict=True):
+        inputs = prompter([sample.image], [sample.question]).inputs
+
+        class Known(asymvlm.Method):
+            def score(self, tokens, scores=scores):
+                return scores
+
+        dense = llava.generate(**inputs, max_new_tokens=16, do_sample=False)
+        share = 1.0
+        for keep in reversed(ladder):
+            with asymvlm.prune(llava, Known(), keep=keep):
+                if not torch.equal(llava.generate(**inputs, max_new_tokens=16, do_sample=False), dense):
+                    break
+            share = keep
+        expected.append(share)
+    torch.testing.assert_close(got, torch.tensor(expected))
+    assert len(set(expected)) > 1, "the test wants samples that differ"
+    uniform = torch.full((3, 256), 1 / 256)
+    target = BudgetTarget(ladder=ladder)(uniform, uniform, torch.ones(3, 256, dtype=torch.bool), got)
+    assert torch.equal(target, got)
 
 
 @pytest.mark.parametrize("make", [
-    lambda: AttentionTarget(rows="all"), lambda: AttentionTarget(sharpen=0), lambda: BudgetTarget(tau=0),
+    lambda: AttentionTarget(rows="all"), lambda: AttentionTarget(sharpen=0), lambda: BudgetTarget(tau=0), lambda: BudgetTarget(ladder=[0]),
     lambda: BudgetTarget(ranking="x"), lambda: MixedTarget(EvidenceTarget(), EvidenceTarget(), 2),
 ])  # fmt: skip
 def test_bad_settings_are_refused(make):

@@ -16,7 +16,7 @@ from .documents.cells import token_shares
 from .errors import DataError
 from .prompts import Prompter
 from .shapes import Bool, Float, Int64
-from .targets import Target, TargetInputs
+from .targets import Target, TargetInputs, dense_answer_shares
 
 
 @dataclass
@@ -30,6 +30,7 @@ class Observation:
     relevance: Float[Tensor, "n"]
     evidence: Float[Tensor, "n"]  # share of the cell in an evidence box; all zero where the data has none
     keys: Float[Tensor, "n"]
+    enough: Float[Tensor, "1"]  # share of tokens at which the dense answer stays; NaN where the teacher was not asked
 
 
 class Teacher:
@@ -55,8 +56,8 @@ class Teacher:
         return cls(model.to(device), prompter, path)  # type: ignore[arg-type]
 
     @torch.no_grad()
-    def observe(self, samples: Sequence[Sample], target: Target) -> list[Observation]:
-        """One forward pass of the teacher over a batch of samples."""
+    def observe(self, samples: Sequence[Sample], target: Target, ladder: list[float] | None = None) -> list[Observation]:
+        """One forward pass of the teacher over a batch of samples, and one generation per share of `ladder`, if given."""
         prompts = self.prompter([sample.image for sample in samples], [sample.question for sample in samples])
         inputs = {name: value.to(self.model.device) for name, value in prompts.inputs.items()}
         encoded = self.backbone.encode(inputs)
@@ -74,6 +75,9 @@ class Teacher:
             keys=[share.to(self.model.device) for share in keys],
         )
         relevances = target(self.backbone, batch)
+        enough = torch.full((len(samples),), torch.nan)
+        if ladder is not None:
+            enough = dense_answer_shares(self.backbone, batch, relevances, ladder)
         observations, start = [], 0
         masked = torch.tensor(self.prompter.masked_ids, device=self.model.device)
         for index, count in enumerate(layout.counts()):
@@ -87,6 +91,7 @@ class Teacher:
                     relevance=relevances[index],
                     evidence=evidence[index],
                     keys=keys[index],
+                    enough=enough[index : index + 1],
                 )
             )
             start += count
@@ -135,6 +140,7 @@ def from_record(record: dict[str, bytes]) -> Observation:
         relevance=_tensor(arrays["relevance"]),
         evidence=_tensor(arrays["evidence"]).float(),
         keys=_tensor(arrays["keys"]).float(),
+        enough=_tensor(arrays["enough"]),
     )
 
 
@@ -150,5 +156,6 @@ _STORED = {
     "relevance": torch.float32,
     "evidence": torch.float16,
     "keys": torch.float16,
+    "enough": torch.float32,
 }
 _NUMPY = {torch.float16: np.float16, torch.float32: np.float32, torch.bool: np.bool_, torch.int32: np.int32}

@@ -3,6 +3,7 @@
 from .attention import AttentionTarget
 from .base import Target, TargetInputs
 from .budget import BudgetTarget
+from .dense_answer import dense_answer_shares
 from .evidence import EvidenceTarget
 from .mixture import MixedTarget
 from .shuffled import ShuffledTarget
@@ -15,4 +16,5 @@ __all__ = [
     "ShuffledTarget",
     "Target",
     "TargetInputs",
+    "dense_answer_shares",
 ]

@@ -20,6 +20,7 @@ class TrainingBatch:
     tokens: TokenBatch
     relevance: Float[Tensor, "B N"]  # sums to one per sample, zero on padding
     evidence: Float[Tensor, "B N"]
+    enough: Float[Tensor, "B"]  # NaN where the teacher was not asked
 
     def __len__(self) -> int:
         return len(self.relevance)
@@ -34,4 +35,4 @@ def collate(observations: Sequence[Observation]) -> TrainingBatch:
     vision = padded("vision")
     present = pad_sequence([one.relevance.new_ones(len(one.vision)).bool() for one in observations], batch_first=True)
     tokens = TokenBatch(vision, present, padded("text"), padded("text_mask"), padded("grid"))
-    return TrainingBatch(tokens, padded("relevance"), padded("evidence"))
+    return TrainingBatch(tokens, padded("relevance"), padded("evidence"), padded("enough").squeeze(-1))

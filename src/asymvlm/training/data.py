@@ -20,7 +20,7 @@ from ..documents.folder import folder_pages
 from ..documents.generated import fingerprint, generated_pages
 from ..errors import DataError
 from ..progress import track
-from ..targets import Target
+from ..targets import BudgetTarget, Target
 from ..teacher import Observation, Teacher, from_record, to_record
 from .batch import TrainingBatch, collate
 from .provenance import settings
@@ -29,6 +29,7 @@ from .provenance import settings
 class _TeacherSide(Protocol):
     teacher: Teacher
     target: Target
+    budget_target: BudgetTarget
     teacher_path: str
 
 
@@ -132,7 +133,8 @@ class PagesData(L.LightningDataModule):
             "teacher": side.teacher_path,
             "weights": _weights_mark(side.teacher_path),
             "target": settings(side.target),
-            "format": 1,
+            "ladder": side.budget_target.ladder,
+            "format": 2,
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -160,7 +162,7 @@ class PagesData(L.LightningDataModule):
         """With a live teacher, samples become observations here, on the main process."""
         if self.cache:
             return batch
-        return collate(self._side.teacher.observe(batch, self._side.target))
+        return collate(_observe(self._side, batch))
 
 
 class _CachedObservations(Dataset[Observation]):
@@ -197,6 +199,10 @@ class _Work:
         return str, (f"{self.title}-{id(self)}",)
 
 
+def _observe(side: _TeacherSide, waiting: list[Sample]) -> list[Observation]:
+    return side.teacher.observe(waiting, side.target, side.budget_target.ladder)
+
+
 def _observe_all(work: _Work) -> Iterator[dict[str, bytes]]:
     total = sum(len(questions) for questions in work.pages["questions"])
     waiting: list[Sample] = []
@@ -204,11 +210,11 @@ def _observe_all(work: _Work) -> Iterator[dict[str, bytes]]:
         for sample in samples(work.pages):
             waiting.append(sample)
             if len(waiting) == work.batch_size:
-                yield from map(to_record, work.side.teacher.observe(waiting, work.side.target))
+                yield from map(to_record, _observe(work.side, waiting))
                 advance(len(waiting))
                 waiting = []
         if waiting:
-            yield from map(to_record, work.side.teacher.observe(waiting, work.side.target))
+            yield from map(to_record, _observe(work.side, waiting))
             advance(len(waiting))
 
 

@@ -104,7 +104,7 @@ class ImportanceModule(L.LightningModule):
         scores = self.scorer(batch.tokens)
         prediction = Prediction(scores, self.budget_head(batch.tokens, scores))
         mask = batch.tokens.vision_mask
-        truth = Truth(batch.relevance, self.budget_target(batch.relevance, scores, mask), mask)
+        truth = Truth(batch.relevance, self.budget_target(batch.relevance, scores, mask, batch.enough), mask)
         terms = {
             name: objective(prediction, truth)
             for name, objective in self.objectives.items()

@@ -1,0 +1,34 @@
+"""At which share of vision tokens the teacher still gives its own dense answer."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..backbone import Backbone
+from ..pruned_inputs import Kept, drop_rows
+from ..selectors import count_for, top_k
+from ..shapes import Float
+from .attention import dense_answers
+from .base import TargetInputs
+
+
+@torch.no_grad()
+def dense_answer_shares(
+    backbone: Backbone, batch: TargetInputs, relevance: list[Float[Tensor, "n"]], ladder: list[float]
+) -> Float[Tensor, "B"]:
+    """The smallest share of `ladder` from which on (there and at all larger ones) the greedy answer equals the dense one; else 1.
+
+    Tokens are kept along `relevance`, the best first.
+    """
+    dense = dense_answers(backbone, dict(batch.inputs))
+    enough = torch.ones(len(relevance))
+    open_still = torch.ones(len(relevance), dtype=torch.bool)  # no disagreement yet, coming from above
+    for share in sorted(ladder, reverse=True):
+        kept = [Kept(top_k(one, count_for(float(share), len(one))), None, None) for one in relevance]
+        pruned = drop_rows(backbone, dict(batch.inputs), batch.encoded, batch.layout, kept, generating=True)
+        answers = dense_answers(backbone, pruned)
+        for sample, (got, want) in enumerate(zip(answers, dense, strict=True)):
+            open_still[sample] &= torch.equal(got, want)
+        enough[open_still] = float(share)
+    return enough
