@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -39,5 +40,6 @@ def examples_picture(
         for panel, (name, picture) in zip(panels[row], shown, strict=True):
             panel.imshow(picture)
             panel.set_axis_off()
-            panel.set_title(f"{sample.question}\n{sample.answers[0]}" if name == "page" else name, fontsize=7)
+            asked_for = textwrap.fill(f"{sample.question} {sample.answers[0]}", 34)
+            panel.set_title(asked_for if name == "page" else name, fontsize=7)
     figure.savefig(path, dpi=110)
