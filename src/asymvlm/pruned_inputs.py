@@ -46,7 +46,7 @@ def drop_rows(
     for name, value in result.items():
         if isinstance(value, Tensor) and value.shape[-2:] == shape:
             result[name] = _gather(value, order, padding, _pad_value(backbone, name))
-    result["mm_encoder_outputs"] = {"image": _drop_features(encoded, kept, flat, layout.counts())}
+    result["mm_encoder_outputs"] = {"image": _drop_features(encoded, kept, flat)}
     return result
 
 
@@ -73,20 +73,15 @@ def _gather(value: Tensor, order: Tensor, padding: Tensor, fill: int) -> Tensor:
     return value.gather(-1, index).masked_fill(padding.expand_as(index), fill)
 
 
-def _drop_features(encoded: Encoded, kept: list[Kept], flat: Tensor, counts: list[int]) -> Any:
+def _drop_features(encoded: Encoded, kept: list[Kept], flat: Tensor) -> Any:
     """The model's own encoder output with fewer rows, one entry per sample.
 
     `generate` counts entries per sample when it expands them for beams. Families that give a rectangular tensor take it apart
     again, so one entry per token keeps it a tensor.
     """
-    rows = encoded.rows
-    features = rows[flat]
     sizes = [len(one.index) for one in kept]
-    start = 0
-    for one, size in zip(kept, sizes, strict=True):
-        if one.features is not None:
-            features = torch.cat([features[:start], one.features.to(features), features[start + size :]])
-        start += size
+    parts = encoded.rows[flat].split(sizes)
+    features = torch.cat([part if one.features is None else one.features.to(part) for one, part in zip(kept, parts, strict=True)])
     output: Any = copy.copy(encoded.output)
     if isinstance(encoded.output.pooler_output, Tensor):
         output.pooler_output = features[:, None, :]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -79,8 +78,7 @@ class _Pruner:
 
     def before_forward(self, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple, dict]:
         """A forward pre-hook: prunes a call that brings pixels, passes any other."""
-        names = list(inspect.signature(self.backbone.model.forward).parameters)
-        inputs = dict(zip(names, args, strict=False)) | kwargs
+        inputs = dict(zip(self.backbone.forward_names, args, strict=False)) | kwargs
         if self._brings_pictures(inputs):
             return (), self._pruned(inputs, generating=False)
         # Decoding steps, and prefills of our own `generate`, bring no pixels and are no calls of their own.

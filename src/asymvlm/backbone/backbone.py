@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -31,7 +32,7 @@ class Encoded:
     pictures: list[Float[Tensor, "n D"]]  # per picture, in the order of the batch's placeholders
     received: Float[Tensor, "T"] | None = None  # attention of the tower that each token got, where it was watched
 
-    @property
+    @cached_property
     def rows(self) -> Float[Tensor, "T D"]:
         """All vision tokens of the batch, in the order of its placeholders."""
         return torch.cat(self.pictures)
@@ -67,7 +68,7 @@ class Backbone:
         name = type(self.model).__name__
         if not hasattr(self.model.base_model, "get_image_features") or self._image_token_id() is None:
             raise DataError(f"{name} is not a vision-language model with image tokens in its sequence")
-        if "mm_encoder_outputs" not in inspect.signature(self.model.forward).parameters:
+        if "mm_encoder_outputs" not in self.forward_names:
             raise DataError(f"{name} takes no mm_encoder_outputs; transformers >= 5.18 has it for every supported VLM")
 
     def _image_token_id(self) -> int | None:
@@ -92,9 +93,17 @@ class Backbone:
 
     def picture_arguments(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """Those of `inputs` that belong to the encoding of pictures."""
+        return {name: inputs[name] for name in self._picture_names if inputs.get(name) is not None}
+
+    @cached_property
+    def _picture_names(self) -> tuple[str, ...]:
         encode: Any = self.model.base_model.get_image_features
-        names = inspect.signature(encode).parameters
-        return {name: inputs[name] for name in names if name != "kwargs" and inputs.get(name) is not None}
+        return tuple(name for name in inspect.signature(encode).parameters if name != "kwargs")
+
+    @cached_property
+    def forward_names(self) -> tuple[str, ...]:
+        """The names of the model's forward arguments, in their order; read once, since every decoding step asks."""
+        return tuple(inspect.signature(self.model.forward).parameters)
 
     def encode(self, inputs: Mapping[str, Any], watch_tower: bool = False) -> Encoded:
         """Tower and projector, once, for all pictures of the batch.
