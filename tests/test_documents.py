@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from asymvlm.documents.generated import fingerprint, generated_pages
 from asymvlm.documents.world import LAYOUTS, generate
 from asymvlm.errors import DataError
 
+RECEIPTS = Path(__file__).parent.parent.parent / "shared/data/receipts"
 PAGES = [generate(5, "val", index, 20, 6) for index in range(40)]
 
 
@@ -120,3 +122,25 @@ def test_nothing_usable_is_an_error(folder):
     write(folder, [{"image": "a.png", "question": ""}])
     with pytest.raises(DataError, match=r"no usable record.*question is empty"):
         folder_pages(folder, "train")
+
+
+def test_contact_sheet_shows_pages_and_boxes(tmp_path):
+    from asymvlm.documents.contact_sheet import contact_sheet
+
+    sheet = np.asarray(contact_sheet(generated_pages(tmp_path, "val", 6, 0, 1, 0), columns=3, cell=228))
+    assert sheet.shape == (456, 684, 3)
+    red = (sheet == (230, 30, 30)).all(-1)
+    assert all(red[y : y + 228, x : x + 228].any() for y in (0, 228) for x in (0, 228, 456))
+
+
+@pytest.mark.skipif(not RECEIPTS.is_dir(), reason="the receipts are not on this machine")
+def test_real_receipts_are_read_with_their_boxes():
+    pages, report = folder_pages(RECEIPTS, "val")
+    assert len(pages) == 46 and not report.skipped
+    asked = list(samples(pages))
+    assert len(asked) == report.used and {"total", "date"} <= {sample.group for sample in asked}
+    for sample in asked:
+        width, height = sample.image.size
+        for boxes in (sample.evidence_boxes, *sample.alt_evidence):
+            assert all(0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height for x0, y0, x1, y1 in boxes)
+        assert sample.evidence_boxes

@@ -54,7 +54,7 @@ def test_table_results_and_pictures(folder):
         if row["method"].startswith("oracle_answer"):
             assert row["macs_method"] > row["macs_llm_dense"], "an oracle that runs the LLM pays for it"
     assert {row["task"] for row in rows} == {"localised", "holistic", "all"}
-    for name in ("table.md", "pareto.png", "examples.png"):
+    for name in ("table.md", "pareto.png", "examples.png", "heat_maps.png"):
         assert (folder / "out" / name).stat().st_size > 500
 
 

@@ -77,7 +77,7 @@ def _drop_features(encoded: Encoded, kept: list[Kept], flat: Tensor) -> Any:
     """The model's own encoder output with fewer rows, one entry per sample.
 
     `generate` counts entries per sample when it expands them for beams. Families that give a rectangular tensor take it apart
-    again, so one entry per token keeps it a tensor.
+    again, so one entry per token keeps it a tensor. Features of deeper LLM layers ("deepstack") lose the same rows.
     """
     sizes = [len(one.index) for one in kept]
     parts = encoded.rows[flat].split(sizes)
@@ -89,5 +89,6 @@ def _drop_features(encoded: Encoded, kept: list[Kept], flat: Tensor) -> Any:
         output.pooler_output = [part for part in features.split(sizes) if len(part)]
     deep = getattr(output, "deepstack_features", None)
     if deep is not None:
-        output.deepstack_features = [layer[flat] for layer in deep]
+        filled = [size for size in sizes if size]
+        output.deepstack_features = [list(torch.cat(list(layer))[flat].split(filled)) for layer in deep]
     return output

@@ -20,6 +20,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from ..errors import DataError
 from ..shapes import Bool, Float, Int64
+from .families import facts
 from .grid import picture_grids
 from .tower import watching
 
@@ -149,7 +150,7 @@ class Backbone:
         # Private, but the one place where every family's own positions (M-RoPE included) are made.
         made = self.model._prepare_position_ids_for_generation(inputs["input_ids"], dict(inputs))
         if made.ndim == 2 and not generating:
-            made = torch.arange(length, device=made.device)[None]
+            made = torch.arange(length, device=made.device)[None] + facts(self.model.config).first_position
         return made.expand(*made.shape[:-2], batch, -1) if made.shape[-2] == 1 else made
 
     def embed_text(self, input_ids: Int64[Tensor, "*b L"]) -> Float[Tensor, "*b L D"]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from ..backbone import Encoded, Layout
 from ..documents import Sample
 from ..documents.cells import token_shares
 from ..methods import Method
@@ -87,15 +89,28 @@ def tell(method: Method, batch: Sequence[Sample], grids: Sequence[Tensor]) -> No
     )
 
 
+class Prepared(NamedTuple):
+    """One sample as `choose` wants it."""
+
+    inputs: Mapping[str, Any]
+    encoded: Encoded
+    layout: Layout
+
+
+@torch.no_grad()
+def prepare(teacher: Teacher, sample: Sample, watch_tower: bool = False) -> Prepared:
+    """Prompt and vision features of one sample."""
+    inputs = teacher.prompter([sample.image], [sample.question]).inputs
+    encoded = teacher.backbone.encode(inputs, watch_tower)
+    return Prepared(inputs, encoded, teacher.backbone.layout(inputs, encoded))
+
+
 def method_macs(teacher: Teacher, sample: Sample, method: Method, keep: Keep) -> int:
     """The method's own MACs on one sample, counted as it runs (torch's FlopCounterMode counts two per MAC)."""
-    prompts = teacher.prompter([sample.image], [sample.question])
-    with torch.no_grad():
-        encoded = teacher.backbone.encode(prompts.inputs, method.reads_tower)
-        layout = teacher.backbone.layout(prompts.inputs, encoded)
-        tell(method, [sample], layout.grids)
-        with flop_counter() as counter:
-            choose(teacher.backbone, method, keep, prompts.inputs, encoded, layout)
+    prepared = prepare(teacher, sample, method.reads_tower)
+    tell(method, [sample], prepared.layout.grids)
+    with flop_counter() as counter:
+        choose(teacher.backbone, method, keep, *prepared)
     return counter.get_total_flops() // 2
 
 

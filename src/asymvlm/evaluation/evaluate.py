@@ -21,7 +21,7 @@ from ..teacher import Teacher
 from .answers import Answered, answer, method_macs, prefill_ms
 from .bootstrap import Interval, paired_difference
 from .cost import PrefillCost, prefill_cost
-from .examples import examples_picture
+from .examples import examples_pictures
 from .report import pareto_picture, results_table
 
 
@@ -66,6 +66,7 @@ def evaluate(
     seed: int = 0,
     batch_size: int = 40,
     examples_keep: float = 0.125,
+    show_pages: bool = True,
     output: str = "results/tiny",
 ) -> list[Row]:
     """Evaluate methods against the dense model.
@@ -82,8 +83,9 @@ def evaluate(
         questions: Look-ups and whole-page questions per generated page.
         seed: Seed of the generated pages.
         batch_size: Questions per batch.
-        examples_keep: Share kept in the picture of examples.
-        output: Where results.json, table.md, pareto.png and examples.png go.
+        examples_keep: Share kept in the pictures of examples.
+        show_pages: Whether the pictures show the pages; false draws on blank paper, for pages that must not be published.
+        output: Where results.json, table.md, pareto.png, examples.png and heat_maps.png go.
     """
     wanted: list[Keep] = [check_keep(keep) for keep in (keeps or [0.5, 0.25, 0.125, 0.0625])]  # type: ignore[arg-type]
     chosen = dict(methods or {})
@@ -118,8 +120,8 @@ def evaluate(
     }
     results_table(rows, out / "table.md", about)
     pareto_picture(rows, out / "pareto.png")
-    examples_picture(side, asked, chosen, examples_keep, out / "examples.png")
-    print(f"results: {out}/results.json, table.md, pareto.png, examples.png")
+    examples_pictures(side, asked, chosen, examples_keep, out, show_pages)
+    print(f"results: {out}/results.json, table.md, pareto.png, examples.png, heat_maps.png")
     return rows
 
 

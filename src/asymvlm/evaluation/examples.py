@@ -1,45 +1,81 @@
-"""One page of examples: what each method kept of the same pages."""
+"""Pages of examples: what each method kept of the same pages, and in which order it would keep."""
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 
 from ..documents import Sample
 from ..methods import Method
+from ..pruned_inputs import Kept
 from ..pruning import choose
+from ..shapes import Int64
 from ..teacher import Teacher
-from .answers import tell
-from .pictures import boxed, kept_map
+from .answers import prepare, tell
+from .pictures import boxed, heat_map, kept_map, rank_weight
 
 
-def examples_picture(
-    teacher: Teacher, asked: Sequence[Sample], methods: dict[str, Method], keep: float, path: Path, count: int = 4
+@dataclass
+class _Example:
+    sample: Sample
+    title: str
+    grid: Int64[torch.Tensor, "n 3"]
+    kept: dict[str, Kept]  # by method
+
+
+def examples_pictures(
+    teacher: Teacher, asked: Sequence[Sample], methods: dict[str, Method], keep: float, out: Path, show_pages: bool = True, count: int = 4
 ) -> None:
-    """A row per question (of different kinds), a column per method; the first column is the page with its evidence boxes."""
-    from matplotlib.figure import Figure
+    """Writes `examples.png` (what is kept) and `heat_maps.png` (ranks) into `out`.
 
+    A row per question, of different kinds; a column per method; the first column is the page with its evidence boxes. Without
+    `show_pages` everything is drawn on blank paper and nothing that is printed on the page is said.
+    """
     first_of_kind = {sample.kind: sample for sample in reversed(asked)}
     chosen = [first_of_kind[kind] for kind in sorted(first_of_kind)][:count]
-    figure = Figure(figsize=(2.2 * (len(methods) + 1), 2.6 * len(chosen)), layout="constrained")
-    panels = figure.subplots(len(chosen), len(methods) + 1, squeeze=False)
-    for row, sample in enumerate(chosen):
-        prompts = teacher.prompter([sample.image], [sample.question])
-        with torch.no_grad():
-            encoded = teacher.backbone.encode(prompts.inputs)
-            layout = teacher.backbone.layout(prompts.inputs, encoded)
-            shown = [("page", np.asarray(boxed(sample)))]
-            for name, method in methods.items():
-                tell(method, [sample], layout.grids)
-                kept = choose(teacher.backbone, method, keep, prompts.inputs, encoded, layout)[0].index
-                shown.append((name, kept_map(sample.image, layout.grids[0], kept)))
-        for panel, (name, picture) in zip(panels[row], shown, strict=True):
-            panel.imshow(picture)
-            panel.set_axis_off()
-            asked_for = textwrap.fill(f"{sample.question} {sample.answers[0]}", 34)
-            panel.set_title(asked_for if name == "page" else name, fontsize=7)
+    examples = [_example(teacher, sample, methods, keep, show_pages) for sample in chosen]
+    _draw(examples, lambda image, grid, kept: kept_map(image, grid, kept.index), out / "examples.png")
+    ranking = [replace(one, kept={name: kept for name, kept in one.kept.items() if kept.scores is not None}) for one in examples]
+    if any(one.kept for one in ranking):
+        _draw(ranking, _heat, out / "heat_maps.png")
+
+
+def _example(teacher: Teacher, sample: Sample, methods: dict[str, Method], keep: float, show_pages: bool) -> _Example:
+    prepared = prepare(teacher, sample)
+    kept = {}
+    for name, method in methods.items():
+        tell(method, [sample], prepared.layout.grids)
+        kept[name] = choose(teacher.backbone, method, keep, *prepared)[0]
+    title = f"{sample.question} {sample.answers[0]}"
+    if not show_pages:
+        sample, title = replace(sample, image=Image.new("RGB", sample.image.size, "white")), sample.kind
+    return _Example(sample, textwrap.fill(title, 34), prepared.layout.grids[0], kept)
+
+
+def _heat(image: Image.Image, grid: Int64[torch.Tensor, "n 3"], kept: Kept) -> np.ndarray:
+    assert kept.scores is not None
+    return heat_map(image, grid, rank_weight(kept.scores, len(kept.index)))
+
+
+def _draw(examples: Sequence[_Example], panel: Callable[[Image.Image, torch.Tensor, Kept], np.ndarray], path: Path) -> None:
+    from matplotlib.figure import Figure
+
+    names = list(examples[0].kept)
+    figure = Figure(figsize=(2.2 * (len(names) + 1), 2.6 * len(examples)), layout="constrained")
+    panels = figure.subplots(len(examples), len(names) + 1, squeeze=False)
+    for row, example in zip(panels, examples, strict=True):
+        row[0].imshow(np.asarray(boxed(example.sample)))
+        row[0].set_title(example.title, fontsize=7)
+        for place, name in zip(row[1:], names, strict=True):
+            place.imshow(panel(example.sample.image, example.grid, example.kept[name]))
+            place.set_title(name, fontsize=7)
+        for place in row:
+            place.set_xticks([])
+            place.set_yticks([])
     figure.savefig(path, dpi=110)

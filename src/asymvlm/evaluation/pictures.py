@@ -21,6 +21,14 @@ def heat_map(image: Image.Image, grid: Int64[Tensor, "n 3"], weight: Float[Tenso
     return ((grey * (1 - strength) + np.array([0.9, 0.1, 0.1]) * strength) * 255).astype(np.uint8)
 
 
+def rank_weight(scores: Float[Tensor, "n"], count: int) -> Float[Tensor, "n"]:
+    """1 for the best token, falling linearly with the rank to 0 behind the best `count`: comparable between methods, as scores are not."""
+    order = scores.argsort(descending=True, stable=True)
+    rank = torch.empty_like(order)
+    rank[order] = torch.arange(len(order), device=order.device)
+    return (1 - rank / count).clamp_min(0)
+
+
 def kept_map(image: Image.Image, grid: Int64[Tensor, "n 3"], kept: Int64[Tensor, "k"]) -> np.ndarray:
     """The page with everything that was dropped faded out."""
     flags = torch.zeros(len(grid))

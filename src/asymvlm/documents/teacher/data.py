@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import lightning as L
@@ -21,8 +22,10 @@ from .labels import PatchLabels, patch_labels
 from .recipe import TeacherBatch, TeacherRecipe
 from .tokens import PATCH_SIZE
 
-# The second stage's lessons: (entries shown, vision tokens shown, questions a page). The next one starts when the loss is low.
+# The second stage's lessons: (entries shown, vision tokens shown, questions a page). The next one starts when the loss is low, or when
+# the lesson has had its share of the steps: questions about halves can keep the loss of a middle lesson up for good.
 LESSONS = ((1, 24, 1), (2, 40, 2), (4, 80, 4), (6, 128, 6), (99, 256, 9))
+_LEARNED, _LONGEST = 0.6, 0.12
 # Token dropout: vision tokens shown of a whole page, and questions whose evidence must fit.
 SPARSE = ((16, 2), (24, 3), (48, 4), (96, 6), (160, 8))
 
@@ -50,7 +53,7 @@ class PagePool:
 
 
 class TeacherPages(L.LightningDataModule):
-    """Feeds the three stages in turn.
+    """Feeds the three stages, one an epoch.
 
     Args:
         pages: Generated pages of the world's own layouts.
@@ -76,35 +79,48 @@ class TeacherPages(L.LightningDataModule):
         self.sizes = (pages, crowded)
         self.batches = (tower_batch, reading_batch, joint_batch)
         self.sparse_from, self.seed = sparse_from, seed
+        self.pool: PagePool | None = None
 
     def train_dataloader(self) -> DataLoader:
         assert self.trainer is not None
-        return DataLoader(_Course(self, self.trainer.lightning_module), batch_size=None)  # type: ignore[arg-type]
+        if self.pool is None:
+            pages = self.sizes[0]
+            self.pool = PagePool(lambda index: generate(self.seed, "teacher", index)[0], pages, "teacher's pages")
+        return DataLoader(_Course(self, self.pool, self.trainer.lightning_module), batch_size=None)  # type: ignore[arg-type]
+
+
+def _crowded_page(seed: int, index: int) -> Page:
+    return crowded_form(np.random.default_rng([seed, 99, index]))
 
 
 class _Course(IterableDataset):
-    """One pass through the recipe."""
+    """The batches of the stage that the trainer is in."""
 
-    def __init__(self, settings: TeacherPages, recipe: TeacherRecipe) -> None:
-        self.settings, self.recipe = settings, recipe
+    def __init__(self, settings: TeacherPages, pool: PagePool, recipe: TeacherRecipe) -> None:
+        self.settings, self.pool, self.recipe = settings, pool, recipe
+        self.stage = recipe.current_epoch
+        self.steps = recipe.stages[self.stage].steps
+        self.rng = np.random.default_rng([settings.seed, self.stage])
+        self.builder = BlockBuilder(recipe.processor.tokenizer, (pool.pages[0].size // PATCH_SIZE) ** 2)
 
     def __len__(self) -> int:
-        return self.recipe.total_steps
+        return self.steps
 
     def __iter__(self) -> Iterator[TeacherBatch]:
-        settings, recipe = self.settings, self.recipe
-        self.rng = np.random.default_rng(settings.seed)
-        pages, crowded = settings.sizes
-        pool = PagePool(lambda index: generate(settings.seed, "teacher", index)[0], pages, "teacher's pages")
-        full = PagePool(lambda index: crowded_form(np.random.default_rng([settings.seed, 99, index])), crowded, "crowded pages")
-        self.builder = BlockBuilder(recipe.processor.tokenizer, (pool.pages[0].size // PATCH_SIZE) ** 2)
-        for step in range(recipe.stages[0].steps):
-            yield self._labelled(pool if step % 2 else full, settings.batches[0])
-        del full
-        yield from self._lessons(pool)
-        for _ in range(recipe.stages[2].steps):
-            rows = self.rng.integers(0, len(pool), settings.batches[2])
-            yield self._labelled(pool, settings.batches[2], rows, self._whole_or_sparse(pool, rows))
+        return (self._tower, self._lessons, self._joint)[self.stage]()
+
+    def _tower(self) -> Iterator[TeacherBatch]:
+        settings = self.settings
+        make = partial(_crowded_page, settings.seed)
+        full = PagePool(make, settings.sizes[1], "crowded pages")
+        for step in range(self.steps):
+            yield self._labelled(self.pool if step % 2 else full, settings.batches[0])
+
+    def _joint(self) -> Iterator[TeacherBatch]:
+        size = self.settings.batches[2]
+        for _ in range(self.steps):
+            rows = self.rng.integers(0, len(self.pool), size)
+            yield self._labelled(self.pool, size, rows, self._whole_or_sparse(rows))
 
     def _labelled(self, pool: PagePool, size: int, rows: np.ndarray | None = None, readings: list[Reading] | None = None) -> TeacherBatch:
         rows = self.rng.integers(0, len(pool), size) if rows is None else rows
@@ -125,25 +141,26 @@ class _Course(IterableDataset):
         words = [f"{field.name} {field.value}" if self.rng.random() < 0.3 else field.name for field in fields]
         return f"{tokenizer.bos_token} {' '.join(words)}{tokenizer.eos_token}"
 
-    def _lessons(self, pool: PagePool) -> Iterator[TeacherBatch]:
+    def _lessons(self) -> Iterator[TeacherBatch]:
+        pool, size = self.pool, self.settings.batches[1]
         features = self._features(pool)
-        stage, size = self.recipe.stages[1], self.settings.batches[1]
         lesson, since, loss = 0, 0, float("nan")
-        for step in range(stage.steps):
+        for step in range(self.steps):
             rows = self.rng.integers(0, len(pool), size)
             fields, tokens, questions = LESSONS[lesson]
             last = lesson == len(LESSONS) - 1
-            if last and step > self.settings.sparse_from * stage.steps:
-                readings = self._whole_or_sparse(pool, rows)
+            if last and step > self.settings.sparse_from * self.steps:
+                readings = self._whole_or_sparse(rows)
             else:
                 readings = [easy_reading(int(row), pool.pages[row], self.rng, fields, tokens, questions, PATCH_SIZE) for row in rows]
             yield TeacherBatch(None, features[torch.from_numpy(rows)], None, None, self.builder(readings))
             now, since = self.recipe.last_answer_loss, since + 1
             loss = now if np.isnan(loss) else 0.95 * loss + 0.05 * now
-            if not last and since > 20 and loss < 0.6:
+            if not last and since > 20 and (loss < _LEARNED or since > _LONGEST * self.steps):
                 lesson, since, loss = lesson + 1, 0, loss + 0.5
 
-    def _whole_or_sparse(self, pool: PagePool, rows: np.ndarray) -> list[Reading]:
+    def _whole_or_sparse(self, rows: np.ndarray) -> list[Reading]:
+        pool = self.pool
         if self.rng.random() < 0.5:
             return [easy_reading(int(row), pool.pages[row], self.rng, *LESSONS[-1], PATCH_SIZE) for row in rows]
         tokens, questions = SPARSE[self.rng.integers(len(SPARSE))]

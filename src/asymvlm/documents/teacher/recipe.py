@@ -1,4 +1,4 @@
-"""The tiny teacher's recipe as a LightningModule: three stages, each with its own batches, parameters and schedule.
+"""The tiny teacher's recipe as a LightningModule: three stages, each an epoch with its own batches, parameters and schedule.
 
 Why stages: from answers alone a model of this size stays at the language prior for as long as one likes to wait. So the tower learns to
 read first, from dense labels (`tower.py`); then the LLM learns to look things up in frozen features, in small pages first
@@ -73,18 +73,6 @@ class TeacherRecipe(L.LightningModule):
         self.reader = TowerReader(self.teacher, build_text_side(tokenizer), tokenizer, aligned)
         self.last_answer_loss = float("nan")  # the lessons of the second stage go on when it is low
 
-    def stage_of(self, step: int) -> tuple[int, int]:
-        """(stage, step within it) of a global step."""
-        for number, stage in enumerate(self.stages):
-            if step < stage.steps:
-                return number, step
-            step -= stage.steps
-        return len(self.stages) - 1, self.stages[-1].steps
-
-    @property
-    def total_steps(self) -> int:
-        return sum(stage.steps for stage in self.stages)
-
     def _trained_modules(self) -> Iterator[list[nn.Module]]:
         inner, llm = self.teacher.model, self.teacher.model.language_model
         seeing = [inner.vision_tower, inner.multi_modal_projector, self.reader]
@@ -133,7 +121,7 @@ class TeacherRecipe(L.LightningModule):
         }
 
     def training_step(self, batch: TeacherBatch, index: int) -> None:
-        number, step = self.stage_of(index)
+        number, step = self.current_epoch, index
         stage = self.stages[number]
         optimizers = self.optimizers()[2 * number : 2 * number + 2]
         losses = self._losses(batch)

@@ -66,13 +66,13 @@ class TowerReader(nn.Module):
         on_value = labels.magnitude >= 0
         magnitude = self.magnitude(vision).squeeze(-1)[on_value]
         return {
-            "name": _balanced(self.name_logits(vision, embeddings), labels.name),
+            "name": 2 * _balanced(self.name_logits(vision, embeddings), labels.name),  # what the LLM looks for: it must stand out
             "column": _balanced(self.column(vision), labels.column),
             "digits": _balanced(self.digits(vision).unflatten(-1, (3, 12)), labels.digits),
             "characters": _balanced(self.characters(_plain(layers[1])).unflatten(-1, (2, -1)), labels.characters),
             "word": _balanced(self.word(_plain(layers[2])), labels.word),
             "number": _balanced(self.number(_plain(layers[2])).unflatten(-1, (3, 12)), labels.digits),
-            "place": 4 * self._place_loss(vision, labels),
+            "place": self._place_loss(vision, labels),
             "magnitude": 4 * F.smooth_l1_loss(magnitude.float(), labels.magnitude[on_value], beta=0.05),
         }
 

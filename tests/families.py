@@ -1,0 +1,189 @@
+"""Tiny random models of every family: one row each. What they have in common is in `batch`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+import transformers as tf
+from torch import Tensor
+
+IMAGE, PAD, VOCAB = 5, 0, 120
+D = 32
+
+
+def text(**more: Any) -> dict[str, Any]:
+    """A decoder of three layers with grouped queries."""
+    base = {"hidden_size": D, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2}
+    return {**base, "vocab_size": VOCAB, "max_position_embeddings": 4096, "pad_token_id": PAD, "bos_token_id": 1, "eos_token_id": 2, **more}
+
+
+def tower(**more: Any) -> dict[str, Any]:
+    base = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 16, "patch_size": 4}
+    return {**base, **more}
+
+
+def clip(**more: Any) -> dict[str, Any]:
+    return tower(model_type="clip_vision_model", projection_dim=16, **more)
+
+
+def siglip(**more: Any) -> dict[str, Any]:
+    return tower(model_type="siglip_vision_model", vision_use_head=False, **more)
+
+
+def pixels(count: int, side: int = 16) -> Tensor:
+    return torch.randn(count, 3, side, side)
+
+
+def square(side: int = 16) -> Callable[[int], dict[str, Tensor]]:
+    """One square picture, however many there are."""
+    return lambda count: {"pixel_values": pixels(count, side)}
+
+
+def tiled(tiles: int, side: int = 16) -> Callable[[int], dict[str, Tensor]]:
+    """Several tiles a picture, and the size of the picture they were cut from."""
+    return lambda count: {
+        "pixel_values": torch.randn(count, tiles, 3, side, side),
+        "image_sizes": torch.tensor([[20, 28]] * count),
+    }
+
+
+def patches(grid: tuple[int, int, int], size: int) -> Callable[[int], dict[str, Tensor]]:
+    """Flattened patches, as the Qwen family has them."""
+    t, h, w = grid
+    return lambda count: {
+        "pixel_values": torch.randn(count * t * h * w, size),
+        "image_grid_thw": torch.tensor([grid] * count),
+    }
+
+
+@dataclass
+class Family:
+    """How to build one tiny model and what its processor would give for `count` pictures."""
+
+    name: str
+    config: Callable[[], Any]
+    pictures: Callable[[int], dict[str, Tensor]]
+    model: str = ""
+    token_types: tuple[str, ...] = ()  # arguments that are 1 on vision tokens and 0 elsewhere
+    by_sample: bool = False  # pixel_values are [samples, pictures, ...], padded with zeros
+    counted: str | None = None  # argument that says how many pictures a sample has
+    beams: tuple[int, int] = (1, 2)  # pictures per sample where beams are searched
+    needs: str | None = None  # a package besides transformers
+
+    def build(self) -> Any:
+        if self.needs:
+            pytest.importorskip(self.needs)
+        torch.manual_seed(0)
+        config = self.config()
+        model = getattr(tf, self.model or type(config).__name__.replace("Config", "ForConditionalGeneration"))(config).eval()
+        with torch.no_grad():  # default initialisation gives uniform attention, and nothing depends on anything
+            for name, parameter in model.named_parameters():
+                parameter.mul_(5.0) if parameter.ndim > 1 and "embed" not in name else None
+        model.generation_config.update(pad_token_id=PAD, eos_token_id=None, bos_token_id=1, max_new_tokens=6, do_sample=False)
+        return model
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def llava(name: str = "Llava", model: str = "") -> Family:
+    config = getattr(tf, f"{name}Config")
+    return Family(name, lambda: config(vision_config=clip(), text_config=text(model_type="llama"), image_token_id=IMAGE), square(), model)
+
+
+IN_SEQUENCE = [
+    llava(),
+    Family("VipLlava", lambda: tf.VipLlavaConfig(vision_config=clip(num_hidden_layers=3), text_config=text(model_type="llama"),
+           image_token_id=IMAGE, vision_feature_layers=[-1, -2]), square()),
+    Family("PixtralLlava", lambda: tf.LlavaConfig(vision_config=tower(model_type="pixtral", head_dim=8), text_config=text(model_type="mistral"),
+           image_token_id=IMAGE, vision_feature_layer=-1, vision_feature_select_strategy="full"),
+           lambda count: {"pixel_values": pixels(count), "image_sizes": torch.tensor([[12, 16]] * count)}, "LlavaForConditionalGeneration"),
+    Family("LlavaNext", lambda: tf.LlavaNextConfig(vision_config=clip(), text_config=text(model_type="llama"), image_token_id=IMAGE,
+           image_grid_pinpoints=[[32, 32], [16, 32]]), tiled(5)),
+    Family("LlavaOnevision", lambda: tf.LlavaOnevisionConfig(vision_config=siglip(), text_config=text(model_type="qwen2"),
+           image_token_id=IMAGE, video_token_id=6, image_grid_pinpoints=[[32, 32], [16, 32]]), tiled(5), counted="batch_num_images"),
+    Family("Qwen2VL", lambda: tf.Qwen2VLConfig(vision_config={"depth": 2, "embed_dim": 16, "hidden_size": D, "num_heads": 2, "mlp_ratio": 2,
+           "patch_size": 4, "spatial_merge_size": 2, "temporal_patch_size": 2}, text_config=text(rope_parameters={"rope_type": "default",
+           "rope_theta": 1e4, "mrope_section": [2, 1, 1]}), image_token_id=IMAGE, video_token_id=6, vision_start_token_id=7),
+           patches((1, 4, 8), 96), token_types=("mm_token_type_ids",)),
+    Family("Qwen2_5_VL", lambda: tf.Qwen2_5_VLConfig(vision_config={"depth": 2, "hidden_size": 16, "out_hidden_size": D, "num_heads": 2,
+           "intermediate_size": 24, "patch_size": 4, "spatial_merge_size": 2, "temporal_patch_size": 2, "window_size": 16,
+           "fullatt_block_indexes": [1]}, text_config=text(rope_parameters={"rope_type": "default", "rope_theta": 1e4,
+           "mrope_section": [2, 1, 1]}), image_token_id=IMAGE, video_token_id=6, vision_start_token_id=7),
+           patches((1, 4, 8), 96), token_types=("mm_token_type_ids",)),
+    Family("Qwen3VL", lambda: tf.Qwen3VLConfig(vision_config={"depth": 3, "hidden_size": 16, "out_hidden_size": D, "num_heads": 2,
+           "intermediate_size": 24, "patch_size": 4, "spatial_merge_size": 2, "temporal_patch_size": 2, "num_position_embeddings": 16,
+           "deepstack_visual_indexes": [0, 1]}, text_config=text(head_dim=8, rope_parameters={"rope_type": "default", "rope_theta": 1e4,
+           "mrope_section": [2, 1, 1]}), image_token_id=IMAGE, video_token_id=6, vision_start_token_id=7, vision_end_token_id=8),
+           patches((1, 4, 8), 96), token_types=("mm_token_type_ids",)),
+    Family("Glm4v", lambda: tf.Glm4vConfig(vision_config={"depth": 2, "hidden_size": 16, "out_hidden_size": D, "num_heads": 2,
+           "intermediate_size": 24, "patch_size": 4, "spatial_merge_size": 2, "temporal_patch_size": 2, "image_size": 16},
+           text_config=text(rope_parameters={"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 1, 1],
+           "partial_rotary_factor": 1.0}), image_token_id=IMAGE, video_token_id=6,
+           image_start_token_id=7, image_end_token_id=8, video_start_token_id=9, video_end_token_id=10),
+           # Upstream, dense beam search over samples with several pictures reads the wrong ones.
+           patches((1, 4, 8), 96), token_types=("mm_token_type_ids",), beams=(1, 1)),
+    Family("InternVL", lambda: tf.InternVLConfig(vision_config=tower(image_size=[16, 16], patch_size=[4, 4]), text_config=text(model_type="qwen2"),
+           image_token_id=IMAGE, downsample_ratio=0.5, vision_feature_layer=-1), square()),
+    Family("SmolVLM", lambda: tf.SmolVLMConfig(vision_config=tower(), text_config=text(model_type="llama"), image_token_id=IMAGE, scale_factor=2),
+           square(), by_sample=True),
+    Family("Idefics3", lambda: tf.Idefics3Config(vision_config=tower(), text_config=text(model_type="llama"), image_token_id=IMAGE,
+           scale_factor=2), square(), by_sample=True),
+    Family("Idefics2", lambda: tf.Idefics2Config(vision_config=tower(), text_config=text(model_type="mistral"), image_token_id=IMAGE,
+           perceiver_config={"hidden_size": D, "resampler_n_latents": 6, "resampler_depth": 1, "resampler_n_heads": 2,
+           "resampler_head_dim": 8, "num_key_value_heads": 1}), square(), by_sample=True),
+    Family("Gemma3", lambda: tf.Gemma3Config(vision_config=siglip(), text_config=text(head_dim=8, sliding_window=64, layer_types=[
+           "sliding_attention", "full_attention", "sliding_attention"]), image_token_id=IMAGE, mm_tokens_per_image=4,
+           boi_token_index=7, eoi_token_index=8), square(), token_types=("token_type_ids",)),
+    Family("PaliGemma", lambda: tf.PaliGemmaConfig(vision_config=siglip(projection_dim=D), text_config=text(model_type="gemma", head_dim=8),
+           image_token_id=IMAGE, projection_dim=D), square(), token_types=()),
+    Family("Mistral3", lambda: tf.Mistral3Config(vision_config=tower(model_type="pixtral", head_dim=8), text_config=text(model_type="mistral",
+           head_dim=8), image_token_id=IMAGE, spatial_merge_size=2),
+           lambda count: {"pixel_values": pixels(count), "image_sizes": torch.tensor([[16, 16]] * count)}),
+    Family("Cohere2Vision", lambda: tf.Cohere2VisionConfig(vision_config=siglip(), text_config=text(model_type="cohere2", sliding_window=64,
+           layer_types=["sliding_attention", "full_attention", "sliding_attention"]), image_token_id=IMAGE, downsample_factor=2,
+           alignment_intermediate_size=64), square()),
+    Family("AyaVision", lambda: tf.AyaVisionConfig(vision_config=siglip(), text_config=text(model_type="cohere2", sliding_window=64,
+           layer_types=["sliding_attention", "full_attention", "sliding_attention"]), image_token_id=IMAGE, downsample_factor=2,
+           adapter_layer_norm_eps=1e-6, vision_feature_layer=-1), square()),
+    Family("FastVlm", lambda: tf.FastVlmConfig(vision_config=tower(), text_config=text(model_type="qwen2"), image_token_id=IMAGE), square(), needs="timm"),
+]  # fmt: skip
+
+
+def batch(model: Any, family: Family, pictures: tuple[int, ...] = (1, 2), words: tuple[int, ...] = (7, 4), new: int = 3) -> dict[str, Tensor]:
+    """A left-padded batch as the family's processor would build it: `pictures` and `words` per sample."""
+    torch.manual_seed(1)
+    total = sum(pictures)
+    inputs = family.pictures(total)
+    if family.counted:
+        inputs[family.counted] = torch.tensor(pictures)
+    if family.by_sample:
+        flat = inputs["pixel_values"]
+        padded = flat.new_zeros(len(pictures), max(pictures), *flat.shape[1:])
+        start = 0
+        for row, count in enumerate(pictures):
+            padded[row, :count] = flat[start : start + count]
+            start += count
+        inputs["pixel_values"] = padded
+    with torch.no_grad():
+        features = model.base_model.get_image_features(**inputs, return_dict=True).pooler_output
+    lengths = [len(one) for one in features]
+    if family.by_sample and len(features) == len(pictures) != total:  # a list per sample
+        lengths = [len(one) // count for one, count in zip(features, pictures, strict=True) for _ in range(count)]
+    prompts, picture = [], 0
+    for count, length in zip(pictures, words, strict=True):
+        ids = [1]
+        for _ in range(count):
+            ids += [7, *[IMAGE] * lengths[picture], 8]
+            picture += 1
+        prompts.append(ids + torch.randint(20, VOCAB, (length,)).tolist())
+    width = max(len(ids) for ids in prompts)
+    inputs["input_ids"] = torch.tensor([[PAD] * (width - len(ids)) + ids for ids in prompts])
+    inputs["attention_mask"] = torch.tensor([[0] * (width - len(ids)) + [1] * len(ids) for ids in prompts])
+    for name in family.token_types:
+        inputs[name] = (inputs["input_ids"] == IMAGE).long()
+    return inputs

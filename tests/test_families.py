@@ -1,0 +1,79 @@
+"""One mechanism for every family: the same properties of `prune` and of the targets, on a tiny random model of each."""
+
+from __future__ import annotations
+
+import families
+import pytest
+import torch
+
+import asymvlm
+from asymvlm.backbone import Backbone
+
+
+class ByCell(asymvlm.Method):
+    """A known order, and a share that differs between samples."""
+
+    def score(self, tokens):
+        return torch.sin(torch.arange(len(tokens.vision)) * (1.0 + float(tokens.text_ids.sum() % 7)))
+
+    def budget(self, tokens):
+        return 0.3 + 0.1 * float(tokens.text_ids.sum() % 4)
+
+
+@pytest.fixture(params=families.IN_SEQUENCE, ids=str, scope="module")
+def case(request):
+    """(model, its batch of two: one picture and two pictures, of different lengths; the batch for beams)."""
+    model = request.param.build()
+    return model, families.batch(model, request.param), families.batch(model, request.param, request.param.beams)
+
+
+def masked(model, inputs, kept, generating):
+    """The same call, dense, with the dropped columns hidden from attention and positions as they were."""
+    backbone = Backbone(model)
+    vision = backbone.layout(inputs).vision
+    mask = inputs["attention_mask"].clone()
+    for row, index in enumerate(kept):
+        columns = vision[row].nonzero().squeeze(-1)
+        mask[row, columns] = 0
+        mask[row, columns[index]] = 1
+    return {**inputs, "attention_mask": mask, "position_ids": backbone.positions(inputs, generating)}
+
+
+@torch.no_grad()
+def test_keep_all_is_bit_identical(case):
+    model, inputs, for_beams = case
+    dense = model(**inputs).logits
+    with asymvlm.prune(model, ByCell(), keep=1.0) as report:
+        assert torch.equal(model(**inputs).logits, dense)
+    assert report.calls[0].before == report.calls[0].after
+    sampling = {"do_sample": True, "num_return_sequences": 2}
+    for prompt, arguments in ((inputs, {}), (for_beams, {"num_beams": 3}), (for_beams, sampling)):
+        torch.manual_seed(0)
+        expected = model.generate(**prompt, **arguments)
+        torch.manual_seed(0)
+        with asymvlm.prune(model, ByCell(), keep=1.0):
+            assert torch.equal(model.generate(**prompt, **arguments), expected), arguments
+
+
+@torch.no_grad()
+def test_dropping_equals_masking(case):
+    model, inputs, _ = case
+    with asymvlm.prune(model, ByCell(), keep="auto") as report:
+        pruned = model(**inputs).logits
+    call = report.calls[0]
+    assert all(1 <= after < before for before, after in zip(call.before, call.after, strict=True))
+    reference = masked(model, inputs, call.kept, generating=False)
+    dense = model(**reference).logits
+    for row in range(len(dense)):
+        stays = reference["attention_mask"][row].bool()
+        torch.testing.assert_close(pruned[row, -int(stays.sum()) :], dense[row, stays], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("arguments", [{}, {"num_beams": 3}], ids=["greedy", "beams"])
+@torch.no_grad()
+def test_generation_equals_masking(case, arguments):
+    model, inputs = case[0], case[2 if arguments else 1]
+    with asymvlm.prune(model, ByCell(), keep="auto") as report:
+        pruned = model.generate(**inputs, **arguments)
+    expected = model.generate(**masked(model, inputs, report.calls[0].kept, generating=True), **arguments)
+    assert torch.equal(pruned, expected)
