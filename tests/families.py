@@ -99,8 +99,8 @@ IN_SEQUENCE = [
     llava(),
     Family("VipLlava", lambda: tf.VipLlavaConfig(vision_config=clip(num_hidden_layers=3), text_config=text(model_type="llama"),
            image_token_id=IMAGE, vision_feature_layers=[-1, -2]), square()),
-    Family("PixtralLlava", lambda: tf.LlavaConfig(vision_config=tower(model_type="pixtral", head_dim=8), text_config=text(model_type="mistral"),
-           image_token_id=IMAGE, vision_feature_layer=-1, vision_feature_select_strategy="full"),
+    Family("PixtralLlava", lambda: tf.LlavaConfig(vision_config=tower(model_type="pixtral", head_dim=8),
+           text_config=text(model_type="mistral"), image_token_id=IMAGE, vision_feature_layer=-1, vision_feature_select_strategy="full"),
            lambda count: {"pixel_values": pixels(count), "image_sizes": torch.tensor([[12, 16]] * count)}, "LlavaForConditionalGeneration"),
     Family("LlavaNext", lambda: tf.LlavaNextConfig(vision_config=clip(), text_config=text(model_type="llama"), image_token_id=IMAGE,
            image_grid_pinpoints=[[32, 32], [16, 32]]), tiled(5)),
@@ -127,10 +127,10 @@ IN_SEQUENCE = [
            image_start_token_id=7, image_end_token_id=8, video_start_token_id=9, video_end_token_id=10),
            # Upstream, dense beam search over samples with several pictures reads the wrong ones.
            patches((1, 4, 8), 96), token_types=("mm_token_type_ids",), beams=(1, 1)),
-    Family("InternVL", lambda: tf.InternVLConfig(vision_config=tower(image_size=[16, 16], patch_size=[4, 4]), text_config=text(model_type="qwen2"),
-           image_token_id=IMAGE, downsample_ratio=0.5, vision_feature_layer=-1), square()),
-    Family("SmolVLM", lambda: tf.SmolVLMConfig(vision_config=tower(), text_config=text(model_type="llama"), image_token_id=IMAGE, scale_factor=2),
-           square(), by_sample=True),
+    Family("InternVL", lambda: tf.InternVLConfig(vision_config=tower(image_size=[16, 16], patch_size=[4, 4]),
+           text_config=text(model_type="qwen2"), image_token_id=IMAGE, downsample_ratio=0.5, vision_feature_layer=-1), square()),
+    Family("SmolVLM", lambda: tf.SmolVLMConfig(vision_config=tower(), text_config=text(model_type="llama"), image_token_id=IMAGE,
+           scale_factor=2), square(), by_sample=True),
     Family("Idefics3", lambda: tf.Idefics3Config(vision_config=tower(), text_config=text(model_type="llama"), image_token_id=IMAGE,
            scale_factor=2), square(), by_sample=True),
     Family("Idefics2", lambda: tf.Idefics2Config(vision_config=tower(), text_config=text(model_type="mistral"), image_token_id=IMAGE,
@@ -139,10 +139,10 @@ IN_SEQUENCE = [
     Family("Gemma3", lambda: tf.Gemma3Config(vision_config=siglip(), text_config=text(head_dim=8, sliding_window=64, layer_types=[
            "sliding_attention", "full_attention", "sliding_attention"]), image_token_id=IMAGE, mm_tokens_per_image=4,
            boi_token_index=7, eoi_token_index=8), square(), token_types=("token_type_ids",)),
-    Family("PaliGemma", lambda: tf.PaliGemmaConfig(vision_config=siglip(projection_dim=D), text_config=text(model_type="gemma", head_dim=8),
-           image_token_id=IMAGE, projection_dim=D), square(), token_types=()),
-    Family("Mistral3", lambda: tf.Mistral3Config(vision_config=tower(model_type="pixtral", head_dim=8), text_config=text(model_type="mistral",
-           head_dim=8), image_token_id=IMAGE, spatial_merge_size=2),
+    Family("PaliGemma", lambda: tf.PaliGemmaConfig(vision_config=siglip(projection_dim=D),
+           text_config=text(model_type="gemma", head_dim=8), image_token_id=IMAGE, projection_dim=D), square(), token_types=()),
+    Family("Mistral3", lambda: tf.Mistral3Config(vision_config=tower(model_type="pixtral", head_dim=8),
+           text_config=text(model_type="mistral", head_dim=8), image_token_id=IMAGE, spatial_merge_size=2),
            lambda count: {"pixel_values": pixels(count), "image_sizes": torch.tensor([[16, 16]] * count)}),
     Family("Cohere2Vision", lambda: tf.Cohere2VisionConfig(vision_config=siglip(), text_config=text(model_type="cohere2", sliding_window=64,
            layer_types=["sliding_attention", "full_attention", "sliding_attention"]), image_token_id=IMAGE, downsample_factor=2,
@@ -150,11 +150,12 @@ IN_SEQUENCE = [
     Family("AyaVision", lambda: tf.AyaVisionConfig(vision_config=siglip(), text_config=text(model_type="cohere2", sliding_window=64,
            layer_types=["sliding_attention", "full_attention", "sliding_attention"]), image_token_id=IMAGE, downsample_factor=2,
            adapter_layer_norm_eps=1e-6, vision_feature_layer=-1), square()),
-    Family("FastVlm", lambda: tf.FastVlmConfig(vision_config=tower(), text_config=text(model_type="qwen2"), image_token_id=IMAGE), square(), needs="timm"),
+    Family("FastVlm", lambda: tf.FastVlmConfig(vision_config=tower(), text_config=text(model_type="qwen2"), image_token_id=IMAGE),
+           square(), needs="timm"),
 ]  # fmt: skip
 
 
-def batch(model: Any, family: Family, pictures: tuple[int, ...] = (1, 2), words: tuple[int, ...] = (7, 4), new: int = 3) -> dict[str, Tensor]:
+def batch(model: Any, family: Family, pictures: tuple[int, ...] = (1, 2), words: tuple[int, ...] = (7, 4)) -> dict[str, Tensor]:
     """A left-padded batch as the family's processor would build it: `pictures` and `words` per sample."""
     torch.manual_seed(1)
     total = sum(pictures)

@@ -8,6 +8,7 @@ import torch
 
 import asymvlm
 from asymvlm.backbone import Backbone
+from asymvlm.targets import AttentionTarget, TargetInputs
 
 
 class ByCell(asymvlm.Method):
@@ -77,3 +78,40 @@ def test_generation_equals_masking(case, arguments):
         pruned = model.generate(**inputs, **arguments)
     expected = model.generate(**masked(model, inputs, report.calls[0].kept, generating=True), **arguments)
     assert torch.equal(pruned, expected)
+
+
+@pytest.mark.parametrize("rows", ["question", "last", "answer"])
+@torch.no_grad()
+def test_targets_equal_eager_attention(case, rows):
+    """Answers of three tokens are forced: of these, the first two are query rows beside the prompt's last."""
+    model, inputs, _ = case
+    backbone = Backbone(model)
+    encoded = backbone.encode(inputs)
+    layout = backbone.layout(inputs, encoded)
+    question = layout.text & (inputs["input_ids"] >= 20)
+    answers = torch.tensor([[31, 41, 2], [59, 26, 2]])
+    target = AttentionTarget(rows=rows)(backbone, TargetInputs(inputs, encoded, layout, question, list(answers)))
+
+    width = inputs["input_ids"].shape[1]
+    call, wanted = {**inputs, "position_ids": backbone.positions(inputs, generating=True)}, question
+    if rows != "question":
+        wanted = torch.zeros_like(question)
+        wanted[:, -1] = True
+    if rows == "answer":
+        tails = {"input_ids": answers[:, :-1], "attention_mask": torch.ones(2, 2).long()}
+        for name in {"token_type_ids", "mm_token_type_ids"} & call.keys():
+            tails[name] = torch.zeros(2, 2).long()
+        last = call["position_ids"][..., -1:]
+        tails["position_ids"] = last + torch.arange(1, 3)
+        call |= {name: torch.cat([call[name], tail], -1) for name, tail in tails.items()}
+        wanted = torch.cat([wanted, torch.ones(2, 2, dtype=torch.bool)], -1)
+    before = model.config.get_text_config()._attn_implementation
+    model.set_attn_implementation({"text_config": "eager"})
+    try:
+        attentions = model(**call, output_attentions=True).attentions
+    finally:
+        model.set_attn_implementation({"text_config": before})
+    mean = torch.stack(attentions).mean((0, 2))
+    for row in range(2):
+        mass = mean[row][wanted[row]].mean(0)[:width][layout.vision[row]]
+        torch.testing.assert_close(target[row], mass / mass.sum(), atol=1e-5, rtol=0)
