@@ -34,6 +34,16 @@ def siglip(**more: Any) -> dict[str, Any]:
     return tower(model_type="siglip_vision_model", vision_use_head=False, **more)
 
 
+def opt() -> dict[str, Any]:
+    sizes = {"hidden_size": D, "ffn_dim": 48, "num_hidden_layers": 3, "num_attention_heads": 4, "word_embed_proj_dim": D}
+    return {"model_type": "opt", "vocab_size": VOCAB, "pad_token_id": PAD, "bos_token_id": 1, "eos_token_id": 2, **sizes}
+
+
+def q_former() -> dict[str, Any]:
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24, "encoder_hidden_size": 16}
+    return {"vocab_size": VOCAB, "cross_attention_frequency": 1, **sizes}
+
+
 def pixels(count: int, side: int = 16) -> Tensor:
     return torch.randn(count, 3, side, side)
 
@@ -152,6 +162,11 @@ IN_SEQUENCE = [
            adapter_layer_norm_eps=1e-6, vision_feature_layer=-1), square()),
     Family("FastVlm", lambda: tf.FastVlmConfig(vision_config=tower(), text_config=text(model_type="qwen2"), image_token_id=IMAGE),
            square(), needs="timm"),
+    Family("Blip2", lambda: tf.Blip2Config(vision_config=tower(), qformer_config=q_former(), text_config=opt(), image_token_index=IMAGE,
+           num_query_tokens=6), square()),
+    Family("InstructBlip", lambda: tf.InstructBlipConfig(vision_config=tower(), qformer_config=q_former(),
+           text_config=text(model_type="llama"), image_token_index=IMAGE, num_query_tokens=6), lambda count: {"pixel_values": pixels(count),
+           "qformer_input_ids": torch.randint(20, VOCAB, (count, 4)), "qformer_attention_mask": torch.ones(count, 4).long()}),
 ]  # fmt: skip
 
 
@@ -187,4 +202,40 @@ def batch(model: Any, family: Family, pictures: tuple[int, ...] = (1, 2), words:
     inputs["attention_mask"] = torch.tensor([[0] * (width - len(ids)) + [1] * len(ids) for ids in prompts])
     for name in family.token_types:
         inputs[name] = (inputs["input_ids"] == IMAGE).long()
+    return inputs
+
+
+def idefics(resampler: bool) -> Family:
+    """Idefics v1: pictures are [samples, pictures, ...], and a mask says which rows of the text may look at which."""
+    vision = {**tower(), "embed_dim": 16}
+    perceiver = {"use_resampler": resampler, "resampler_n_latents": 6, "resampler_depth": 1, "resampler_n_heads": 2,
+                 "resampler_head_dim": 8}  # fmt: skip
+    more = {"alpha_initializer": "ones", "cross_layer_interval": 2, "use_resampler": resampler}
+    return Family(
+        "IdeficsResampler" if resampler else "Idefics",
+        lambda: tf.IdeficsConfig(**text(num_hidden_layers=4), **more, vision_config=vision, perceiver_config=perceiver),
+        square(),
+        "IdeficsForVisionText2Text",
+    )
+
+
+CROSS_ATTENTION = [idefics(resampler=False), idefics(resampler=True)]
+
+
+def cross_batch(pictures: tuple[int, ...] = (1, 2), words: tuple[int, ...] = (9, 6)) -> dict[str, Tensor]:
+    """A left-padded batch: each row of the text may look at the pictures before it, the second half of them at all."""
+    torch.manual_seed(1)
+    width = max(words)
+    inputs = {
+        "pixel_values": torch.zeros(len(pictures), max(pictures), 3, 16, 16),
+        "input_ids": torch.full((len(words), width), PAD),
+        "attention_mask": torch.zeros(len(words), width).long(),
+        "image_attention_mask": torch.zeros(len(words), width, max(pictures)).long(),
+    }
+    for row, (count, length) in enumerate(zip(pictures, words, strict=True)):
+        inputs["pixel_values"][row, :count] = pixels(count)
+        inputs["input_ids"][row, -length:] = torch.randint(20, VOCAB, (length,))
+        inputs["attention_mask"][row, -length:] = 1
+        inputs["image_attention_mask"][row, -length + 1 :, 0] = 1  # the first row looks at nothing
+        inputs["image_attention_mask"][row, -length // 2 :, :count] = 1
     return inputs

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import asymvlm
-from asymvlm.backbone import Backbone
+from asymvlm.backbone import backbone_of
 from asymvlm.selectors import count_for
 
 
@@ -26,7 +26,7 @@ class Ragged(ByCell):
 
 def masked(model, inputs, kept, generating=False):
     """The same call, dense, with the dropped columns hidden from attention and positions as they were."""
-    layout = Backbone(model).layout(inputs)
+    layout = backbone_of(model).layout(inputs)
     mask = inputs["attention_mask"].clone()
     positions = (inputs["attention_mask"].cumsum(-1) - 1).clamp_min(0)
     if not generating:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from asymvlm.backbone import Backbone
+from asymvlm.backbone import backbone_of
 from asymvlm.prompts import Prompter
 from asymvlm.targets import AttentionTarget, BudgetTarget, EvidenceTarget, MixedTarget, ShuffledTarget, TargetInputs, dense_answer_shares
 
@@ -14,7 +14,7 @@ from asymvlm.targets import AttentionTarget, BudgetTarget, EvidenceTarget, Mixed
 def observed(llava, processor, page_samples):
     prompter, chosen = Prompter(processor), page_samples[::2]
     prompts = prompter([s.image for s in chosen], [s.question for s in chosen])
-    backbone = Backbone(llava)
+    backbone = backbone_of(llava)
     encoded = backbone.encode(prompts.inputs)
     layout = backbone.layout(prompts.inputs, encoded)
     generator = torch.Generator().manual_seed(0)

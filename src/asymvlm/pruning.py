@@ -13,10 +13,9 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from .backbone import Backbone, Encoded, Layout
+from .backbone import Backbone, Encoded, Kept, Layout, backbone_of
 from .checkpoint import TrainedScorer
 from .methods import Learned, Method
-from .pruned_inputs import Kept, drop_rows
 from .sample_tokens import sample_tokens
 from .selectors import Keep, check_keep, count_for, gap_count, top_k
 
@@ -52,14 +51,15 @@ def prune(model: PreTrainedModel, scorer: TrainedScorer | Method, keep: Keep = 0
     method = Learned(scorer) if isinstance(scorer, TrainedScorer) else scorer
     if not isinstance(method, Method):
         raise ValueError(f"scorer: {scorer!r} is neither a scorer from asymvlm.load_scorer nor an asymvlm.Method")
-    backbone = Backbone(model)
+    backbone = backbone_of(model)
     pruner = _Pruner(backbone, method, keep)
     target = backbone.model
     generate = target.generate
     handle = target.register_forward_pre_hook(pruner.before_forward, with_kwargs=True)
     target.generate = functools.partial(pruner.generate, generate)
     try:
-        yield pruner.report
+        with backbone.ready():
+            yield pruner.report
     finally:
         handle.remove()
         del target.generate
@@ -99,7 +99,7 @@ class _Pruner:
         length = pruned["input_ids"].shape[1]
         removed = prompt.shape[1] - length
         _shift_lengths(pruned, self.backbone.model.generation_config, removed)
-        result = original(*args, **pruned)
+        result = self.backbone.generate(original, *args, **pruned)
         if isinstance(result, Tensor):
             return _with_prompt(result, prompt, length)
         result.sequences = _with_prompt(result.sequences, prompt, length)
@@ -117,7 +117,7 @@ class _Pruner:
         self.report.calls.append(
             Call(layout.counts(), [len(one.index) for one in kept], [one.index for one in kept], [one.scores for one in kept])
         )
-        return drop_rows(backbone, inputs, encoded, layout, kept, generating)
+        return backbone.drop(inputs, encoded, layout, kept, generating)
 
 
 @torch.no_grad()
@@ -127,7 +127,7 @@ def choose(backbone: Backbone, method: Method, keep: Keep, inputs: Mapping[str, 
     for tokens in sample_tokens(backbone, inputs, encoded, layout):
         total = len(tokens.vision)
         if total == 0:
-            chosen.append(Kept(torch.zeros(0, dtype=torch.long, device=tokens.vision.device), None, None))
+            chosen.append(Kept(torch.zeros(0, dtype=torch.long, device=tokens.vision.device)))
             continue
         scores: Tensor | None = None
         ranks = type(method).select is Method.select

@@ -27,7 +27,7 @@ def sample_tokens(backbone: Backbone, inputs: Mapping[str, Any], encoded: Encode
             text_ids=ids,
             grid=layout.grids[sample],
             vision_attention=lambda rows=rows: shared.tower[rows],  # type: ignore[misc]
-            relevance=lambda kind, sample=sample: shared.relevance(kind)[sample][layout.vision[sample]],  # type: ignore[misc]
+            relevance=lambda kind, sample=sample: shared.relevance(kind)[sample],  # type: ignore[misc]
             at_resolution=lambda down, across, sample=sample: shared.downsampled(sample, down, across),  # type: ignore[misc]
         )
         start += count
@@ -40,7 +40,7 @@ class _OnDemand:
         self.backbone, self.encoded, self.layout = backbone, encoded, layout
         # Inside `generate` its own settings stand beside the model's inputs; labels are for the caller's forward pass.
         self.inputs = {name: value for name, value in inputs.items() if isinstance(value, Tensor) and name != "labels"}
-        self._relevance: dict[str, Tensor] = {}
+        self._relevance: dict[str, list[Tensor]] = {}
 
     @cached_property
     def tower(self) -> Tensor:
@@ -48,10 +48,10 @@ class _OnDemand:
         assert encoded.received is not None
         return encoded.received
 
-    def relevance(self, kind: str) -> Tensor:
+    def relevance(self, kind: str) -> list[Tensor]:
         if kind not in self._relevance:
             target = AttentionTarget(rows=kind)
-            self._relevance[kind] = target.columns(self.backbone, self.inputs, self.encoded, self.layout)
+            self._relevance[kind] = target.of_prompt(self.backbone, self.inputs, self.encoded, self.layout)
         return self._relevance[kind]
 
     def downsampled(self, sample: int, down: int, across: int) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, PreTrainedModel
 
-from .backbone import Backbone
+from .backbone import backbone_of
 from .documents import Sample
 from .documents.cells import token_shares
 from .errors import DataError
@@ -38,7 +38,7 @@ class Teacher:
 
     def __init__(self, model: PreTrainedModel, prompter: Prompter, name: str = "") -> None:
         self.model = model.eval().requires_grad_(False)
-        self.backbone = Backbone(model)
+        self.backbone = backbone_of(model)
         self.prompter = prompter
         self.name = name or str(getattr(model, "name_or_path", ""))
 

@@ -8,54 +8,23 @@ alike, and the ordinary model runs on what is left. No model file is copied or p
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
-from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from ..errors import DataError
-from ..shapes import Bool, Float, Int64
+from ..shapes import Float, Int64
 from .families import facts
 from .grid import picture_grids
+from .layout import Encoded, Kept, Layout
+from .pruned_inputs import drop_rows
+from .relevance import RelevanceRecorder, recording
 from .tower import watching
-
-
-@dataclass
-class Encoded:
-    """The pictures of a batch after tower and projector: the rows that will stand at the vision placeholders."""
-
-    output: BaseModelOutputWithPooling  # as the model made it; `pooler_output` and what goes with it
-    pictures: list[Float[Tensor, "n D"]]  # per picture, in the order of the batch's placeholders
-    received: Float[Tensor, "T"] | None = None  # attention of the tower that each token got, where it was watched
-
-    @cached_property
-    def rows(self) -> Float[Tensor, "T D"]:
-        """All vision tokens of the batch, in the order of its placeholders."""
-        return torch.cat(self.pictures)
-
-
-@dataclass
-class Layout:
-    """Where things are in a batch of prompts. S is the padded length."""
-
-    input_ids: Int64[Tensor, "B S"]
-    attention_mask: Int64[Tensor, "B S"]
-    vision: Bool[Tensor, "B S"]
-    grids: list[Int64[Tensor, "n 3"]]  # per sample: picture, row, column of each vision token
-
-    @property
-    def text(self) -> Bool[Tensor, "B S"]:
-        """Real tokens that are not vision."""
-        return self.attention_mask.bool() & ~self.vision
-
-    def counts(self) -> list[int]:
-        """Vision tokens per sample."""
-        return self.vision.sum(-1).tolist()
 
 
 class Backbone:
@@ -65,7 +34,10 @@ class Backbone:
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
-        self.model = model.get_base_model() if hasattr(model, "get_base_model") else model  # a PeftModel's inside
+        self.model = model
+        self._check()
+
+    def _check(self) -> None:
         name = type(self.model).__name__
         if not hasattr(self.model.base_model, "get_image_features") or self._image_token_id() is None:
             raise DataError(f"{name} is not a vision-language model with image tokens in its sequence")
@@ -94,10 +66,11 @@ class Backbone:
 
     def picture_arguments(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """Those of `inputs` that belong to the encoding of pictures."""
-        return {name: inputs[name] for name in self._picture_names if inputs.get(name) is not None}
+        return {name: inputs[name] for name in self.picture_names if inputs.get(name) is not None}
 
-    @cached_property
-    def _picture_names(self) -> tuple[str, ...]:
+    @property
+    def picture_names(self) -> tuple[str, ...]:
+        """Names of the arguments that the encoding of pictures takes."""
         encode: Any = self.model.base_model.get_image_features
         return tuple(name for name in inspect.signature(encode).parameters if name != "kwargs")
 
@@ -149,10 +122,80 @@ class Backbone:
         batch, length = inputs["input_ids"].shape
         # Private, but the one place where every family's own positions (M-RoPE included) are made.
         made = self.model._prepare_position_ids_for_generation(inputs["input_ids"], dict(inputs))
-        if made.ndim == 2 and not generating:
-            made = torch.arange(length, device=made.device)[None] + facts(self.model.config).first_position
+        about = facts(self.model.config)
+        if about.counts_real_tokens and not generating:
+            mask = inputs.get("attention_mask", torch.ones_like(inputs["input_ids"]))
+            made = mask.cumsum(-1) * mask - 1
+        elif made.ndim == 2 and not generating:
+            made = torch.arange(length, device=made.device)[None] + about.first_position
         return made.expand(*made.shape[:-2], batch, -1) if made.shape[-2] == 1 else made
 
     def embed_text(self, input_ids: Int64[Tensor, "*b L"]) -> Float[Tensor, "*b L D"]:
         """The LLM's own input embeddings of text tokens."""
         return self.model.get_input_embeddings()(input_ids)
+
+    def drop(
+        self, inputs: dict[str, Any], encoded: Encoded, layout: Layout, kept: list[Kept], generating: bool
+    ) -> dict[str, Any]:
+        """The arguments of the same call without pixels and without the dropped vision tokens."""
+        return drop_rows(self, inputs, encoded, layout, kept, generating)
+
+    def generate(self, original: Any, *args: Any, **pruned: Any) -> Any:
+        """`original` is the model's own `generate`, `pruned` what `drop` gave."""
+        return original(*args, **pruned)
+
+    @contextmanager
+    def ready(self) -> Iterator[None]:
+        """Open while calls are pruned; families that need hooks beyond those of `prune` have them here."""
+        yield
+
+    def with_pictures(self, inputs: Mapping[str, Any], encoded: Encoded) -> dict[str, Any]:
+        """The arguments of the same dense call with encoded pictures instead of pixels."""
+        pictures = self.picture_arguments(inputs)
+        call = {name: value for name, value in inputs.items() if name not in pictures}
+        return call | {"mm_encoder_outputs": {"image": encoded.output}}
+
+    def extended(self, call: Mapping[str, Any], ids: Int64[Tensor, "B L"], there: Int64[Tensor, "B L"]) -> dict[str, Any]:
+        """The call with text behind it; `there` is 0 on padding."""
+        positions = call["position_ids"]
+        steps = torch.arange(1, ids.shape[1] + 1, device=ids.device).expand(*positions.shape[:-1], -1)
+        tails = {"input_ids": ids, "attention_mask": there, "position_ids": positions[..., -1:] + steps}
+        tails |= {name: torch.zeros_like(ids) for name in ("token_type_ids", "mm_token_type_ids") if name in call}
+        return {**call, **{name: torch.cat([call[name], tail.to(call[name].dtype)], dim=-1) for name, tail in tails.items()}}
+
+    @property
+    def attending_layers(self) -> int:
+        """How many decoder layers look at vision tokens."""
+        return len(self.decoder.layers)
+
+    @property
+    def decoder(self) -> Any:
+        """The stack of LLM layers."""
+        found: Any = self.model.get_decoder()
+        while not hasattr(found, "layers"):
+            found = found.get_decoder()
+        return found
+
+    @torch.no_grad()
+    def attention(
+        self, call: Mapping[str, Any], layout: Layout, rows: Float[Tensor, "B S"], layers: Sequence[int], heads: str
+    ) -> list[Float[Tensor, "n"]]:
+        """Attention from weighted `rows` to each sample's vision tokens, averaged over `layers`; deeper layers do not run."""
+        columns = torch.zeros_like(rows, dtype=torch.bool)
+        columns[:, : layout.vision.shape[1]] = layout.vision
+        recorder = RelevanceRecorder(rows, columns, heads)
+        with recording(self.model), self._first_layers(max(layers) + 1):
+            self.model.base_model(**call, use_cache=False, relevance=recorder)
+        mass = torch.stack([recorder.layers[layer] for layer in layers]).mean(0)
+        return [row[mine] for row, mine in zip(mass, columns, strict=True)]
+
+    @contextmanager
+    def _first_layers(self, count: int) -> Iterator[None]:
+        """The decoder stops after `count` layers while this is open."""
+        decoder = self.decoder
+        layers = decoder.layers
+        decoder.layers = layers[:count]
+        try:
+            yield
+        finally:
+            decoder.layers = layers

@@ -25,15 +25,15 @@ def picture_grids(config: Any, inputs: Mapping[str, Any], lengths: list[int], co
     shapes = _shapes(config, inputs, lengths)
     grids, picture = [], 0
     for count in counts:
-        places: list[Tensor] = []
+        found: list[Tensor] = []
         held = 0
         while held < count:
-            places.append(_places(len(places), *shapes[picture]))
+            found.append(_places(len(found), *shapes[picture]))
             held += lengths[picture]
             picture += 1
         if held != count:
             raise ValueError(f"input_ids: a sample with {count} image placeholders whose pictures give {held} features")
-        grids.append(torch.cat(places) if places else torch.zeros(0, 3, dtype=torch.long))
+        grids.append(torch.cat(found) if found else torch.zeros(0, 3, dtype=torch.long))
     return grids
 
 
@@ -43,13 +43,21 @@ def _shapes(config: Any, inputs: Mapping[str, Any], lengths: list[int]) -> list[
     if patches is not None:
         merge = getattr(config.vision_config, "spatial_merge_size", 1)
         return [(int(t * (h // merge)), int(w // merge)) for t, h, w in patches.tolist()]
-    shapes = []
-    for length in lengths:
-        side = math.isqrt(length)
-        shapes.append((side, side) if side * side == length else (1, length))
-    return shapes
+    sides = [math.isqrt(length) for length in lengths]
+    return [(side, side) if side * side == length else (1, length) for side, length in zip(sides, lengths, strict=True)]
 
 
 def _places(picture: int, rows: int, columns: int) -> Int64[Tensor, "n 3"]:
     row, column = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
     return torch.stack([torch.full_like(row, picture), row, column], dim=-1).reshape(-1, 3)
+
+
+def ordered_places(picture: int, count: int) -> Int64[Tensor, "n 3"]:
+    """Of tokens that have an order and no place on the picture, as a resampler's."""
+    return _places(picture, 1, count)
+
+
+def square_places(picture: int, count: int) -> Int64[Tensor, "n 3"]:
+    """Of a CLS, which stands nowhere (-1), and a square of patches."""
+    side = math.isqrt(count - 1)
+    return torch.cat([torch.tensor([[picture, -1, -1]]), _places(picture, side, side)])

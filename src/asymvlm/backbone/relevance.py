@@ -7,7 +7,7 @@ keys after rotary embedding and normalisation, so no family needs code of its ow
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -26,21 +26,26 @@ class RelevanceRecorder:
     """Collects attention from chosen query rows to chosen key columns, averaged over those rows and over heads.
 
     `rows` weighs each query row of each sample (0 leaves it out); `columns` says which keys are of interest. The result of
-    each recorded layer is `[B, S]`: attention mass, zero outside `columns`.
+    each recorded layer is `[B, K]`: attention mass, zero outside `columns`. `only` names the attention modules to listen to, where not all.
     """
 
-    def __init__(self, rows: Float[Tensor, "B S"], columns: Bool[Tensor, "B S"], heads: str = "mean") -> None:
+    def __init__(
+        self, rows: Float[Tensor, "B S"], columns: Bool[Tensor, "B K"], heads: str = "mean", only: Sequence[nn.Module] | None = None
+    ) -> None:
         if heads not in ("mean", "max"):
             raise ValueError(f"heads: {heads!r} must be 'mean' or 'max'")
         self.heads = heads
         self.columns = columns
-        self.layers: list[Float[Tensor, "B S"]] = []
+        self.only = None if only is None else {id(module) for module in only}
+        self.layers: list[Float[Tensor, "B K"]] = []
         # The union of wanted rows over the batch, so that one gather serves all samples.
         self.index = rows.ne(0).any(0).nonzero().squeeze(-1)
         self.weights = rows[:, self.index]
 
     def record(self, module: nn.Module, query: Tensor, key: Tensor, mask: Tensor | None, scaling: float | None) -> None:
         """Called by the attention function of one layer; `query` is `[B, H, S, d]`, `key` `[B, G, S, d]`."""
+        if self.only is not None and id(module) not in self.only:
+            return
         batch, heads, length, size = query.shape
         groups = key.shape[1]
         picked = query[:, :, self.index].reshape(batch, groups, heads // groups, len(self.index), size)
@@ -82,9 +87,10 @@ def recording(model: PreTrainedModel) -> Iterator[None]:
         AttentionInterface.register(_NAME, _attention)
         AttentionMaskInterface.register(_NAME, sdpa_mask)
     text = model.config.get_text_config()
+    place = "" if text is model.config else "text_config"
     before = text._attn_implementation
-    model.set_attn_implementation({"text_config": _NAME})
+    model.set_attn_implementation({place: _NAME})
     try:
         yield
     finally:
-        model.set_attn_implementation({"text_config": before})
+        model.set_attn_implementation({place: before})

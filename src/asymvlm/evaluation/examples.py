@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from PIL import Image
 
+from ..backbone import Kept
 from ..documents import Sample
 from ..methods import Method
-from ..pruned_inputs import Kept
 from ..pruning import choose
 from ..shapes import Int64
 from ..teacher import Teacher

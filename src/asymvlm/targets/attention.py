@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import functools
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..backbone import Backbone, Encoded, Layout, RelevanceRecorder, recording
+from ..backbone import Backbone, Encoded, Layout
 from ..shapes import Float
 from .base import Target, TargetInputs, normalised
 
@@ -34,16 +34,14 @@ class AttentionTarget(Target):
 
     def __call__(self, backbone: Backbone, batch: TargetInputs) -> list[Float[Tensor, "n"]]:
         mass = self._mass(backbone, batch.inputs, batch.encoded, batch.layout, batch.text_mask, batch.answer_ids)
-        width = batch.layout.vision.shape[1]
-        return [normalised(row[:width][vision] ** self.sharpen) for row, vision in zip(mass, batch.layout.vision, strict=True)]
+        return [normalised(one**self.sharpen) for one in mass]
 
-    def columns(self, backbone: Backbone, inputs: Mapping[str, Any], encoded: Encoded, layout: Layout) -> Float[Tensor, "B S"]:
-        """Attention mass on every column of the prompt, without known answers: the model's own dense ones are forced."""
+    def of_prompt(self, backbone: Backbone, inputs: Mapping[str, Any], encoded: Encoded, layout: Layout) -> list[Float[Tensor, "n"]]:
+        """Attention mass per vision token without known answers: the model's own dense ones are forced."""
         answers: list[Tensor] = []
         if self.rows == "answer":
             answers = dense_answers(backbone, inputs)
-        text = _after_vision(layout)
-        return self._mass(backbone, inputs, encoded, layout, text, answers)[:, : layout.vision.shape[1]]
+        return self._mass(backbone, inputs, encoded, layout, _after_vision(layout), answers)
 
     def _mass(
         self,
@@ -53,24 +51,22 @@ class AttentionTarget(Target):
         layout: Layout,
         text_mask: Tensor,
         answer_ids: list[Tensor],
-    ) -> Float[Tensor, "B S"]:
-        call, rows = self._call(backbone, inputs, layout, text_mask, answer_ids)
-        call["mm_encoder_outputs"] = {"image": encoded.output}
-        columns = torch.zeros_like(rows, dtype=torch.bool)
-        columns[:, : layout.vision.shape[1]] = layout.vision
-        recorder = RelevanceRecorder(rows, columns, self.heads)
-        decoder = backbone.model.get_decoder()
-        wanted = _wanted_layers(self.layers, len(decoder.layers))
-        with torch.no_grad(), recording(backbone.model), _first_layers(decoder, max(wanted) + 1):
-            backbone.model.base_model(**call, use_cache=False, relevance=recorder)
-        return torch.stack([recorder.layers[layer] for layer in wanted]).mean(0)
+    ) -> list[Float[Tensor, "n"]]:
+        call, rows = self._call(backbone, inputs, encoded, layout, text_mask, answer_ids)
+        layers = _wanted_layers(self.layers, backbone.attending_layers)
+        return backbone.attention(call, layout, rows, layers, self.heads)
 
     def _call(
-        self, backbone: Backbone, inputs: Mapping[str, Any], layout: Layout, text_mask: Tensor, answer_ids: list[Tensor]
+        self,
+        backbone: Backbone,
+        inputs: Mapping[str, Any],
+        encoded: Encoded,
+        layout: Layout,
+        text_mask: Tensor,
+        answer_ids: list[Tensor],
     ) -> tuple[dict[str, Any], Float[Tensor, "B S"]]:
         """Arguments of the forward pass and the weight of each query row."""
-        pictures = backbone.picture_arguments(inputs)
-        call = {name: value for name, value in inputs.items() if name not in pictures and name != "labels"}
+        call = backbone.with_pictures({name: value for name, value in inputs.items() if name != "labels"}, encoded)
         call["attention_mask"] = layout.attention_mask
         call["position_ids"] = backbone.positions(inputs, generating=True)
         rows = torch.zeros(layout.input_ids.shape, device=layout.input_ids.device)
@@ -82,39 +78,27 @@ class AttentionTarget(Target):
             return call, rows
         if int(last.min()) != layout.input_ids.shape[1] - 1:
             raise ValueError('rows: "answer" appends answers to the prompts, so these must be padded on the left')
-        return _append(call, rows, [ids[:-1] for ids in answer_ids])
+        return _append(backbone, call, rows, [ids[:-1] for ids in answer_ids])
 
 
-def _append(call: dict[str, Any], rows: Tensor, tails: list[Tensor]) -> tuple[dict[str, Any], Tensor]:
+def _append(backbone: Backbone, call: dict[str, Any], rows: Tensor, tails: list[Tensor]) -> tuple[dict[str, Any], Tensor]:
     """The call with a tail of tokens per sample, right-padded, and its query rows."""
     longest = max(len(tail) for tail in tails)
     if longest == 0:
         return call, rows
-    batch = len(tails)
-    ids = rows.new_zeros(batch, longest, dtype=torch.long)
+    ids = rows.new_zeros(len(tails), longest, dtype=torch.long)
     there = torch.zeros_like(ids)
     for sample, tail in enumerate(tails):
         ids[sample, : len(tail)], there[sample, : len(tail)] = tail.to(ids), 1
-    positions = call["position_ids"]
-    steps = torch.arange(1, longest + 1, device=ids.device).expand(*positions.shape[:-1], -1)
-    extended = dict(call)
-    for name, tail in (
-        ("input_ids", ids),
-        ("attention_mask", there),
-        ("position_ids", positions[..., -1:] + steps),
-    ):
-        extended[name] = torch.cat([call[name], tail.to(call[name].dtype)], dim=-1)
-    for name in ("token_type_ids", "mm_token_type_ids"):
-        if name in call:
-            extended[name] = torch.cat([call[name], torch.zeros_like(ids)], dim=-1)
-    return extended, torch.cat([rows, there.float()], dim=-1)
+    return backbone.extended(call, ids, there), torch.cat([rows, there.float()], dim=-1)
 
 
 def dense_answers(backbone: Backbone, inputs: Mapping[str, Any], longest: int = 16) -> list[Tensor]:
     """Token ids of the model's own greedy answers, without padding."""
     prompt = inputs["input_ids"].shape[1]
     model: Any = backbone.model
-    made = type(model).generate(model, **inputs, max_new_tokens=longest, do_sample=False)[:, prompt:]
+    own = functools.partial(type(model).generate, model)  # `prune` may have put another in its place
+    made = backbone.generate(own, **inputs, max_new_tokens=longest, do_sample=False)[:, prompt:]
     pad = backbone.model.generation_config.pad_token_id
     return [row[row != pad] for row in made]
 
@@ -132,14 +116,3 @@ def _wanted_layers(layers: list[int] | None, count: int) -> list[int]:
     if not wanted or not all(0 <= layer < count for layer in wanted):
         raise ValueError(f"layers: {layers} must name at least one of the teacher's {count} layers (0 to {count - 1}, or from the end)")
     return wanted
-
-
-@contextmanager
-def _first_layers(decoder: nn.Module, count: int) -> Iterator[None]:
-    """The decoder stops after `count` layers while this is open."""
-    layers: Any = decoder.layers
-    decoder.layers = layers[:count]
-    try:
-        yield
-    finally:
-        decoder.layers = layers

@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..backbone import Backbone
-from ..pruned_inputs import Kept, drop_rows
+from ..backbone import Backbone, Kept
 from ..selectors import count_for, top_k
 from ..shapes import Float
 from .attention import dense_answers
@@ -25,8 +24,8 @@ def dense_answer_shares(
     enough = torch.ones(len(relevance))
     open_still = torch.ones(len(relevance), dtype=torch.bool)  # no disagreement yet, coming from above
     for share in sorted(ladder, reverse=True):
-        kept = [Kept(top_k(one, count_for(float(share), len(one))), None, None) for one in relevance]
-        pruned = drop_rows(backbone, dict(batch.inputs), batch.encoded, batch.layout, kept, generating=True)
+        kept = [Kept(top_k(one, count_for(float(share), len(one)))) for one in relevance]
+        pruned = backbone.drop(dict(batch.inputs), batch.encoded, batch.layout, kept, generating=True)
         answers = dense_answers(backbone, pruned)
         for sample, (got, want) in enumerate(zip(answers, dense, strict=True)):
             open_still[sample] &= torch.equal(got, want)

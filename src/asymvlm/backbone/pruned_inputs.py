@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from .backbone import Backbone, Encoded, Layout
-from .shapes import Float, Int64
+from ..shapes import Int64
+from .layout import Encoded, Kept, Layout
 
-# What padded slots hold; anything else of shape [B, S] is padded with 0.
+if TYPE_CHECKING:
+    from .backbone import Backbone
+
+# What padded slots hold; anything else of shape [B, S] is padded with 0. Positions of padding mean nothing and stay as they are.
 _PADDING = {"labels": -100}
-
-
-@dataclass
-class Kept:
-    """What stays of one sample."""
-
-    index: Int64[Tensor, "k"]  # ascending, into the sample's vision tokens
-    features: Float[Tensor, "k D"] | None  # where the method fuses; None keeps them as they are
-    scores: Float[Tensor, "n"] | None
+_UNTOUCHED = ("position_ids",)
 
 
 def drop_rows(
@@ -45,7 +39,9 @@ def drop_rows(
     shape = layout.input_ids.shape
     for name, value in result.items():
         if isinstance(value, Tensor) and value.shape[-2:] == shape:
-            result[name] = _gather(value, order, padding, _pad_value(backbone, name))
+            gathered = value.gather(-1, order.expand(*value.shape[:-1], length))
+            fill = None if name in _UNTOUCHED else _pad_value(backbone, name)
+            result[name] = gathered if fill is None else gathered.masked_fill(padding.expand_as(gathered), fill)
     result["mm_encoder_outputs"] = {"image": _drop_features(encoded, kept, flat)}
     return result
 
@@ -65,12 +61,6 @@ def _pad_value(backbone: Backbone, name: str) -> int:
         pad = getattr(config.get_text_config(), "pad_token_id", None)
         return int(pad) if pad is not None else 0
     return _PADDING.get(name, 0)
-
-
-def _gather(value: Tensor, order: Tensor, padding: Tensor, fill: int) -> Tensor:
-    """`[..., B, S]` to `[..., B, S']`, padded slots filled."""
-    index = order.expand(*value.shape[:-1], order.shape[-1])
-    return value.gather(-1, index).masked_fill(padding.expand_as(index), fill)
 
 
 def _drop_features(encoded: Encoded, kept: list[Kept], flat: Tensor) -> Any:

@@ -1,0 +1,54 @@
+"""A batch of prompts, its pictures, and what stays of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..shapes import Bool, Float, Int64
+
+
+@dataclass
+class Encoded:
+    """The pictures of a batch after tower and projector: what the LLM would read."""
+
+    output: Any  # as the model made it, with all that goes along
+    pictures: list[Float[Tensor, "n D"]]  # per picture, in the order of the batch
+    received: Float[Tensor, "T"] | None = None  # attention of the tower that each token got, where it was watched
+
+    @cached_property
+    def rows(self) -> Float[Tensor, "T D"]:
+        """All vision tokens of the batch, sample by sample."""
+        return torch.cat(self.pictures)
+
+
+@dataclass
+class Layout:
+    """Where things are in a batch of prompts. S is the padded length."""
+
+    input_ids: Int64[Tensor, "B S"]
+    attention_mask: Int64[Tensor, "B S"]
+    vision: Bool[Tensor, "B S"]  # all False in families whose vision tokens are not in the sequence
+    grids: list[Int64[Tensor, "n 3"]]  # per sample: picture, row, column of each vision token
+
+    @property
+    def text(self) -> Bool[Tensor, "B S"]:
+        """Real tokens that are not vision."""
+        return self.attention_mask.bool() & ~self.vision
+
+    def counts(self) -> list[int]:
+        """Vision tokens per sample."""
+        return [len(grid) for grid in self.grids]
+
+
+@dataclass
+class Kept:
+    """What stays of one sample."""
+
+    index: Int64[Tensor, "k"]  # ascending, into the sample's vision tokens
+    features: Float[Tensor, "k D"] | None = None  # where the method fuses; None keeps them as they are
+    scores: Float[Tensor, "n"] | None = None

@@ -1,0 +1,115 @@
+"""Families whose vision tokens are not in the sequence: the same properties as in tests/test_families.py."""
+
+from __future__ import annotations
+
+import families
+import pytest
+import torch
+
+import asymvlm
+from asymvlm.backbone import backbone_of
+from asymvlm.targets import AttentionTarget, TargetInputs
+
+LENGTH = {"max_new_tokens": 6, "pad_token_id": families.PAD, "eos_token_id": None}
+
+
+class ByCell(asymvlm.Method):
+    """A known order, and a share that differs between samples."""
+
+    def score(self, tokens):
+        return torch.sin(torch.arange(len(tokens.vision)) * (1.0 + float(tokens.text_ids.sum() % 7)))
+
+    def budget(self, tokens):
+        return 0.3 + 0.1 * float(tokens.text_ids.sum() % 4)
+
+
+@pytest.fixture(params=families.CROSS_ATTENTION, ids=str, scope="module")
+def case(request):
+    """(model, its batch of two: one picture and two pictures, of different lengths)."""
+    return request.param.build(), families.cross_batch()
+
+
+def masked(model, inputs, kept, generating):
+    """The same call with every token as a picture of its own; dropped ones are hidden from every row."""
+    backbone = backbone_of(model)
+    states = backbone.encode(inputs).output
+    batch, count, length, width = states.shape
+    mask = inputs["image_attention_mask"].repeat_interleave(length, dim=2)
+    for row, index in enumerate(kept):
+        hidden = torch.ones(count * length, dtype=torch.bool)
+        hidden[index] = False  # the first pictures of a row are its real ones
+        mask[row, :, hidden] = 0
+    name = "perceiver_embeddings" if model.config.use_resampler else "image_encoder_embeddings"
+    rest = {name: value for name, value in inputs.items() if name != "pixel_values"}
+    states = states.reshape(batch, count * length, 1, width)
+    return {**rest, "image_attention_mask": mask, "image_hidden_states" if generating else name: states}
+
+
+@torch.no_grad()
+def test_keep_all_is_bit_identical(case):
+    model, inputs = case
+    dense = model(**inputs).logits
+    with asymvlm.prune(model, ByCell(), keep=1.0) as report:
+        assert torch.equal(model(**inputs).logits, dense)
+    assert report.calls[0].before == report.calls[0].after and report.calls[0].before[1] == 2 * report.calls[0].before[0]
+    for arguments in ({}, {"num_beams": 3}, {"do_sample": True, "num_return_sequences": 2}):
+        torch.manual_seed(0)
+        expected = model.generate(**inputs, **LENGTH, **arguments)
+        torch.manual_seed(0)
+        with asymvlm.prune(model, ByCell(), keep=1.0):
+            assert torch.equal(model.generate(**inputs, **LENGTH, **arguments), expected), arguments
+
+
+@torch.no_grad()
+def test_dropping_equals_masking(case):
+    model, inputs = case
+    with asymvlm.prune(model, ByCell(), keep="auto") as report:
+        pruned = model(**inputs).logits
+    call = report.calls[0]
+    assert all(1 <= after < before for before, after in zip(call.before, call.after, strict=True))
+    dense = model(**masked(model, inputs, call.kept, generating=False)).logits
+    torch.testing.assert_close(pruned, dense, atol=1e-5, rtol=0)
+    assert not torch.allclose(pruned, model(**inputs).logits, atol=1e-3), "the pictures must matter"
+
+
+@pytest.mark.parametrize("arguments", [{}, {"num_beams": 3}], ids=["greedy", "beams"])
+@torch.no_grad()
+def test_generation_equals_masking(case, arguments):
+    model, inputs = case
+    with asymvlm.prune(model, ByCell(), keep="auto") as report:
+        pruned = model.generate(**inputs, **LENGTH, **arguments)
+    expected = model.generate(**masked(model, inputs, report.calls[0].kept, generating=True), **LENGTH, **arguments)
+    assert torch.equal(pruned, expected)
+
+
+@pytest.mark.parametrize("rows", ["last", "answer"])
+@torch.no_grad()
+def test_targets_equal_eager_attention(case, rows):
+    model, inputs = case
+    backbone = backbone_of(model)
+    encoded = backbone.encode(inputs)
+    layout = backbone.layout(inputs, encoded)
+    answers = torch.tensor([[31, 41, 2], [59, 26, 2]])
+    target = AttentionTarget(rows=rows)(backbone, TargetInputs(inputs, encoded, layout, layout.text, list(answers)))
+
+    call, forced = dict(inputs), 0
+    if rows == "answer":
+        forced = 2
+        call["input_ids"] = torch.cat([call["input_ids"], answers[:, :-1]], 1)
+        call["attention_mask"] = torch.cat([call["attention_mask"], torch.ones(2, 2).long()], 1)
+        mask = call["image_attention_mask"]
+        call["image_attention_mask"] = torch.cat([mask, mask[:, -1:].expand(-1, 2, -1)], 1)
+    seen = []
+    gated = model.model.gated_cross_attn_layers
+    handles = [layer.cross_attn.register_forward_hook(lambda module, args, out: seen.append(out[1])) for layer in gated]
+    model.set_attn_implementation("eager")
+    try:
+        model(**call)
+    finally:
+        model.set_attn_implementation("sdpa")
+        for handle in handles:
+            handle.remove()
+    mean = torch.stack(seen).mean((0, 2))
+    for row, count in enumerate(layout.counts()):
+        mass = mean[row, -1 - forced :].mean(0)[:count]
+        torch.testing.assert_close(target[row], mass / mass.sum(), atol=1e-5, rtol=0)
