@@ -93,6 +93,7 @@ class Family:
         with torch.no_grad():  # default initialisation gives uniform attention, and nothing depends on anything
             for name, parameter in model.named_parameters():
                 parameter.mul_(5.0) if parameter.ndim > 1 and "embed" not in name else None
+                parameter.fill_(1.0) if "gate" in name and parameter.numel() == 1 else None  # start closed
         model.generation_config.update(pad_token_id=PAD, eos_token_id=None, bos_token_id=1, max_new_tokens=6, do_sample=False)
         return model
 
@@ -219,10 +220,17 @@ def idefics(resampler: bool) -> Family:
     )
 
 
-CROSS_ATTENTION = [idefics(resampler=False), idefics(resampler=True)]
+def mllama() -> Family:
+    vision = {**tower(), "attention_heads": 2, "num_global_layers": 1, "vision_output_dim": 32, "intermediate_layers_indices": [0],
+              "max_num_tiles": 2, "supported_aspect_ratios": [[1, 1], [1, 2]]}  # fmt: skip
+    language = text(num_hidden_layers=4, cross_attention_layers=[1, 3])
+    return Family("Mllama", lambda: tf.MllamaConfig(vision_config=vision, text_config=language, image_token_index=IMAGE), square())
 
 
-def cross_batch(pictures: tuple[int, ...] = (1, 2), words: tuple[int, ...] = (9, 6)) -> dict[str, Tensor]:
+CROSS_ATTENTION = [idefics(resampler=False), idefics(resampler=True), mllama()]
+
+
+def cross_batch(family: Family, pictures: tuple[int, ...] = (1, 2), words: tuple[int, ...] = (9, 6)) -> dict[str, Tensor]:
     """A left-padded batch: each row of the text may look at the pictures before it, the second half of them at all."""
     torch.manual_seed(1)
     width = max(words)
@@ -238,4 +246,14 @@ def cross_batch(pictures: tuple[int, ...] = (1, 2), words: tuple[int, ...] = (9,
         inputs["attention_mask"][row, -length:] = 1
         inputs["image_attention_mask"][row, -length + 1 :, 0] = 1  # the first row looks at nothing
         inputs["image_attention_mask"][row, -length // 2 :, :count] = 1
+    if family.name == "Mllama":  # the same pictures as tiles; the first has two
+        tiles = torch.stack([inputs["pixel_values"], inputs["pixel_values"].flip(-1)], dim=2)
+        there = inputs.pop("image_attention_mask")
+        double = torch.tensor([1, 0])
+        inputs["pixel_values"] = tiles
+        inputs["cross_attention_mask"] = torch.stack([there, there * double[: there.shape[2]]], dim=-1)
+        seen = inputs["cross_attention_mask"].any(1).long()
+        inputs["aspect_ratio_mask"] = seen.clone()
+        inputs["aspect_ratio_mask"][..., 0] = 1  # as the processor pads
+        inputs["aspect_ratio_ids"] = seen.sum(-1)
     return inputs

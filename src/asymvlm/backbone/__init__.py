@@ -5,13 +5,14 @@ from typing import Any
 from .backbone import Backbone
 from .flamingo import Flamingo
 from .layout import Encoded, Kept, Layout
+from .mllama import Mllama
 from .q_former import QFormer
 from .relevance import RelevanceRecorder, recording
 
 __all__ = ["Backbone", "Encoded", "Kept", "Layout", "RelevanceRecorder", "backbone_of", "recording"]
 
 # Families with a mechanism of their own; all others put their vision tokens into the sequence and take them encoded.
-_MECHANISMS: dict[str, type[Backbone]] = {"blip-2": QFormer, "instructblip": QFormer, "idefics": Flamingo}
+_MECHANISMS: dict[str, type[Backbone]] = {"blip-2": QFormer, "instructblip": QFormer, "idefics": Flamingo, "mllama": Mllama}
 
 
 def backbone_of(model: Any) -> Backbone:
