@@ -56,4 +56,4 @@ def batch(processor, page_samples):
     from asymvlm.prompts import Prompter
 
     chosen = page_samples[::2]
-    return Prompter(processor)([s.image for s in chosen], [s.question for s in chosen]).inputs
+    return Prompter(processor)(chosen).inputs

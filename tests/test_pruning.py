@@ -80,11 +80,11 @@ def test_batch_equals_one_by_one(llava, processor, page_samples):
 
     prompter, chosen = Prompter(processor), page_samples[::2]
     # A plain forward call counts padding in its positions, so only relative ones agree: hence the tolerance below.
-    together = prompter([s.image for s in chosen], [s.question for s in chosen]).inputs
+    together = prompter(chosen).inputs
     with torch.no_grad(), asymvlm.prune(llava, Ragged(), keep="auto") as report:
         whole = llava(**together, logits_to_keep=1).logits
         for row, sample in enumerate(chosen):
-            alone = llava(**prompter([sample.image], [sample.question]).inputs, logits_to_keep=1).logits
+            alone = llava(**prompter([sample]).inputs, logits_to_keep=1).logits
             torch.testing.assert_close(alone[0], whole[row], atol=1e-5, rtol=0)
     for row, call in enumerate(report.calls[1:]):
         assert torch.equal(call.kept[0], report.calls[0].kept[row])

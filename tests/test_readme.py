@@ -19,7 +19,7 @@ import asymvlm
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SMALL = {
-    "train_pages": 12, "val_pages": 4, "max_epochs": 1, "batch_size": 8, "enable_model_summary": False, "enable_progress_bar": False,
+    "train_pages": 12, "val_pages": 4, "max_epochs": 1, "batch_size": 8, "enable_model_summary": False,
     "pages": 8, "check_pages": 4, "crowded": 4, "steps": 2, "tower_batch": 3, "reading_batch": 3, "joint_batch": 3, "keeps": [0.25],
 }  # fmt: skip
 PLACEHOLDERS = {
@@ -88,7 +88,7 @@ def test_python(llava, processor, page_samples, tmp_path, monkeypatch):
 
     monkeypatch.chdir(tmp_path)
     save_scorer(TrainedScorer(scorers()["low_rank"](40), None, (0, 1, 2, 3)), Path("checkpoints/tiny/scorer"), "card")
-    inputs = Prompter(processor)([page_samples[0].image], [page_samples[0].question]).inputs
+    inputs = Prompter(processor)(page_samples[:1]).inputs
     names = {"asymvlm": asymvlm, "model": llava, "inputs": inputs}
     for block in re.findall(r"```python\n(.*?)```", README, re.S):
         exec(block, names)  # the README's own words

@@ -13,7 +13,7 @@ from asymvlm.targets import AttentionTarget, BudgetTarget, EvidenceTarget, Mixed
 @pytest.fixture
 def observed(llava, processor, page_samples):
     prompter, chosen = Prompter(processor), page_samples[::2]
-    prompts = prompter([s.image for s in chosen], [s.question for s in chosen])
+    prompts = prompter(chosen)
     backbone = backbone_of(llava)
     encoded = backbone.encode(prompts.inputs)
     layout = backbone.layout(prompts.inputs, encoded)
@@ -128,7 +128,7 @@ def test_dense_answer_shares_against_pruning_one_by_one(observed, llava, process
     prompter = Prompter(processor)
     expected = []
     for sample, scores in zip(page_samples[::2], relevance, strict=True):
-        inputs = prompter([sample.image], [sample.question]).inputs
+        inputs = prompter([sample]).inputs
 
         class Known(asymvlm.Method):
             def score(self, tokens, scores=scores):

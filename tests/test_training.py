@@ -142,7 +142,7 @@ def test_two_processes_reach_the_same_loss(train, reference):
     (["--data.batch_size", "0"], 2, "data.batch_size: 0 must be at least 1"),
     (["--model.ranking.best", "0"], 2, "best: 0 must be at least 1"),
     (["--model.teacher", "/nowhere"], 1, "model.teacher: /nowhere"),
-    (["--data.path", "/nowhere"], 1, "data.path: /nowhere is no directory"),
+    (["--data.path", "/nowhere"], 1, "data.path: /nowhere does not exist"),
     (["--ckpt_path", "missing.ckpt"], 1, "missing.ckpt does not exist"),
 ])  # fmt: skip
 def test_bad_input_is_one_message(train, flags, code, says):

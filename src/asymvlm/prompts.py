@@ -1,17 +1,27 @@
-"""From pictures and questions to a model's inputs, by its own processor and chat template."""
+"""From pictures and questions to a model's inputs, by its own processor and, where it has one, its own chat template."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from PIL import Image
 from torch import Tensor
 
 from .shapes import Bool
+
+
+class Asked(Protocol):
+    """A question about one or several pictures."""
+
+    @property
+    def images(self) -> tuple[Image.Image, ...]: ...
+
+    @property
+    def question(self) -> str: ...
 
 
 @dataclass
@@ -23,7 +33,7 @@ class Prompts:
 
 
 class Prompter:
-    """Builds prompts for one VLM. Asks one question about one picture (or several) per sample."""
+    """Builds prompts for one VLM by its chat template, pictures first."""
 
     def __init__(self, processor: Any) -> None:
         self.processor = processor
@@ -35,14 +45,21 @@ class Prompter:
         content = [{"type": "image"}] * pictures + [{"type": "text", "text": question}]
         return self.processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
 
-    def __call__(self, images: Sequence[Image.Image], questions: Sequence[str]) -> Prompts:
-        texts = [self.text(question) for question in questions]
-        inputs = self.processor(
-            images=[[image] for image in images], text=texts, return_tensors="pt", padding=True, add_special_tokens=False
-        )
-        masked = torch.tensor(self.masked_ids)
-        question = inputs["attention_mask"].bool() & ~torch.isin(inputs["input_ids"], masked)
-        return Prompts(dict(inputs), question)
+    def __call__(self, asked: Sequence[Asked]) -> Prompts:
+        inputs = dict(self._processed(asked))
+        inputs.pop("num_crops", None)
+        question = inputs["attention_mask"].bool() & ~torch.isin(inputs["input_ids"], torch.tensor(self.masked_ids))
+        return Prompts(inputs, question)
+
+    def _processed(self, asked: Sequence[Asked]) -> Any:
+        texts = [self.text(one.question, len(one.images)) for one in asked]
+        images = [list(one.images) for one in asked]
+        return self.processor(images=images, text=texts, return_tensors="pt", padding=True, add_special_tokens=self._adds_special(texts[0]))
+
+    def _adds_special(self, text: str) -> bool:
+        """Some templates write the first special token themselves, others leave it to the tokenizer."""
+        first = self.tokenizer.bos_token
+        return first is not None and not text.startswith(first)
 
     def answer_ids(self, answer: str) -> Tensor:
         """Tokens of an answer as it follows the prompt, with the end of text."""
@@ -59,3 +76,41 @@ class Prompter:
         ids.update(self.tokenizer(self.text(""), add_special_tokens=False).input_ids)
         image = self.tokenizer.convert_tokens_to_ids(getattr(self.processor, "image_token", "<image>"))
         return tuple(sorted({*ids, image} - {None}))
+
+
+class PlainPrompter(Prompter):
+    """For processors without a template that put the picture first by themselves, in the words of BLIP-2 (arXiv 2301.12597)."""
+
+    def text(self, question: str, pictures: int = 1) -> str:
+        if pictures != 1:
+            raise ValueError(f"images: {type(self.processor).__name__} takes one picture a question, here are {pictures}")
+        return f"Question: {question} Answer:"
+
+    def _processed(self, asked: Sequence[Asked]) -> Any:
+        texts = [self.text(one.question, len(one.images)) for one in asked]
+        return self.processor(images=[one.images[0] for one in asked], text=texts, return_tensors="pt", padding=True)
+
+
+class InterleavedPrompter(Prompter):
+    """For Idefics v1, whose processor takes words and pictures in one list."""
+
+    def text(self, question: str, pictures: int = 1) -> str:
+        return f"{question}\nAssistant:"
+
+    def _processed(self, asked: Sequence[Asked]) -> Any:
+        prompts = [["User:", *one.images, self.text(one.question)] for one in asked]
+        return self.processor(text=prompts, return_tensors="pt", padding=True, add_special_tokens=False)
+
+    @cached_property
+    def masked_ids(self) -> tuple[int, ...]:
+        user = self.tokenizer("User:", add_special_tokens=False).input_ids
+        return tuple(sorted({*super().masked_ids, *user}))
+
+
+_BY_PROCESSOR: dict[str, type[Prompter]] = {"IdeficsProcessor": InterleavedPrompter}
+
+
+def prompter_for(processor: Any) -> Prompter:
+    """The prompter that fits a processor."""
+    templated = getattr(processor, "chat_template", None) or getattr(processor.tokenizer, "chat_template", None)
+    return _BY_PROCESSOR.get(type(processor).__name__, Prompter if templated else PlainPrompter)(processor)

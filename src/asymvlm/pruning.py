@@ -53,7 +53,7 @@ def prune(model: PreTrainedModel, scorer: TrainedScorer | Method, keep: Keep = 0
         raise ValueError(f"scorer: {scorer!r} is neither a scorer from asymvlm.load_scorer nor an asymvlm.Method")
     backbone = backbone_of(model)
     pruner = _Pruner(backbone, method, keep)
-    target = backbone.model
+    target: Any = backbone.model
     generate = target.generate
     handle = target.register_forward_pre_hook(pruner.before_forward, with_kwargs=True)
     target.generate = functools.partial(pruner.generate, generate)

@@ -8,13 +8,14 @@ from dataclasses import dataclass, fields
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, PreTrainedModel
+from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedModel
 
 from .backbone import backbone_of
 from .documents import Sample
 from .documents.cells import token_shares
 from .errors import DataError
-from .prompts import Prompter
+from .processors import load_processor
+from .prompts import Prompter, prompter_for
 from .shapes import Bool, Float, Int64
 from .targets import Target, TargetInputs, dense_answer_shares
 
@@ -58,7 +59,7 @@ class Teacher:
     @torch.no_grad()
     def observe(self, samples: Sequence[Sample], target: Target, ladder: list[float] | None = None) -> list[Observation]:
         """One forward pass of the teacher over a batch of samples, and one generation per share of `ladder`, if given."""
-        prompts = self.prompter([sample.image for sample in samples], [sample.question for sample in samples])
+        prompts = self.prompter(samples)
         inputs = {name: value.to(self.model.device) for name, value in prompts.inputs.items()}
         encoded = self.backbone.encode(inputs)
         layout = self.backbone.layout(inputs, encoded)
@@ -100,10 +101,7 @@ class Teacher:
 
 def load_prompter(path: str) -> Prompter:
     """The processor at `path`, as a prompter. Raises DataError where there is none."""
-    try:
-        return Prompter(AutoProcessor.from_pretrained(path))
-    except (OSError, ValueError, KeyError) as error:
-        raise DataError(f"model.teacher: the processor of {path} could not be loaded ({error})") from error
+    return prompter_for(load_processor(path))
 
 
 def check_is_vlm(path: str) -> int:

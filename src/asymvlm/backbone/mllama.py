@@ -32,7 +32,8 @@ class Mllama(CrossAttention):
 
     @property
     def length(self) -> int:
-        return self.model.base_model.vision_model.num_patches
+        inner: Any = self.model.base_model
+        return int(inner.vision_model.num_patches)
 
     @property
     def reading(self) -> list[tuple[int, nn.Module]]:

@@ -17,7 +17,7 @@ from .page import Page, Question
 from .sample import FEATURES
 from .world import generate
 
-_VERSION = 1  # raise when the same seed gives other pages, so that nobody trains on stale ones
+_VERSION = 2  # raise when the same seed gives other pages, so that nobody trains on stale ones
 
 
 def generated_pages(root: Path, split: str, count: int, seed: int = 0, localised: int = 3, holistic: int = 2) -> datasets.Dataset:
@@ -61,7 +61,7 @@ def page_row(name: str, page: Page, questions: list[Question]) -> dict[str, Any]
     page.image.save(buffer, format="JPEG", quality=92)
     return {
         "id": name,
-        "image": {"bytes": buffer.getvalue(), "path": None},
+        "images": [{"bytes": buffer.getvalue(), "path": None}],
         "questions": [
             {
                 "id": f"{name}-{number}",

@@ -12,10 +12,10 @@ from PIL import Image
 from .canvas import Box
 
 _BOXES = datasets.List(datasets.List(datasets.Value("float32")))
-# One row a page, so that a picture is stored and encoded once for all its questions.
+# One row a page (or a few pictures that are asked about together), so that these are stored and encoded once for all their questions.
 FEATURES = datasets.Features(
     id=datasets.Value("string"),
-    image=datasets.Image(),
+    images=datasets.List(datasets.Image()),
     questions=datasets.List(
         {
             "id": datasets.Value("string"),
@@ -33,11 +33,11 @@ FEATURES = datasets.Features(
 
 @dataclass(frozen=True)
 class Sample:
-    """A question about a page. Boxes are pixels of the stored picture; all `evidence_boxes` are needed."""
+    """A question about one page, or several. Boxes are pixels of the first one as it is stored; all `evidence_boxes` are needed."""
 
     id: str
     page: int  # row of the page in its dataset
-    image: Image.Image
+    images: tuple[Image.Image, ...]
     question: str
     answers: tuple[str, ...]
     evidence_boxes: tuple[Box, ...]
@@ -46,21 +46,26 @@ class Sample:
     kind: str
     group: str  # questions that are reported together: localised, holistic, or the data's own
 
+    @property
+    def image(self) -> Image.Image:
+        """The first page: the one that boxes are on, and that pictures show."""
+        return self.images[0]
+
 
 def samples(pages: datasets.Dataset, rows: Sequence[int] | None = None) -> Iterator[Sample]:
     """All questions of `pages` (of some rows of it), page by page."""
     for row in range(len(pages)) if rows is None else rows:
         page = pages[int(row)]
-        image = page["image"].convert("RGB")
+        images = tuple(image.convert("RGB") for image in page["images"])
         for question in page["questions"]:
-            yield _sample(question, int(row), image)
+            yield _sample(question, int(row), images)
 
 
-def _sample(question: dict[str, Any], row: int, image: Image.Image) -> Sample:
+def _sample(question: dict[str, Any], row: int, images: tuple[Image.Image, ...]) -> Sample:
     return Sample(
         id=question["id"],
         page=row,
-        image=image,
+        images=images,
         question=question["question"],
         answers=tuple(question["answers"]),
         evidence_boxes=tuple(tuple(box) for box in question["evidence_boxes"]),

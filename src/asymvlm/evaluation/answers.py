@@ -50,7 +50,7 @@ def answer(
     """Greedy answers to all questions; `method` None runs the dense model."""
     result = Answered()
     for batch in batches:
-        prompts = teacher.prompter([sample.image for sample in batch], [sample.question for sample in batch])
+        prompts = teacher.prompter(batch)
         layout = teacher.backbone.layout(prompts.inputs)
         length = prompts.inputs["input_ids"].shape[1]
         arguments = {"max_new_tokens": 8, "do_sample": False}
@@ -100,7 +100,7 @@ class Prepared(NamedTuple):
 @torch.no_grad()
 def prepare(teacher: Teacher, sample: Sample, watch_tower: bool = False) -> Prepared:
     """Prompt and vision features of one sample."""
-    inputs = teacher.prompter([sample.image], [sample.question]).inputs
+    inputs = teacher.prompter([sample]).inputs
     encoded = teacher.backbone.encode(inputs, watch_tower)
     return Prepared(inputs, encoded, teacher.backbone.layout(inputs, encoded))
 
@@ -116,7 +116,7 @@ def method_macs(teacher: Teacher, sample: Sample, method: Method, keep: Keep) ->
 
 def prefill_ms(teacher: Teacher, batch: Sequence[Sample], method: Method, keep: Keep, repeats: int = 7) -> tuple[float, float]:
     """(pruned, dense) milliseconds per sample of one whole prefill: tower, projector, method, LLM; medians of alternating runs."""
-    prompts = teacher.prompter([sample.image for sample in batch], [sample.question for sample in batch])
+    prompts = teacher.prompter(batch)
     grids = teacher.backbone.layout(prompts.inputs).grids
     times: tuple[list[float], list[float]] = ([], [])
     with torch.no_grad():

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from ..documents import Sample, samples
-from ..documents.folder import folder_pages
 from ..documents.generated import fingerprint, generated_pages
+from ..documents.source import Source
 from ..methods import Learned, Method
 from ..progress import track
 from ..selectors import Keep, check_keep
@@ -76,7 +76,7 @@ def evaluate(
         scorer: Directory of a trained scorer, evaluated as `learned`; null leaves it out.
         methods: Further methods by the name under which they are reported.
         keeps: Shares, counts, "auto" or "gap"; the last two for the learned scorer alone.
-        path: Folder of pages as data/README.md describes; the generated world if left out.
+        path: Folder, file or dataset of pages as data/README.md describes; the generated world if left out.
         root: Where generated pages are written.
         split: Split to evaluate on.
         pages: Generated pages.
@@ -94,7 +94,7 @@ def evaluate(
     if not chosen:
         raise ValueError("methods: nothing to evaluate; name a scorer or at least one method")
     side = Teacher.load(teacher)
-    dataset = generated_pages(Path(root), split, pages, seed, *questions) if path is None else folder_pages(Path(path), split)[0]
+    dataset = generated_pages(Path(root), split, pages, seed, *questions) if path is None else Source(path).pages(split)[0]
     asked = list(samples(dataset))
     batches = [asked[start : start + batch_size] for start in range(0, len(asked), batch_size)]
     runs = [(name, method, keep) for name, method in chosen.items() for keep in wanted if _applies(method, keep)]

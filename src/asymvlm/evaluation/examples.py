@@ -54,7 +54,7 @@ def _example(teacher: Teacher, sample: Sample, methods: dict[str, Method], keep:
         kept[name] = choose(teacher.backbone, method, keep, *prepared)[0]
     title = f"{sample.question} {sample.answers[0]}"
     if not show_pages:
-        sample, title = replace(sample, image=Image.new("RGB", sample.image.size, "white")), sample.kind
+        sample, title = replace(sample, images=(Image.new("RGB", sample.image.size, "white"),)), sample.kind
     return _Example(sample, textwrap.fill(title, 34), prepared.layout.grids[0], kept)
 
 

@@ -16,9 +16,8 @@ import lightning as L
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from ..documents import Sample, SkipReport, samples
-from ..documents.folder import folder_pages
 from ..documents.generated import fingerprint, generated_pages
-from ..errors import DataError
+from ..documents.source import Source
 from ..progress import track
 from ..targets import BudgetTarget, Target
 from ..teacher import Observation, Teacher, from_record, to_record
@@ -34,10 +33,14 @@ class _TeacherSide(Protocol):
 
 
 class PagesData(L.LightningDataModule):
-    """Pages of the generated world (`path` left out) or of a folder.
+    """Pages of the generated world (`path` left out) or somebody's own.
 
     Args:
-        path: Folder with `train` and `val` splits as data/README.md describes; the generated world if left out.
+        path: Folder, file or dataset, as data/README.md describes; the generated world if left out.
+        images: Of a file: the folder that its picture paths are relative to.
+        columns: Of a dataset: where `image`, `question` and `answers` are, if they are called otherwise.
+        subset: Of a dataset on the Hub: its configuration.
+        val_share: Share of the pages to validate on, where the data has no split for it.
         root: Where generated pages and target caches are written.
         train_pages: Generated pages to train on.
         val_pages: Generated pages to validate on.
@@ -52,6 +55,10 @@ class PagesData(L.LightningDataModule):
     def __init__(
         self,
         path: str | None = None,
+        images: str | None = None,
+        columns: dict[str, str] | None = None,
+        subset: str | None = None,
+        val_share: float = 0.05,
         root: str = "data",
         train_pages: int = 1500,
         val_pages: int = 160,
@@ -65,9 +72,8 @@ class PagesData(L.LightningDataModule):
         super().__init__()
         if batch_size < 1:
             raise ValueError(f"data.batch_size: {batch_size} must be at least 1")
-        if path is not None and not Path(path).is_dir():
-            raise DataError(f"data.path: {path} is no directory; see data/README.md for what it must hold")
-        self.path = None if path is None else Path(path)
+        self.path = path
+        self.source = None if path is None else Source(path, images, columns or {}, subset, val_share)
         self.root = Path(root)
         self.sizes = {"train": train_pages, "val": val_pages}
         self.questions, self.seed = questions, seed
@@ -81,10 +87,10 @@ class PagesData(L.LightningDataModule):
     def pages(self, split: str) -> datasets.Dataset:
         """The pages of a split, with its fingerprint noted."""
         if split not in self._pages:
-            if self.path is None:
+            if self.source is None:
                 pages = generated_pages(self.root, split, self.sizes[split], self.seed, *self.questions)
             else:
-                pages, self.skipped[split] = folder_pages(self.path, split)
+                pages, self.skipped[split] = self.source.pages(split)
                 for line in self.skipped[split].lines():
                     print(f"data.path {split}: {line}")
             self._pages[split] = pages

@@ -1,0 +1,73 @@
+"""A saved directory of any family, somebody's pages: train two steps, export, load, prune, generate."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import families
+import pytest
+import tiny_processors
+import torch
+from PIL import Image
+
+import asymvlm
+from asymvlm.processors import pictures_only
+from asymvlm.teacher import Teacher
+from asymvlm.training.cli import main
+
+ROOT = Path(__file__).parent.parent
+ROWS = {family.name: family for family in [*families.IN_SEQUENCE, *families.CROSS_ATTENTION]}
+
+
+@dataclass
+class Asked:
+    images: tuple[Image.Image, ...]
+    question: str
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory):
+    """Pictures of several shapes, some samples with two of them."""
+    folder = tmp_path_factory.mktemp("pages")
+    for number in range(6):
+        Image.new("RGB", (20 + 6 * number, 30), (40 * number, 90, 0)).save(folder / f"{number}.png")
+    for split, numbers in (("train", range(4)), ("val", range(4, 6))):
+        lines = [{"image": f"{n}.png", "question": "What is the total ?", "answers": [str(n)]} for n in numbers]
+        (folder / f"{split}.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    return folder
+
+
+def saved(name, directory):
+    """A tiny model and its processor in one directory."""
+    with pictures_only():
+        processor = tiny_processors.PROCESSORS[name]()
+        processor.save_pretrained(directory)
+    ROWS[name].build().save_pretrained(directory)
+
+
+@pytest.mark.filterwarnings("default")  # Lightning's and jsonargparse's own, as a user would see them
+@pytest.mark.parametrize("name", tiny_processors.PROCESSORS)
+def test_train_export_load_prune_generate(name, pages, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["train.py"])
+    saved(name, tmp_path / "teacher")
+    flags = {
+        "model.teacher": "teacher", "data.path": str(pages), "data.batch_size": "2", "trainer.max_steps": "2", "trainer.devices": "1",
+        "trainer.logger": "false", "trainer.enable_model_summary": "false",
+        "trainer.default_root_dir": "out", "trainer.accelerator": "cpu",
+    }  # fmt: skip
+    arguments = [part for key, value in flags.items() for part in (f"--{key}", value)]
+    assert main(["--config", str(ROOT / "configs/any.yaml"), *arguments]) == 0
+    scorer = asymvlm.load_scorer(tmp_path / "out/scorer")
+    assert scorer.about["training"]["metrics"]["val/loss"] > 0
+
+    teacher = Teacher.load("teacher")
+    asked = [Asked((Image.new("RGB", size, "white"),), "What is it ?") for size in ((20, 28), (40, 28))]
+    inputs = teacher.prompter(asked).inputs
+    with torch.no_grad(), asymvlm.prune(teacher.model, scorer, keep=0.5) as report:
+        made = teacher.model.generate(**inputs, max_new_tokens=3, pad_token_id=0)
+    call = report.calls[0]
+    assert all(0 < after < before for before, after in zip(call.before, call.after, strict=True))
+    assert torch.equal(made[:, : inputs["input_ids"].shape[1]], inputs["input_ids"])
