@@ -94,6 +94,7 @@ class Family:
             for name, parameter in model.named_parameters():
                 parameter.mul_(5.0) if parameter.ndim > 1 and "embed" not in name else None
                 parameter.fill_(1.0) if "gate" in name and parameter.numel() == 1 else None  # start closed
+                parameter.normal_(std=0.2) if parameter.ndim > 1 and not parameter.any() else None  # Gemma 3's projector
         model.generation_config.update(pad_token_id=PAD, eos_token_id=None, bos_token_id=1, max_new_tokens=6, do_sample=False)
         return model
 

@@ -82,6 +82,34 @@ def test_generation_equals_masking(case, arguments):
     assert torch.equal(pruned, expected)
 
 
+def test_loss_and_gradients_equal_masking(case):
+    """With labels, the gradient reaches the pixels through the kept features alone."""
+    model, inputs, _ = case
+    # Words alone: what follows a picture is predicted from its last vision token, which is another one after pruning.
+    labels = inputs["input_ids"].masked_fill(inputs["input_ids"] < 20, -100)
+
+    def run(call):
+        pixels = call["pixel_values"].clone().requires_grad_()
+        loss = model(**{**call, "pixel_values": pixels, "labels": labels}).loss
+        return loss.detach(), torch.autograd.grad(loss, pixels)[0]
+
+    with asymvlm.prune(model, ByCell(), keep="auto") as report:
+        loss, gradient = run(inputs)
+    expected_loss, expected = run(masked(model, inputs, report.calls[0].kept, generating=False))
+    torch.testing.assert_close(loss, expected_loss, atol=1e-5, rtol=0)
+    torch.testing.assert_close(gradient, expected, atol=1e-5, rtol=1e-3)
+    assert gradient.abs().sum() > 0
+
+
+@torch.no_grad()
+def test_static_cache(case):
+    model, inputs, _ = case
+    with asymvlm.prune(model, ByCell(), keep="auto"):
+        dynamic = model.generate(**inputs, **LENGTH)
+        static = model.generate(**inputs, **LENGTH, cache_implementation="static")
+    assert torch.equal(dynamic, static)
+
+
 @pytest.mark.parametrize("rows", ["question", "last", "answer"])
 @torch.no_grad()
 def test_targets_equal_eager_attention(case, rows):

@@ -74,7 +74,7 @@ class Prompter:
         """Ids that say nothing of the question: special ones, and all that the template writes around an empty question."""
         ids = set(self.tokenizer.all_special_ids)
         ids.update(self.tokenizer(self.text(""), add_special_tokens=False).input_ids)
-        image = self.tokenizer.convert_tokens_to_ids(getattr(self.processor, "image_token", "<image>"))
+        image = self.tokenizer.convert_tokens_to_ids(str(getattr(self.processor, "image_token", "<image>")))  # some are AddedTokens
         return tuple(sorted({*ids, image} - {None}))
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -19,11 +18,10 @@ class Encoded:
     output: Any  # as the model made it, with all that goes along
     pictures: list[Float[Tensor, "n D"]]  # per picture, in the order of the batch
     received: Float[Tensor, "T"] | None = None  # attention of the tower that each token got, where it was watched
+    rows: Float[Tensor, "T D"] = field(init=False)  # all vision tokens of the batch, sample by sample
 
-    @cached_property
-    def rows(self) -> Float[Tensor, "T D"]:
-        """All vision tokens of the batch, sample by sample."""
-        return torch.cat(self.pictures)
+    def __post_init__(self) -> None:
+        self.rows = torch.cat(self.pictures)  # at once, with the caller's gradients; methods look at it without any
 
 
 @dataclass
