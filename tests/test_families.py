@@ -8,6 +8,7 @@ import torch
 
 import asymvlm
 from asymvlm.backbone import backbone_of
+from asymvlm.backbone.q_former import QFormer
 from asymvlm.targets import AttentionTarget, TargetInputs
 
 LENGTH = {"max_new_tokens": 6, "pad_token_id": families.PAD, "eos_token_id": None}
@@ -108,6 +109,33 @@ def test_static_cache(case):
         dynamic = model.generate(**inputs, **LENGTH)
         static = model.generate(**inputs, **LENGTH, cache_implementation="static")
     assert torch.equal(dynamic, static)
+
+
+@torch.no_grad()
+def test_further_turn_on_the_kept_cache(case):
+    """A second question on the cache of the first equals a dense model that goes on with the same columns masked."""
+    model, inputs, _ = case
+    if isinstance(backbone_of(model), QFormer):
+        pytest.skip("its generate takes no cache")
+    more = torch.tensor([[21, 33, 44], [52, 63, 74]])
+
+    def second(first, mask, **positions):
+        ids = torch.cat([first.sequences, more], 1)
+        mask = torch.cat([mask, torch.ones(2, ids.shape[1] - mask.shape[1], dtype=torch.long)], 1)
+        call = {"input_ids": ids, "attention_mask": mask, "past_key_values": first.past_key_values, **positions}
+        for name in {"token_type_ids", "mm_token_type_ids"} & inputs.keys():
+            call[name] = torch.nn.functional.pad(inputs[name], (0, ids.shape[1] - inputs[name].shape[1]))
+        return model.generate(**call, **LENGTH)
+
+    with asymvlm.prune(model, ByCell(), keep="auto") as report:
+        first = model.generate(**inputs, **LENGTH, return_dict_in_generate=True)
+        pruned = second(first, inputs["attention_mask"])
+    reference = masked(model, inputs, report.calls[0].kept, generating=True)
+    first = model.generate(**reference, **LENGTH, return_dict_in_generate=True)
+    positions = reference["position_ids"]
+    steps = torch.arange(1, first.sequences.shape[1] + more.shape[1] - positions.shape[-1] + 1)
+    positions = torch.cat([positions, positions[..., -1:] + steps], -1)
+    assert torch.equal(pruned, second(first, reference["attention_mask"], position_ids=positions))
 
 
 @pytest.mark.parametrize("rows", ["question", "last", "answer"])

@@ -18,6 +18,9 @@ from .checkpoint import TrainedScorer
 from .methods import Learned, Method
 from .sample_tokens import sample_tokens
 from .selectors import Keep, check_keep, count_for, gap_count, top_k
+from .turns import Turn
+
+_SEEN = ("input_ids", "attention_mask", "position_ids", "token_type_ids", "mm_token_type_ids")
 
 
 @dataclass
@@ -75,6 +78,7 @@ class _Pruner:
         self.method = method
         self.keep = keep
         self.report = PruneReport()
+        self._turn: Turn | None = None
 
     def before_forward(self, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple, dict]:
         """A forward pre-hook: prunes a call that brings pixels, passes any other."""
@@ -90,16 +94,28 @@ class _Pruner:
         """`generate` on the pruned prompt; what it returns starts with the original one."""
         if inputs is not None:
             kwargs["input_ids"] = inputs
+        if self._turn is not None and self._turn.is_continued_by(kwargs):
+            return self._further_turn(original, self._turn, *args, **kwargs)
         if not self._brings_pictures(kwargs):
             return original(*args, **kwargs)
         if kwargs.get("use_cache") is False:
             raise ValueError("use_cache: False cannot be combined with pruning in generate; leave it out")
         prompt = kwargs["input_ids"]
         pruned = self._pruned(kwargs, generating=True)
+        if "position_ids" in pruned:  # tokens have left the sequence
+            self._turn = Turn(prompt, {name: pruned[name] for name in _SEEN if name in pruned})
+        return self._made(self.backbone.generate, prompt, pruned, original, *args)
+
+    def _further_turn(self, original: Any, turn: Turn, *args: Any, **kwargs: Any) -> Any:
+        if self._brings_pictures(kwargs):
+            raise ValueError("past_key_values: a further turn on a pruned cache takes text alone; start anew with all pictures")
+        return self._made(original, kwargs["input_ids"], turn.continued(kwargs), *args)
+
+    def _made(self, generate: Any, prompt: Tensor, pruned: dict[str, Any], *args: Any) -> Any:
+        """What `generate` makes of a pruned prompt, with the caller's prompt in front again."""
         length = pruned["input_ids"].shape[1]
-        removed = prompt.shape[1] - length
-        _shift_lengths(pruned, self.backbone.model.generation_config, removed)
-        result = self.backbone.generate(original, *args, **pruned)
+        _shift_lengths(pruned, self.backbone.model.generation_config, prompt.shape[1] - length)
+        result = generate(*args, **pruned)
         if isinstance(result, Tensor):
             return _with_prompt(result, prompt, length)
         result.sequences = _with_prompt(result.sequences, prompt, length)
