@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 import asymvlm
+from asymvlm.methods.random import Random
 from asymvlm.processors import pictures_only
 from asymvlm.teacher import Teacher
 from asymvlm.training.cli import main
@@ -71,3 +72,44 @@ def test_train_export_load_prune_generate(name, pages, tmp_path, monkeypatch):
     call = report.calls[0]
     assert all(0 < after < before for before, after in zip(call.before, call.after, strict=True))
     assert torch.equal(made[:, : inputs["input_ids"].shape[1]], inputs["input_ids"])
+
+
+@pytest.mark.parametrize("name", ["Llava", "Qwen2_5_VL", "Gemma3"])
+@torch.no_grad()
+def test_adapters_around_the_model(name):
+    """A PeftModel is pruned like the model inside it, adapters on and off."""
+    from peft import LoraConfig, get_peft_model
+
+    model = ROWS[name].build()
+    inputs = families.batch(model, ROWS[name])
+    with asymvlm.prune(model, Random(), keep=0.5):
+        plain = model(**inputs).logits
+    config = LoraConfig(r=2, target_modules=r".*language_model.*\.(q_proj|v_proj)", init_lora_weights=False)
+    adapted = get_peft_model(model, config)
+    with asymvlm.prune(adapted, Random(), keep=0.5) as report:
+        changed = adapted(**inputs).logits
+        made = adapted.generate(**inputs, max_new_tokens=3)
+        with adapted.disable_adapter():
+            assert torch.equal(adapted(**inputs).logits, plain)
+    assert len(report.calls) == 3 and not torch.allclose(changed, plain)
+    assert made.shape[1] == inputs["input_ids"].shape[1] + 3
+
+
+@pytest.mark.filterwarnings("default")
+def test_pipeline_with_one_argument(tmp_path):
+    from transformers import AutoModelForImageTextToText, pipeline
+
+    from asymvlm.processors import load_processor
+
+    saved("Llava", tmp_path)
+    parts = {"model": AutoModelForImageTextToText.from_pretrained(tmp_path), "processor": load_processor(str(tmp_path))}
+    content = [{"type": "image", "image": Image.new("RGB", (20, 28), "red")}, {"type": "text", "text": "What is it ?"}]
+    chat = [{"role": "user", "content": content}]
+    plain = pipeline("image-text-to-text", **parts)
+    same = pipeline("image-text-to-text", **parts, pipeline_class=asymvlm.pruned_pipeline(Random(), keep=1.0))
+    assert same(text=chat, max_new_tokens=4) == plain(text=chat, max_new_tokens=4)
+    fewer = pipeline("image-text-to-text", **parts, pipeline_class=asymvlm.pruned_pipeline(Random(), keep=5))
+    fewer(text=[chat, chat], max_new_tokens=4)
+    assert fewer.report.calls[-1].after == [5]
+    with pytest.raises(ValueError, match=r"keep: 2\.0"):
+        asymvlm.pruned_pipeline(Random(), keep=2.0)

@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .checkpoint import TrainedScorer, load_scorer
     from .methods import Method, Tokens, methods
+    from .pipeline import pruned_pipeline
     from .pruning import PruneReport, prune
 
 __version__ = "0.1.0"
-__all__ = ["Method", "PruneReport", "Tokens", "TrainedScorer", "load_scorer", "methods", "prune"]
+__all__ = ["Method", "PruneReport", "Tokens", "TrainedScorer", "load_scorer", "methods", "prune", "pruned_pipeline"]
 
 _HOMES = {
     "Method": "methods", "PruneReport": "pruning", "Tokens": "methods", "TrainedScorer": "checkpoint",
-    "load_scorer": "checkpoint", "methods": "methods", "prune": "pruning",
+    "load_scorer": "checkpoint", "methods": "methods", "prune": "pruning", "pruned_pipeline": "pipeline",
 }  # fmt: skip
 
 

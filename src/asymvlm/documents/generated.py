@@ -13,8 +13,9 @@ from typing import Any
 
 import datasets
 
+from ..progress import track
 from .page import Page, Question
-from .sample import FEATURES
+from .sample import FEATURES, no_bars_of_datasets
 from .world import generate
 
 _VERSION = 2  # raise when the same seed gives other pages, so that nobody trains on stale ones
@@ -29,10 +30,11 @@ def generated_pages(root: Path, split: str, count: int, seed: int = 0, localised
         draft = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=root))
         try:
             arguments = {"seed": seed, "split": split, "count": count, "localised": localised, "holistic": holistic}
-            made = datasets.Dataset.from_generator(
-                _rows, features=FEATURES, gen_kwargs=arguments, cache_dir=str(draft / "cache"), split=split
-            )
-            made.save_to_disk(str(draft / "pages"))
+            with no_bars_of_datasets():
+                made = datasets.Dataset.from_generator(
+                    _rows, features=FEATURES, gen_kwargs=arguments, cache_dir=str(draft / "cache"), split=split
+                )
+                made.save_to_disk(str(draft / "pages"))
             os.replace(draft / "pages", directory)
         finally:
             shutil.rmtree(draft, ignore_errors=True)
@@ -50,9 +52,11 @@ def fingerprint(pages: datasets.Dataset) -> str:
 
 
 def _rows(seed: int, split: str, count: int, localised: int, holistic: int) -> Iterator[dict[str, Any]]:
-    for index in range(count):
-        page, questions = generate(seed, split, index, localised, holistic)
-        yield page_row(f"{split}-{index}", page, questions)
+    with track(f"pages ({split})", count) as advance:
+        for index in range(count):
+            page, questions = generate(seed, split, index, localised, holistic)
+            yield page_row(f"{split}-{index}", page, questions)
+            advance(1)
 
 
 def page_row(name: str, page: Page, questions: list[Question]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from ..documents import Sample, SkipReport, samples
 from ..documents.generated import fingerprint, generated_pages
+from ..documents.sample import no_bars_of_datasets
 from ..documents.source import Source
 from ..progress import track
 from ..targets import BudgetTarget, Target
@@ -120,12 +121,10 @@ class PagesData(L.LightningDataModule):
             directory.parent.mkdir(parents=True, exist_ok=True)
             draft = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
             try:
-                made = datasets.Dataset.from_generator(
-                    _observe_all,
-                    gen_kwargs={"work": _Work(pages, self._side, self.teacher_batch_size, f"targets ({split})")},
-                    cache_dir=str(draft / "cache"),
-                )
-                made.save_to_disk(str(draft / "targets"))
+                work = _Work(pages, self._side, self.teacher_batch_size, f"targets ({split})")
+                with no_bars_of_datasets():
+                    made = datasets.Dataset.from_generator(_observe_all, gen_kwargs={"work": work}, cache_dir=str(draft / "cache"))
+                    made.save_to_disk(str(draft / "targets"))
                 os.replace(draft / "targets", directory)
             finally:
                 shutil.rmtree(draft, ignore_errors=True)

@@ -55,6 +55,8 @@ def export_teacher(recipe: TeacherRecipe, directory: Path) -> None:
         projection = {"weight": recipe.reader.visual_projection.weight.detach().to(torch.bfloat16).contiguous()}
         save_file(projection, draft / CLIP_FOLDER / "visual_projection.safetensors")
         draft.chmod(0o755)
+        for file in draft.rglob("*.safetensors"):
+            file.chmod(0o644)
         if directory.exists():
             shutil.rmtree(directory)
         os.replace(draft, directory)
