@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from asymvlm.training.cli import main as train
 ROOT = Path(__file__).parent.parent
 TRAIN = [path for folder in ("", "teacher") for path in sorted((ROOT / "configs" / folder).glob("*.yaml"))]
 OVERLAYS = sorted((ROOT / "configs/ablations").glob("*.yaml"))
+MODELS = sorted((ROOT / "configs/models").glob("*.yaml"))
 EVAL = sorted((ROOT / "configs/eval").glob("*.yaml"))
 
 
@@ -45,6 +47,22 @@ def test_overlays_compose(printed, overlay):
     wanted = yaml.safe_load(overlay.read_text())
     assert merged["trainer"]["default_root_dir"] == wanted["trainer"]["default_root_dir"]
     assert merged["data"]["init_args"]["train_pages"] == 1500
+
+
+@pytest.mark.parametrize("overlay", MODELS, ids=lambda path: path.stem)
+def test_models_compose_and_say_what_they_need(printed, overlay):
+    merged = yaml.safe_load(printed(train, ROOT / "configs/any.yaml", overlay))
+    wanted = yaml.safe_load(overlay.read_text())
+    assert merged["model"]["init_args"]["teacher"] == wanted["model"]["init_args"]["teacher"]
+    assert merged["data"]["init_args"]["cache"] is False
+    weights, made = re.search(r"([\d.]+) B parameters x 2 bytes = ([\d.]+) GB", overlay.read_text()).groups()
+    assert float(made) == pytest.approx(2 * float(weights), abs=0.06)
+    samples, tokens, width, inner, said = re.search(
+        r"(\d+) samples x ([\d,]+) tokens x \(4 x ([\d,]+) \+ 3 x ([\d,]+)\) x 2 bytes = ([\d.]+) GB", overlay.read_text()
+    ).groups()
+    samples, tokens, width, inner = (int(number.replace(",", "")) for number in (samples, tokens, width, inner))
+    assert samples == wanted["data"]["init_args"]["batch_size"]
+    assert float(said) == pytest.approx(samples * tokens * (4 * width + 3 * inner) * 2 / 1e9, abs=0.06)
 
 
 @pytest.mark.parametrize("config", EVAL, ids=lambda path: path.stem)

@@ -22,7 +22,7 @@ def pruned_pipeline(scorer: TrainedScorer | Method, keep: Keep = 0.25) -> type[I
     class PrunedPipeline(ImageTextToTextPipeline):
         report: Any = None
 
-        def _forward(self, model_inputs: Any, generate_kwargs: Any = None) -> Any:
+        def _forward(self, model_inputs: Any, generate_kwargs: Any = None) -> Any:  # type: ignore[override]
             with prune(self.model, scorer, keep) as report:
                 made = super()._forward(model_inputs, generate_kwargs)
             self.report = report
