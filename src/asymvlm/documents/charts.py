@@ -6,6 +6,7 @@ import numpy as np
 
 from .canvas import LINE_GRID, Canvas, Style
 from .page import Field, Page, draw_names, draw_values
+from .small_print import small_print
 
 
 def _bar_colours(rng: np.random.Generator, count: int) -> list[tuple[int, int, int]]:
@@ -15,14 +16,17 @@ def _bar_colours(rng: np.random.Generator, count: int) -> list[tuple[int, int, i
 
 
 def chart(rng: np.random.Generator) -> Page:
-    """Three to five bars; lying charts up to seven."""
+    """Four or five bars, lying charts up to seven; small print above and below."""
     upright = rng.random() < 0.5
     canvas = Canvas(Style.draw(rng))
-    names = draw_names(rng, int(rng.integers(3, 6) if upright else rng.integers(3, 8)))
+    names = draw_names(rng, int(rng.integers(4, 6) if upright else rng.integers(4, 8)))
     values = draw_values(rng, len(names), three_digits=float(rng.choice([0.0, 0.0, 1.0])))
     colours = _bar_colours(rng, len(names))
     draw = _upright if upright else _lying
     fields = draw(canvas, rng, names, values, colours)
+    boxes = [box for field in fields for box in (field.name_box, field.value_box)]
+    low, high = min(box[1] for box in boxes), max(box[3] for box in boxes)
+    small_print(canvas, rng, 3, [(0, low - LINE_GRID, canvas.size, high + LINE_GRID)])
     return Page("chart", canvas.finish(rng), tuple(fields), tuple(canvas.glyphs))
 
 

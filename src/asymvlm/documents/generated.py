@@ -18,7 +18,7 @@ from .page import Page, Question
 from .sample import FEATURES, no_bars_of_datasets
 from .world import generate
 
-_VERSION = 2  # raise when the same seed gives other pages, so that nobody trains on stale ones
+_VERSION = 3  # raise when the same seed gives other pages, so that nobody trains on stale ones
 
 
 def generated_pages(root: Path, split: str, count: int, seed: int = 0, localised: int = 3, holistic: int = 2) -> datasets.Dataset:

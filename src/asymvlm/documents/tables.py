@@ -6,18 +6,19 @@ import numpy as np
 
 from .canvas import LINE_GRID, Canvas, Style
 from .page import Field, Page, draw_names, draw_values
+from .small_print import small_print
 from .words import COLUMNS
 
 
 def table(rng: np.random.Generator) -> Page:
-    """Three to five rows by two or three columns, with or without rules."""
+    """Four to seven rows by two or three columns, with or without rules; small print above and below."""
     style = Style.draw(rng)
     canvas = Canvas(style)
     size = canvas.size
-    names = draw_names(rng, int(rng.integers(3, 6)))
+    names = draw_names(rng, int(rng.integers(4, 8)))
     columns = [str(name) for name in rng.choice(COLUMNS, size=int(rng.integers(2, 4)), replace=False)]
     width = float(rng.uniform(46, 52))
-    pitch = LINE_GRID * int(rng.integers(1, 3))
+    pitch = LINE_GRID * (int(rng.integers(1, 3)) if len(names) < 6 else 1)
     left = float(rng.uniform(5, size - width * (len(columns) + 1) - 3))
     top = float(rng.uniform(5, size - pitch * (len(names) + 1) - 3))
     rules = rng.random()
@@ -38,4 +39,5 @@ def table(rng: np.random.Generator) -> Page:
     if rules < 0.3:
         for x in xs:
             canvas.line(x - 4, top - 3, x - 4, top + pitch * (len(names) + 1) - 4)
+    small_print(canvas, rng, 3, [(0, top - LINE_GRID, size, top + pitch * (len(names) + 1))])
     return Page("table", canvas.finish(rng), tuple(fields), tuple(canvas.glyphs))
