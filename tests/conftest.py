@@ -11,6 +11,9 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("WANDB_MODE", "offline")
 
 
+pytest_plugins = ["family_table"]
+
+
 @pytest.fixture(scope="session")
 def processor():
     from asymvlm.documents.teacher.tokens import build_processor

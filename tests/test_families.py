@@ -31,6 +31,13 @@ def case(request):
     return model, families.batch(model, request.param), families.batch(model, request.param, request.param.beams)
 
 
+@pytest.fixture(params=families.WITH_VIDEO, ids=str)
+def video_case(request):
+    """(model, its batch of two: a video; a picture and a video)."""
+    model = request.param.build()
+    return model, families.video_batch(model, request.param)
+
+
 def masked(model, inputs, kept, generating):
     """The same call, dense, with the dropped columns hidden from attention and positions as they were."""
     backbone = backbone_of(model)
@@ -174,3 +181,25 @@ def test_targets_equal_eager_attention(case, rows):
     for row in range(2):
         mass = mean[row][wanted[row]].mean(0)[:width][layout.vision[row]]
         torch.testing.assert_close(target[row], mass / mass.sum(), atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_videos_and_pictures_in_one_batch(video_case):
+    model, inputs = video_case
+    dense = model(**inputs).logits
+    with asymvlm.prune(model, ByCell(), keep=1.0) as report:
+        assert torch.equal(model(**inputs).logits, dense)
+    both = report.calls[0].before
+    assert both[1] > both[0] > 1, "the second sample has a picture besides"
+    with asymvlm.prune(model, ByCell(), keep="auto") as report:
+        pruned = model(**inputs).logits
+        made = {count: model.generate(**inputs, **LENGTH, num_beams=count) for count in (1, 3)}
+    kept = report.calls[0].kept
+    reference = masked(model, inputs, kept, generating=False)
+    dense = model(**reference).logits
+    for row in range(len(dense)):
+        stays = reference["attention_mask"][row].bool()
+        torch.testing.assert_close(pruned[row, -int(stays.sum()) :], dense[row, stays], atol=1e-5, rtol=0)
+    reference = masked(model, inputs, kept, generating=True)
+    assert torch.equal(made[1], model.generate(**reference, **LENGTH))
+    assert torch.equal(made[3], model.generate(**reference, **LENGTH, num_beams=3))

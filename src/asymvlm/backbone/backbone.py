@@ -22,6 +22,7 @@ from ..shapes import Float, Int64
 from .families import facts
 from .grid import picture_grids
 from .layout import Encoded, Kept, Layout
+from .modalities import NAMES, Modality, in_reading_order, modalities_of
 from .pruned_inputs import drop_rows
 from .relevance import RelevanceRecorder, recording
 from .tower import watching
@@ -39,21 +40,15 @@ class Backbone:
 
     def _check(self) -> None:
         name = type(self.model).__name__
-        if not hasattr(self.model.base_model, "get_image_features") or self._image_token_id() is None:
+        if not self.modalities:
             raise DataError(f"{name} is not a vision-language model with image tokens in its sequence")
         if "mm_encoder_outputs" not in self.forward_names:
             raise DataError(f"{name} takes no mm_encoder_outputs; transformers >= 5.18 has it for every supported VLM")
 
-    def _image_token_id(self) -> int | None:
-        config = self.model.config
-        return getattr(config, "image_token_id", None)
-
-    @property
-    def image_token_id(self) -> int:
-        """Id of the placeholder that stands for one vision token."""
-        token = self._image_token_id()
-        assert token is not None
-        return int(token)
+    @cached_property
+    def modalities(self) -> list[Modality]:
+        """What the model can be shown: pictures, and perhaps videos."""
+        return modalities_of(self.model)
 
     @property
     def width(self) -> int:
@@ -71,8 +66,7 @@ class Backbone:
     @property
     def picture_names(self) -> tuple[str, ...]:
         """Names of the arguments that the encoding of pictures takes."""
-        encode: Any = self.model.base_model.get_image_features
-        return tuple(name for name in inspect.signature(encode).parameters if name != "kwargs")
+        return tuple(dict.fromkeys(name for modality in self.modalities for name in modality.arguments))
 
     @cached_property
     def forward_names(self) -> tuple[str, ...]:
@@ -85,10 +79,14 @@ class Backbone:
         With `watch_tower` also the tower's attention per token. Raises ValueError where that is about patches that are merged or
         packed before the LLM, and so not about its tokens.
         """
-        arguments = self.picture_arguments(inputs)
         if not watch_tower:
-            output = self.model.base_model.get_image_features(**arguments, return_dict=True)
-            return Encoded(output, list(output.pooler_output))
+            base: Any = self.model.base_model
+            outputs = {}
+            for modality in self.modalities:
+                if given := modality.given(inputs):
+                    outputs[modality.name] = getattr(base, f"get_{modality.name}_features")(**given, return_dict=True)
+            kind = self._kinds(inputs["input_ids"])
+            return in_reading_order(outputs, kind[kind >= 0])
         with watching(self.model) as watcher:
             encoded = self.encode(inputs)
         assert watcher.received is not None
@@ -106,11 +104,20 @@ class Backbone:
         attention_mask = inputs.get("attention_mask")
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
-        vision = (input_ids == self.image_token_id) & attention_mask.bool()
+        vision = (self._kinds(input_ids) >= 0) & attention_mask.bool()
         counts = vision.sum(-1).tolist()
-        lengths = [len(picture) for picture in encoded.pictures] if encoded else counts
-        grids = picture_grids(self.model.config, inputs, lengths, counts)
+        if encoded is None:
+            grids = picture_grids(self.model.config, {}, counts, ["image"] * len(counts), counts)
+        else:
+            grids = picture_grids(self.model.config, inputs, [len(picture) for picture in encoded.pictures], encoded.kinds, counts)
         return Layout(input_ids, attention_mask, vision, [grid.to(input_ids.device) for grid in grids])
+
+    def _kinds(self, input_ids: Int64[Tensor, "B S"]) -> Int64[Tensor, "B S"]:
+        """The modality that each placeholder stands for, as an index into NAMES; -1 on text."""
+        kinds = torch.full_like(input_ids, -1)
+        for modality in self.modalities:
+            kinds[input_ids == modality.token_id] = NAMES.index(modality.name)
+        return kinds
 
     def positions(self, inputs: Mapping[str, Any], generating: bool) -> Tensor:
         """Position ids as the model itself would make them: `[B, S]`, or `[P, B, S]` for families with several axes.
@@ -153,7 +160,7 @@ class Backbone:
         """The arguments of the same dense call with encoded pictures instead of pixels."""
         pictures = self.picture_arguments(inputs)
         call = {name: value for name, value in inputs.items() if name not in pictures}
-        return call | {"mm_encoder_outputs": {"image": encoded.output}}
+        return call | {"mm_encoder_outputs": dict(encoded.output)}
 
     def extended(self, call: Mapping[str, Any], ids: Int64[Tensor, "B L"], there: Int64[Tensor, "B L"]) -> dict[str, Any]:
         """The call with text behind it; `there` is 0 on padding."""

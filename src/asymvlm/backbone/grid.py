@@ -12,17 +12,12 @@ from torch import Tensor
 from ..shapes import Int64
 
 
-def picture_grids(config: Any, inputs: Mapping[str, Any], lengths: list[int], counts: list[int]) -> list[Tensor]:
-    """`[n, 3]` per sample from tokens per picture (`lengths`) and vision tokens per sample (`counts`).
+def picture_grids(config: Any, inputs: Mapping[str, Any], lengths: list[int], kinds: list[str], counts: list[int]) -> list[Tensor]:
+    """`[n, 3]` per sample from tokens per picture (`lengths`), their modalities and vision tokens per sample (`counts`).
 
-    Raises ValueError where pictures and placeholders do not add up.
+    Frames of a video stand below each other. Raises ValueError where pictures and placeholders do not add up.
     """
-    if sum(lengths) != sum(counts):
-        raise ValueError(
-            f"input_ids: {sum(counts)} image placeholders for {sum(lengths)} image features; "
-            "build both with the model's own processor, without truncation"
-        )
-    shapes = _shapes(config, inputs, lengths)
+    shapes = _shapes(config, inputs, lengths, kinds)
     grids, picture = [], 0
     for count in counts:
         found: list[Tensor] = []
@@ -37,14 +32,19 @@ def picture_grids(config: Any, inputs: Mapping[str, Any], lengths: list[int], co
     return grids
 
 
-def _shapes(config: Any, inputs: Mapping[str, Any], lengths: list[int]) -> list[tuple[int, int]]:
+def _shapes(config: Any, inputs: Mapping[str, Any], lengths: list[int], kinds: list[str]) -> list[tuple[int, int]]:
     """(rows, columns) of each picture's tokens; after the merger, where the family has one."""
-    patches = inputs.get("image_grid_thw")
-    if patches is not None:
-        merge = getattr(config.vision_config, "spatial_merge_size", 1)
-        return [(int(t * (h // merge)), int(w // merge)) for t, h, w in patches.tolist()]
-    sides = [math.isqrt(length) for length in lengths]
-    return [(side, side) if side * side == length else (1, length) for side, length in zip(sides, lengths, strict=True)]
+    merge = getattr(config.vision_config, "spatial_merge_size", 1)
+    patches = {kind: iter(inputs[name].tolist()) for kind in set(kinds) if inputs.get(name := f"{kind}_grid_thw") is not None}
+    shapes = []
+    for length, kind in zip(lengths, kinds, strict=True):
+        if kind in patches:
+            t, h, w = next(patches[kind])
+            shapes.append((t * (h // merge), w // merge))
+        else:
+            side = math.isqrt(length)
+            shapes.append((side, side) if side * side == length else (1, length))
+    return shapes
 
 
 def _places(picture: int, rows: int, columns: int) -> Int64[Tensor, "n 3"]:

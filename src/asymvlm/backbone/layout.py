@@ -15,8 +15,9 @@ from ..shapes import Bool, Float, Int64
 class Encoded:
     """The pictures of a batch after tower and projector: what the LLM would read."""
 
-    output: Any  # as the model made it, with all that goes along
-    pictures: list[Float[Tensor, "n D"]]  # per picture, in the order of the batch
+    output: Any  # as the model made it, with all that goes along; by modality where the tokens stand in the sequence
+    pictures: list[Float[Tensor, "n D"]]  # per picture or video, in the order of the batch
+    kinds: list[str] = field(default_factory=list)  # the modality of each, likewise
     received: Float[Tensor, "T"] | None = None  # attention of the tower that each token got, where it was watched
     rows: Float[Tensor, "T D"] = field(init=False)  # all vision tokens of the batch, sample by sample
 

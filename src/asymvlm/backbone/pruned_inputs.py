@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -10,6 +9,7 @@ from torch import Tensor
 
 from ..shapes import Int64
 from .layout import Encoded, Kept, Layout
+from .modalities import fewer, rows_of
 
 if TYPE_CHECKING:
     from .backbone import Backbone
@@ -42,7 +42,7 @@ def drop_rows(
             gathered = value.gather(-1, order.expand(*value.shape[:-1], length))
             fill = None if name in _UNTOUCHED else _pad_value(backbone, name)
             result[name] = gathered if fill is None else gathered.masked_fill(padding.expand_as(gathered), fill)
-    result["mm_encoder_outputs"] = {"image": _drop_features(encoded, kept, flat)}
+    result["mm_encoder_outputs"] = _drop_features(encoded, kept, flat)
     return result
 
 
@@ -63,22 +63,16 @@ def _pad_value(backbone: Backbone, name: str) -> int:
     return _PADDING.get(name, 0)
 
 
-def _drop_features(encoded: Encoded, kept: list[Kept], flat: Tensor) -> Any:
-    """The model's own encoder output with fewer rows, one entry per sample.
-
-    `generate` counts entries per sample when it expands them for beams. Families that give a rectangular tensor take it apart
-    again, so one entry per token keeps it a tensor. Features of deeper LLM layers ("deepstack") lose the same rows.
-    """
+def _drop_features(encoded: Encoded, kept: list[Kept], flat: Int64[Tensor, "K"]) -> dict[str, Any]:
+    """The model's own encoder outputs with fewer rows, by modality."""
     sizes = [len(one.index) for one in kept]
     parts = encoded.rows[flat].split(sizes)
     features = torch.cat([part if one.features is None else one.features.to(part) for one, part in zip(kept, parts, strict=True)])
-    output: Any = copy.copy(encoded.output)
-    if isinstance(encoded.output.pooler_output, Tensor):
-        output.pooler_output = features[:, None, :]
-    else:
-        output.pooler_output = [part for part in features.split(sizes) if len(part)]
-    deep = getattr(output, "deepstack_features", None)
-    if deep is not None:
-        filled = [size for size in sizes if size]
-        output.deepstack_features = [list(torch.cat(list(layer))[flat].split(filled)) for layer in deep]
-    return output
+    fewer_outputs = {}
+    for name, output in encoded.output.items():
+        mine = rows_of(encoded, name)
+        within = mine.cumsum(0) - 1  # of each row among those of its modality
+        chosen = mine[flat]
+        counts = [int(part.sum()) for part in chosen.split(sizes)]
+        fewer_outputs[name] = fewer(output, features[chosen], within[flat[chosen]], counts)
+    return fewer_outputs

@@ -42,5 +42,5 @@ class QFormer(Backbone):
         ids = pruned["input_ids"]
         features = encoded["image"].pooler_output
         embeds = self.embed_text(ids)
-        embeds = embeds.masked_scatter((ids == self.image_token_id)[..., None], features.to(embeds))
+        embeds = embeds.masked_scatter((self._kinds(ids) >= 0)[..., None], features.to(embeds))
         return self.model.language_model.generate(inputs_embeds=embeds, **pruned)

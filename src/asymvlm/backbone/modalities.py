@@ -1,0 +1,89 @@
+"""Pictures and videos: two encoders' outputs, one sequence of placeholders."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..shapes import Bool, Float, Int64
+from .layout import Encoded
+
+NAMES = ("image", "video")
+
+
+@dataclass(frozen=True)
+class Modality:
+    """One kind of pixels that a model takes, as transformers names its parts."""
+
+    name: str
+    token_id: int  # the placeholder that stands for one vision token
+    arguments: tuple[str, ...]  # of its encoder
+
+    def given(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Those of `inputs` that its encoder takes; empty where there are no pixels of this kind."""
+        found = {name: inputs[name] for name in self.arguments if inputs.get(name) is not None}
+        return found if any(name.startswith("pixel_values") for name in found) else {}
+
+
+def modalities_of(model: Any) -> list[Modality]:
+    """The modalities that a model has an encoder and a placeholder for."""
+    found = []
+    for name in NAMES:
+        encode = getattr(model.base_model, f"get_{name}_features", None)
+        token = getattr(model.config, f"{name}_token_id", None)
+        if encode is not None and token is not None:
+            arguments = tuple(key for key in inspect.signature(encode).parameters if key != "kwargs")
+            found.append(Modality(name, int(token), arguments))
+    return found
+
+
+def in_reading_order(outputs: Mapping[str, Any], kind: Int64[Tensor, "T"]) -> Encoded:
+    """`outputs` by modality as one sequence; `kind` is the modality (an index into NAMES) of each placeholder of the batch.
+
+    Raises ValueError where features and placeholders do not add up.
+    """
+    parts = {name: list(output.pooler_output) for name, output in outputs.items()}
+    waiting = {name: iter(pictures) for name, pictures in parts.items()}
+    counts = {name: sum(len(picture) for picture in pictures) for name, pictures in parts.items()}
+    for name, count in counts.items():
+        expected = int((kind == NAMES.index(name)).sum())
+        if expected != count:
+            raise ValueError(
+                f"input_ids: {expected} {name} placeholders for {count} {name} features; "
+                "build both with the model's own processor, without truncation"
+            )
+    pictures: list[Tensor] = []
+    names: list[str] = []
+    at = 0
+    while at < len(kind):
+        names.append(NAMES[int(kind[at])])
+        pictures.append(next(waiting[names[-1]]))
+        at += len(pictures[-1])
+    return Encoded(dict(outputs), pictures, kinds=names)
+
+
+def rows_of(encoded: Encoded, name: str) -> Bool[Tensor, "T"]:
+    """Which rows of the reading order belong to a modality."""
+    marks = [torch.full((len(picture),), kind == name) for picture, kind in zip(encoded.pictures, encoded.kinds, strict=True)]
+    return torch.cat(marks).to(encoded.rows.device)
+
+
+def fewer(output: Any, rows: Float[Tensor, "K D"], index: Int64[Tensor, "K"], sizes: list[int]) -> Any:
+    """A modality's output with `rows` for features, which are its rows `index`; one entry per sample, `sizes` tokens each.
+
+    `generate` counts entries per sample when it expands them for beams. Families that give a rectangular tensor take it apart
+    again, so one entry per token keeps it a tensor. Features of deeper LLM layers ("deepstack") lose the same rows.
+    """
+    result: Any = copy.copy(output)
+    filled = [size for size in sizes if size]
+    result.pooler_output = rows[:, None, :] if isinstance(output.pooler_output, Tensor) else list(rows.split(filled))
+    deep = getattr(output, "deepstack_features", None)
+    if deep is not None:
+        result.deepstack_features = [list(torch.cat(list(layer))[index].split(filled)) for layer in deep]
+    return result
