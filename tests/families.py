@@ -108,6 +108,28 @@ def llava(name: str = "Llava", model: str = "") -> Family:
     return Family(name, lambda: config(vision_config=clip(), text_config=text(model_type="llama"), image_token_id=IMAGE), square(), model)
 
 
+def molmo2() -> Family:
+    """Features are ADDED to the embedding of their placeholder; patches are pooled 2 x 2 by an index."""
+    vision = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 2,
+              "head_dim": 8, "image_size": [16, 16], "patch_size": 4, "num_position_embeddings": 16}  # fmt: skip
+    adapter = {"vision_feature_layer": [-1, -2], "hidden_size": 16, "num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 8,
+               "intermediate_size": 24, "text_hidden_size": D}  # fmt: skip
+    language = text(head_dim=8, additional_vocab_size=8)
+    pooling = torch.tensor([[4 * (2 * r + y) + 2 * c + x for y in (0, 1) for x in (0, 1)] for r in (0, 1) for c in (0, 1)])
+
+    def pictures(count: int) -> dict[str, Tensor]:
+        return {
+            "pixel_values": torch.randn(count, 16, 48),
+            "image_token_pooling": torch.cat([pooling + 16 * number for number in range(count)]),
+            "image_grids": torch.tensor([[2, 2, 0, 0]] * count),
+        }
+
+    def config() -> Any:
+        return tf.Molmo2Config(vision_config=vision, adapter_config=adapter, text_config=language, image_patch_id=IMAGE)
+
+    return Family("Molmo2", config, pictures, token_types=("mm_token_type_ids",))
+
+
 IN_SEQUENCE = [
     llava(),
     Family("VipLlava", lambda: tf.VipLlavaConfig(vision_config=clip(num_hidden_layers=3), text_config=text(model_type="llama"),
@@ -163,6 +185,7 @@ IN_SEQUENCE = [
     Family("AyaVision", lambda: tf.AyaVisionConfig(vision_config=siglip(), text_config=text(model_type="cohere2", sliding_window=64,
            layer_types=["sliding_attention", "full_attention", "sliding_attention"]), image_token_id=IMAGE, downsample_factor=2,
            adapter_layer_norm_eps=1e-6, vision_feature_layer=-1), square()),
+    molmo2(),
     Family("FastVlm", lambda: tf.FastVlmConfig(vision_config=tower(), text_config=text(model_type="qwen2"), image_token_id=IMAGE),
            square(), needs="timm"),
     Family("Blip2", lambda: tf.Blip2Config(vision_config=tower(), qformer_config=q_former(), text_config=opt(), image_token_index=IMAGE,

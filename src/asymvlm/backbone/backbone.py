@@ -86,6 +86,8 @@ class Backbone:
                 if given := modality.given(inputs):
                     outputs[modality.name] = getattr(base, f"get_{modality.name}_features")(**given, return_dict=True)
             kind = self._kinds(inputs["input_ids"])
+            if len(outputs) == 1:  # Molmo2 writes pictures and videos with the same placeholder
+                kind = torch.where(kind >= 0, NAMES.index(next(iter(outputs))), kind)
             return in_reading_order(outputs, kind[kind >= 0])
         with watching(self.model) as watcher:
             encoded = self.encode(inputs)
@@ -115,7 +117,7 @@ class Backbone:
     def _kinds(self, input_ids: Int64[Tensor, "B S"]) -> Int64[Tensor, "B S"]:
         """The modality that each placeholder stands for, as an index into NAMES; -1 on text."""
         kinds = torch.full_like(input_ids, -1)
-        for modality in self.modalities:
+        for modality in reversed(self.modalities):
             kinds[input_ids == modality.token_id] = NAMES.index(modality.name)
         return kinds
 
