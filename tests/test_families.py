@@ -8,7 +8,9 @@ import torch
 
 import asymvlm
 from asymvlm.backbone import backbone_of
+from asymvlm.backbone.families import facts
 from asymvlm.backbone.q_former import QFormer
+from asymvlm.backbone.tower import feature_layer, watching
 from asymvlm.targets import AttentionTarget, TargetInputs
 
 LENGTH = {"max_new_tokens": 6, "pad_token_id": families.PAD, "eos_token_id": None}
@@ -181,6 +183,42 @@ def test_targets_equal_eager_attention(case, rows):
     for row in range(2):
         mass = mean[row][wanted[row]].mean(0)[:width][layout.vision[row]]
         torch.testing.assert_close(target[row], mass / mass.sum(), atol=1e-5, rtol=0)
+
+
+REFUSED = {  # several feature layers, packing, windows in another order, resamplers
+    "VipLlava", "LlavaNext", "LlavaOnevision", "Qwen2_5_VL", "Idefics2", "Mistral3", "Molmo2", "Blip2", "InstructBlip",
+}  # fmt: skip
+
+
+def test_tower_attention_lies_on_the_tokens_that_its_patches_become(case, request):
+    """The patches that a token is a mean of are those that its features depend on through projector and merger."""
+    model, inputs, _ = case
+    backbone = backbone_of(model)
+    name = request.node.callspec.id
+    if name in REFUSED:
+        with pytest.raises(ValueError, match=r"cannot be watched|not about the LLM's tokens"):
+            backbone.encode(inputs, watch_tower=True)
+        return
+    attended = []  # what the watched layer gives: above it, patches meet nowhere but in the merger
+    layer = feature_layer(model)
+    handle = layer.register_forward_hook(lambda module, args, out: attended.append(out[0] if isinstance(out, tuple) else out))
+    model.requires_grad_(True)
+    with watching(model) as watcher:
+        encoded = backbone.encode(inputs)
+    handle.remove()
+    count, merges = len(encoded.rows), facts(model.config).merges
+    received = watcher.on_tokens(count, merges)
+    assert received.shape == (count,) and (received > 0).all()
+    start = 0
+    for number, noted in enumerate(watcher.noted):
+        watcher.noted[number] = torch.arange(start, start + noted.numel(), dtype=torch.float).view_as(noted)
+        start += noted.numel()
+    numbers = watcher.on_tokens(count, merges)
+    for token in (0, count // 2, count - 1):
+        gradients = torch.autograd.grad(encoded.rows[token].square().sum(), attended, retain_graph=True)
+        felt = [gradient.abs().sum(-1)[:, 1:] if watcher.has_cls else gradient.abs().sum(-1) for gradient in gradients]
+        read = torch.cat([one.flatten() for one in felt]).nonzero().squeeze(-1).float()
+        torch.testing.assert_close(numbers[token], read.mean(), msg=f"{name}: token {token} reads {read}")
 
 
 @torch.no_grad()

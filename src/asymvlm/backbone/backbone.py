@@ -91,13 +91,7 @@ class Backbone:
             return in_reading_order(outputs, kind[kind >= 0])
         with watching(self.model) as watcher:
             encoded = self.encode(inputs)
-        assert watcher.received is not None
-        encoded.received = watcher.received.flatten()
-        if len(encoded.received) != len(encoded.rows):
-            raise ValueError(
-                f"cls_attention: {type(self.model).__name__} makes {len(encoded.rows)} tokens of {len(encoded.received)} patches; "
-                "the tower's attention is not about the LLM's tokens"
-            )
+        encoded.received = watcher.on_tokens(len(encoded.rows), facts(self.model.config).merges)
         return encoded
 
     def layout(self, inputs: Mapping[str, Any], encoded: Encoded | None = None) -> Layout:

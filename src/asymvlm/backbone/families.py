@@ -8,15 +8,25 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Facts:
-    """How a plain forward call counts positions (`generate` does it alike everywhere). Defaults hold for nearly every family."""
+    """Defaults hold for nearly every family."""
 
-    first_position: int = 0
-    counts_real_tokens: bool = False  # left padding has no position of its own
+    first_position: int = 0  # where a plain forward call starts to count (`generate` does it alike everywhere)
+    counts_real_tokens: bool = False  # whether it counts as `generate` does: left padding has no position of its own
+    merges: str | None = None  # how the tower's patches become tokens: see `TowerWatcher.on_tokens`
 
 
 _FACTS = {
     "paligemma": Facts(first_position=1),
     "opt": Facts(counts_real_tokens=True),
+    "internvl": Facts(merges="blocks"),
+    "idefics3": Facts(merges="blocks"),
+    "smolvlm": Facts(merges="blocks"),
+    "gemma3": Facts(merges="blocks"),
+    "cohere2_vision": Facts(merges="blocks"),
+    "aya_vision": Facts(merges="blocks"),
+    "qwen2_vl": Facts(merges="runs"),
+    "qwen3_vl": Facts(merges="runs"),
+    "glm4v": Facts(merges="runs"),
 }
 
 
