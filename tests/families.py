@@ -130,6 +130,19 @@ def molmo2() -> Family:
     return Family("Molmo2", config, pictures, token_types=("mm_token_type_ids",))
 
 
+def qwen2_5_vl(patch: int = 4) -> Family:
+    vision = {"depth": 2, "hidden_size": 16, "out_hidden_size": D, "num_heads": 2, "intermediate_size": 24, "patch_size": patch,
+              "spatial_merge_size": 2, "temporal_patch_size": 2, "window_size": 4 * patch, "fullatt_block_indexes": [1]}  # fmt: skip
+    language = text(rope_parameters={"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 1, 1]})
+    tokens = {"image_token_id": IMAGE, "video_token_id": 6, "vision_start_token_id": 7}
+    return Family(
+        "Qwen2_5_VL",
+        lambda: tf.Qwen2_5_VLConfig(vision_config=vision, text_config=language, **tokens),
+        patches((1, 4, 8), 6 * patch**2),
+        token_types=("mm_token_type_ids",),
+    )
+
+
 IN_SEQUENCE = [
     llava(),
     Family("VipLlava", lambda: tf.VipLlavaConfig(vision_config=clip(num_hidden_layers=3), text_config=text(model_type="llama"),
@@ -145,11 +158,7 @@ IN_SEQUENCE = [
            "patch_size": 4, "spatial_merge_size": 2, "temporal_patch_size": 2}, text_config=text(rope_parameters={"rope_type": "default",
            "rope_theta": 1e4, "mrope_section": [2, 1, 1]}), image_token_id=IMAGE, video_token_id=6, vision_start_token_id=7),
            patches((1, 4, 8), 96), token_types=("mm_token_type_ids",)),
-    Family("Qwen2_5_VL", lambda: tf.Qwen2_5_VLConfig(vision_config={"depth": 2, "hidden_size": 16, "out_hidden_size": D, "num_heads": 2,
-           "intermediate_size": 24, "patch_size": 4, "spatial_merge_size": 2, "temporal_patch_size": 2, "window_size": 16,
-           "fullatt_block_indexes": [1]}, text_config=text(rope_parameters={"rope_type": "default", "rope_theta": 1e4,
-           "mrope_section": [2, 1, 1]}), image_token_id=IMAGE, video_token_id=6, vision_start_token_id=7),
-           patches((1, 4, 8), 96), token_types=("mm_token_type_ids",)),
+    qwen2_5_vl(),
     Family("Qwen3VL", lambda: tf.Qwen3VLConfig(vision_config={"depth": 3, "hidden_size": 16, "out_hidden_size": D, "num_heads": 2,
            "intermediate_size": 24, "patch_size": 4, "spatial_merge_size": 2, "temporal_patch_size": 2, "num_position_embeddings": 16,
            "deepstack_visual_indexes": [0, 1]}, text_config=text(head_dim=8, rope_parameters={"rope_type": "default", "rope_theta": 1e4,

@@ -19,6 +19,7 @@ from asymvlm.teacher import Teacher
 from asymvlm.training.cli import main
 
 ROOT = Path(__file__).parent.parent
+RECEIPTS = ROOT.parent / "shared/data/receipts"
 ROWS = {family.name: family for family in [*families.IN_SEQUENCE, *families.CROSS_ATTENTION]}
 
 
@@ -113,3 +114,30 @@ def test_pipeline_with_one_argument(tmp_path):
     assert fewer.report.calls[-1].after == [5]
     with pytest.raises(ValueError, match=r"keep: 2\.0"):
         asymvlm.pruned_pipeline(Random(), keep=2.0)
+
+
+@pytest.mark.skipif(not RECEIPTS.is_dir(), reason="the receipts are not on this machine")
+@pytest.mark.filterwarnings("default")
+def test_receipts_at_native_resolution(tmp_path, monkeypatch, capsys):
+    """Real pages of different sizes, so a different number of tokens each; broken records among them."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["train.py"])
+    with pictures_only():
+        processor = tiny_processors.qwen("Qwen2_5_VL", patch=14, most_pixels=1024 * 1024)
+        processor.save_pretrained("teacher")
+    families.qwen2_5_vl(patch=14).build().save_pretrained("teacher")
+    for split, most in (("train", 40), ("val", 12)):
+        lines = (RECEIPTS / split / "questions.jsonl").read_text(encoding="utf-8").splitlines()[:most]
+        records = [{**record, "image": str(RECEIPTS / record["image"])} for record in map(json.loads, lines)]
+        broken = [{**records[0], "image": "gone.jpg"}, {**records[0], "question": ""}]
+        (tmp_path / f"{split}.jsonl").write_text("\n".join([*map(json.dumps, records + broken), "{"]))
+    flags = [
+        "--model.teacher=teacher", f"--data.path={tmp_path}", "--data.batch_size=4", "--trainer.max_steps=2", "--trainer.logger=false",
+        "--trainer.enable_model_summary=false", "--trainer.default_root_dir=out", "--trainer.accelerator=cpu", "--trainer.devices=1",
+        "--trainer.limit_val_batches=2", "--model.target=asymvlm.targets.MixedTarget",
+        "--model.target.first=asymvlm.targets.AttentionTarget", "--model.target.second=asymvlm.targets.EvidenceTarget",
+    ]  # fmt: skip
+    assert main(["--config", str(ROOT / "configs/any.yaml"), *flags]) == 0
+    printed = capsys.readouterr().out
+    assert "skipped 3 of 43 records" in printed and "image gone.jpg does not exist" in printed
+    assert asymvlm.load_scorer(tmp_path / "out/scorer").about["training"]["metrics"]["val/loss"] > 0

@@ -35,9 +35,9 @@ def llava() -> Any:
     return tf.LlavaProcessor(pictures, tokenizer(image_token="<image>"), chat_template=template("<image>"), **layout)
 
 
-def qwen(name: str) -> Any:
+def qwen(name: str, patch: int = 4, most_pixels: int = 1024) -> Any:
     pictures = tf.Qwen2VLImageProcessorPil(
-        size={"shortest_edge": 64, "longest_edge": 1024}, patch_size=4, merge_size=2, temporal_patch_size=2
+        size={"shortest_edge": 64, "longest_edge": most_pixels}, patch_size=patch, merge_size=2, temporal_patch_size=2
     )
     special = {
         "image_token": "<|image_pad|>", "video_token": "<|video_pad|>", "vision_start_token": "<|vision_start|>",
