@@ -132,7 +132,8 @@ def test_receipts_at_native_resolution(tmp_path, monkeypatch, capsys):
         broken = [{**records[0], "image": "gone.jpg"}, {**records[0], "question": ""}]
         (tmp_path / f"{split}.jsonl").write_text("\n".join([*map(json.dumps, records + broken), "{"]))
     flags = [
-        "--model.teacher=teacher", f"--data.path={tmp_path}", "--data.batch_size=4", "--trainer.limit_train_batches=2", "--trainer.logger=false",
+        "--model.teacher=teacher", f"--data.path={tmp_path}", "--data.batch_size=4", "--trainer.limit_train_batches=2",
+        "--trainer.logger=false",
         "--trainer.enable_model_summary=false", "--trainer.default_root_dir=out", "--trainer.accelerator=cpu", "--trainer.devices=1",
         "--trainer.limit_val_batches=2", "--model.target=asymvlm.targets.MixedTarget",
         "--model.target.first=asymvlm.targets.AttentionTarget", "--model.target.second=asymvlm.targets.EvidenceTarget",
