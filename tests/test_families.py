@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import copy
+
 import families
 import pytest
 import torch
+import transformers as tf
 
 import asymvlm
 from asymvlm.backbone import backbone_of
 from asymvlm.backbone.families import facts
 from asymvlm.backbone.q_former import QFormer
 from asymvlm.backbone.tower import feature_layer, watching
+from asymvlm.errors import DataError
 from asymvlm.targets import AttentionTarget, TargetInputs
 
 LENGTH = {"max_new_tokens": 6, "pad_token_id": families.PAD, "eos_token_id": None}
@@ -241,3 +245,35 @@ def test_videos_and_pictures_in_one_batch(video_case):
     reference = masked(model, inputs, kept, generating=True)
     assert torch.equal(made[1], model.generate(**reference, **LENGTH))
     assert torch.equal(made[3], model.generate(**reference, **LENGTH, num_beams=3))
+
+
+def test_models_that_cannot_be_pruned_say_so():
+    text_only = tf.LlamaForCausalLM(tf.LlamaConfig(**families.text()))
+    with pytest.raises(DataError, match=r"LlamaForCausalLM is no vision-language model.*supported are Llava.*Qwen2\.5-VL"):
+        backbone_of(text_only)
+    t5 = {"model_type": "t5", "vocab_size": 120, "d_model": 32, "d_ff": 32, "num_layers": 1, "num_heads": 2, "d_kv": 16}
+    config = tf.Blip2Config(
+        vision_config=families.tower(), qformer_config=families.q_former(), text_config=t5, image_token_index=5, num_query_tokens=6
+    )
+    with pytest.raises(DataError, match="encoder-decoder language model counts positions by itself"):
+        backbone_of(tf.Blip2ForConditionalGeneration(config))
+
+
+def test_generation_without_a_cache_is_refused():
+    model = families.llava().build()
+    inputs = families.batch(model, families.llava())
+    with pytest.raises(ValueError, match="use_cache: False cannot be combined"), asymvlm.prune(model, ByCell(), keep=0.5):
+        model.generate(**inputs, use_cache=False)
+
+
+@torch.no_grad()
+def test_half_precision(case):
+    """In bf16 pruned and masked agree as far as bf16 goes, and both choose the same tokens where one is clearly best."""
+    model, inputs, _ = case
+    half = copy.deepcopy(model).bfloat16()
+    call = {name: value.bfloat16() if value.is_floating_point() else value for name, value in inputs.items()}
+    with asymvlm.prune(half, ByCell(), keep="auto") as report:
+        pruned = half(**call).logits[:, -1]
+    dense = half(**masked(half, call, report.calls[0].kept, generating=False)).logits[:, -1]
+    assert pruned.dtype == torch.bfloat16
+    torch.testing.assert_close(pruned, dense, atol=0.15, rtol=0.05)

@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 
 from ..errors import DataError
 from ..shapes import Float, Int64
-from .families import facts
+from .families import SUPPORTED, facts
 from .grid import picture_grids
 from .layout import Encoded, Kept, Layout
 from .modalities import NAMES, Modality, in_reading_order, modalities_of
@@ -41,9 +41,9 @@ class Backbone:
     def _check(self) -> None:
         name = type(self.model).__name__
         if not self.modalities:
-            raise DataError(f"{name} is not a vision-language model with image tokens in its sequence")
+            raise DataError(f"{name} is no vision-language model with image tokens in its sequence; supported are {SUPPORTED}")
         if "mm_encoder_outputs" not in self.forward_names:
-            raise DataError(f"{name} takes no mm_encoder_outputs; transformers >= 5.18 has it for every supported VLM")
+            raise DataError(f"{name} takes no encoded pictures (mm_encoder_outputs, transformers >= 5.18); supported are {SUPPORTED}")
 
     @cached_property
     def modalities(self) -> list[Modality]:

@@ -29,6 +29,12 @@ _FACTS = {
     "glm4v": Facts(merges="runs"),
 }
 
+SUPPORTED = (
+    "Llava, VipLlava, LlavaNext, LlavaNextVideo, LlavaOnevision, Qwen2-VL, Qwen2.5-VL, Qwen3-VL, Glm4v, InternVL, SmolVLM, Idefics 1 to 3, "
+    "Gemma 3, PaliGemma, Mistral3, Pixtral, Cohere2Vision, AyaVision, Molmo2, FastVlm, BLIP-2, InstructBLIP, Mllama, "
+    "and others that take mm_encoder_outputs"
+)
+
 
 def facts(config: Any) -> Facts:
     """The facts of the family that `config` belongs to."""
