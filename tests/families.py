@@ -10,10 +10,13 @@ from typing import Any
 import pytest
 import torch
 import transformers as tf
+from packaging.version import Version
 from torch import Tensor
 
 IMAGE, PAD, VOCAB = 5, 0, 120
 D = 32
+# Before 5.23, dense beam search and several returns of samples with several pictures read the wrong ones: nothing to compare with.
+BEAMS = (1, 2) if Version(tf.__version__) >= Version("5.23") else (1, 1)
 
 
 def text(**more: Any) -> dict[str, Any]:
@@ -82,12 +85,14 @@ class Family:
     token_types: tuple[str, ...] = ()  # arguments that are 1 on vision tokens and 0 elsewhere
     by_sample: bool = False  # pixel_values are [samples, pictures, ...], padded with zeros
     counted: str | None = None  # argument that says how many pictures a sample has
-    beams: tuple[int, int] = (1, 2)  # pictures per sample where beams are searched
+    beams: tuple[int, int] = BEAMS  # pictures per sample where beams are searched
     needs: str | None = None  # a package besides transformers
 
     def build(self) -> Any:
         if self.needs:
             pytest.importorskip(self.needs)
+        if self.name == "Molmo2" and not hasattr(tf, "Molmo2Config"):
+            pytest.skip(f"transformers {tf.__version__} has no {self.name}")
         torch.manual_seed(0)
         config = self.config()
         model = getattr(tf, self.model or type(config).__name__.replace("Config", "ForConditionalGeneration"))(config).eval()

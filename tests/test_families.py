@@ -244,7 +244,8 @@ def test_videos_and_pictures_in_one_batch(video_case):
         torch.testing.assert_close(pruned[row, -int(stays.sum()) :], dense[row, stays], atol=1e-5, rtol=0)
     reference = masked(model, inputs, kept, generating=True)
     assert torch.equal(made[1], model.generate(**reference, **LENGTH))
-    assert torch.equal(made[3], model.generate(**reference, **LENGTH, num_beams=3))
+    if families.BEAMS == (1, 2):
+        assert torch.equal(made[3], model.generate(**reference, **LENGTH, num_beams=3))
 
 
 def test_models_that_cannot_be_pruned_say_so():

@@ -22,7 +22,7 @@ from ..shapes import Float, Int64
 from .families import SUPPORTED, facts
 from .grid import picture_grids
 from .layout import Encoded, Kept, Layout
-from .modalities import NAMES, Modality, in_reading_order, modalities_of
+from .modalities import NAMES, Modality, for_beams, in_reading_order, modalities_of
 from .pruned_inputs import drop_rows
 from .relevance import RelevanceRecorder, recording
 from .tower import watching
@@ -150,7 +150,19 @@ class Backbone:
     @contextmanager
     def ready(self) -> Iterator[None]:
         """Open while calls are pruned; families that need hooks beyond those of `prune` have them here."""
-        yield
+        model: Any = self.model
+        original = model._expand_multimodal_outputs
+        tokens = {modality.name: modality.token_id for modality in self.modalities}
+
+        def expand(input_ids: Tensor, outputs: dict[str, Any], expand_size: int = 1, inputs_embeds: Tensor | None = None) -> dict[str, Any]:
+            ours = for_beams(outputs, input_ids, tokens, expand_size)
+            return original(input_ids, outputs, expand_size=expand_size, inputs_embeds=inputs_embeds) if ours is None else ours
+
+        model._expand_multimodal_outputs = expand
+        try:
+            yield
+        finally:
+            del model._expand_multimodal_outputs
 
     def with_pictures(self, inputs: Mapping[str, Any], encoded: Encoded) -> dict[str, Any]:
         """The arguments of the same dense call with encoded pictures instead of pixels."""

@@ -48,7 +48,8 @@ def in_reading_order(outputs: Mapping[str, Any], kind: Int64[Tensor, "T"]) -> En
 
     Raises ValueError where features and placeholders do not add up.
     """
-    parts = {name: list(output.pooler_output) for name, output in outputs.items()}
+    # Some families, in some versions, give a video frame by frame.
+    parts = {name: [one.reshape(-1, one.shape[-1]) for one in output.pooler_output] for name, output in outputs.items()}
     waiting = {name: iter(pictures) for name, pictures in parts.items()}
     counts = {name: sum(len(picture) for picture in pictures) for name, pictures in parts.items()}
     for name, count in counts.items():
@@ -77,13 +78,32 @@ def rows_of(encoded: Encoded, name: str) -> Bool[Tensor, "T"]:
 def fewer(output: Any, rows: Float[Tensor, "K D"], index: Int64[Tensor, "K"], sizes: list[int]) -> Any:
     """A modality's output with `rows` for features, which are its rows `index`; one entry per sample, `sizes` tokens each.
 
-    `generate` counts entries per sample when it expands them for beams. Families that give a rectangular tensor take it apart
-    again, so one entry per token keeps it a tensor. Features of deeper LLM layers ("deepstack") lose the same rows.
+    Families that give a rectangular tensor take it apart again, so one entry per token keeps it a tensor. Features of deeper LLM layers
+    ("deepstack") lose the same rows.
     """
     result: Any = copy.copy(output)
+    result.pruned = True  # see `for_beams`
     filled = [size for size in sizes if size]
     result.pooler_output = rows[:, None, :] if isinstance(output.pooler_output, Tensor) else list(rows.split(filled))
     deep = getattr(output, "deepstack_features", None)
     if deep is not None:
         result.deepstack_features = [list(torch.cat(list(layer))[index].split(filled)) for layer in deep]
     return result
+
+
+def for_beams(outputs: dict[str, Any], input_ids: Int64[Tensor, "B S"], token_ids: Mapping[str, int], times: int) -> dict[str, Any] | None:
+    """`fewer`'s outputs with every sample's entries repeated, as `generate` wants them for beams; None for outputs that are not ours.
+
+    transformers does this by itself, rightly only from some version after 5.18 on, and never needs to know of single tokens.
+    """
+    if not all(getattr(output, "pruned", False) for output in outputs.values()):
+        return None
+    for name, output in outputs.items():
+        if isinstance(output.pooler_output, Tensor):
+            counts = (input_ids == token_ids[name]).sum(-1).tolist()
+            output.pooler_output = torch.cat([part for part in output.pooler_output.split(counts) for _ in range(times)])
+        else:
+            output.pooler_output = [part for part in output.pooler_output for _ in range(times)]
+        if getattr(output, "deepstack_features", None) is not None:
+            output.deepstack_features = [[part for part in layer for _ in range(times)] for layer in output.deepstack_features]
+    return outputs
