@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers
 import yaml
 
 import asymvlm
@@ -46,7 +47,7 @@ def readme_commands() -> list[str]:
 def shrunk(value):
     if not isinstance(value, dict):
         return [shrunk(one) for one in value] if isinstance(value, list) else value
-    return {key: SMALL[key] if type(one) is type(SMALL.get(key)) else shrunk(one) for key, one in value.items()}
+    return {key: SMALL[key] if key in SMALL and type(one) is type(SMALL[key]) else shrunk(one) for key, one in value.items()}
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +90,7 @@ def test_python(llava, processor, page_samples, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     save_scorer(TrainedScorer(scorers()["low_rank"](40), None, (0, 1, 2, 3)), Path("checkpoints/tiny/scorer"), "card")
     inputs = Prompter(processor)(page_samples[:1]).inputs
-    names = {"asymvlm": asymvlm, "model": llava, "inputs": inputs}
+    names = {"asymvlm": asymvlm, "model": llava, "inputs": inputs, "processor": processor, "transformers": transformers}
     for block in re.findall(r"```python\n(.*?)```", README, re.S):
         exec(block, names)  # the README's own words
     assert names["out"].shape[1] > inputs["input_ids"].shape[1]
