@@ -8,22 +8,11 @@ from contextlib import contextmanager
 import families
 import pytest
 import torch
+from families import LENGTH, ByCell
 
 import asymvlm
 from asymvlm.backbone import backbone_of
 from asymvlm.targets import AttentionTarget, TargetInputs
-
-LENGTH = {"max_new_tokens": 6, "pad_token_id": families.PAD, "eos_token_id": None}
-
-
-class ByCell(asymvlm.Method):
-    """A known order, and a share that differs between samples."""
-
-    def score(self, tokens):
-        return torch.sin(torch.arange(len(tokens.vision)) * (1.0 + float(tokens.text_ids.sum() % 7)))
-
-    def budget(self, tokens):
-        return 0.3 + 0.1 * float(tokens.text_ids.sum() % 4)
 
 
 @pytest.fixture(params=families.CROSS_ATTENTION, ids=str, scope="module")

@@ -8,6 +8,7 @@ import families
 import pytest
 import torch
 import transformers as tf
+from families import LENGTH, ByCell
 
 import asymvlm
 from asymvlm.backbone import backbone_of
@@ -16,18 +17,6 @@ from asymvlm.backbone.q_former import QFormer
 from asymvlm.backbone.tower import feature_layer, watching
 from asymvlm.errors import DataError
 from asymvlm.targets import AttentionTarget, TargetInputs
-
-LENGTH = {"max_new_tokens": 6, "pad_token_id": families.PAD, "eos_token_id": None}
-
-
-class ByCell(asymvlm.Method):
-    """A known order, and a share that differs between samples."""
-
-    def score(self, tokens):
-        return torch.sin(torch.arange(len(tokens.vision)) * (1.0 + float(tokens.text_ids.sum() % 7)))
-
-    def budget(self, tokens):
-        return 0.3 + 0.1 * float(tokens.text_ids.sum() % 4)
 
 
 @pytest.fixture(params=families.IN_SEQUENCE, ids=str, scope="module")

@@ -47,7 +47,6 @@ class Prompter:
 
     def __call__(self, asked: Sequence[Asked]) -> Prompts:
         inputs = dict(self._processed(asked))
-        inputs.pop("num_crops", None)
         question = inputs["attention_mask"].bool() & ~torch.isin(inputs["input_ids"], torch.tensor(self.masked_ids))
         return Prompts(inputs, question)
 

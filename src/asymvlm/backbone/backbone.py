@@ -137,9 +137,7 @@ class Backbone:
         """The LLM's own input embeddings of text tokens."""
         return self.model.get_input_embeddings()(input_ids)
 
-    def drop(
-        self, inputs: dict[str, Any], encoded: Encoded, layout: Layout, kept: list[Kept], generating: bool
-    ) -> dict[str, Any]:
+    def drop(self, inputs: dict[str, Any], encoded: Encoded, layout: Layout, kept: list[Kept], generating: bool) -> dict[str, Any]:
         """The arguments of the same call without pixels and without the dropped vision tokens."""
         return drop_rows(self, inputs, encoded, layout, kept, generating)
 
@@ -166,9 +164,12 @@ class Backbone:
 
     def with_pictures(self, inputs: Mapping[str, Any], encoded: Encoded) -> dict[str, Any]:
         """The arguments of the same dense call with encoded pictures instead of pixels."""
+        return self.without_pictures(inputs) | {"mm_encoder_outputs": dict(encoded.output)}
+
+    def without_pictures(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """`inputs` but those that belong to the encoding of pictures."""
         pictures = self.picture_arguments(inputs)
-        call = {name: value for name, value in inputs.items() if name not in pictures}
-        return call | {"mm_encoder_outputs": dict(encoded.output)}
+        return {name: value for name, value in inputs.items() if name not in pictures}
 
     def extended(self, call: Mapping[str, Any], ids: Int64[Tensor, "B L"], there: Int64[Tensor, "B L"]) -> dict[str, Any]:
         """The call with text behind it; `there` is 0 on padding."""
@@ -198,11 +199,14 @@ class Backbone:
         """Attention from weighted `rows` to each sample's vision tokens, averaged over `layers`; deeper layers do not run."""
         columns = torch.zeros_like(rows, dtype=torch.bool)
         columns[:, : layout.vision.shape[1]] = layout.vision
-        recorder = RelevanceRecorder(rows, columns, heads)
-        with recording(self.model), self._first_layers(max(layers) + 1):
-            self.model.base_model(**call, use_cache=False, relevance=recorder)
-        mass = torch.stack([recorder.layers[layer] for layer in layers]).mean(0)
+        mass = self._recorded(call, RelevanceRecorder(rows, columns, heads), layers, max(layers) + 1)
         return [row[mine] for row, mine in zip(mass, columns, strict=True)]
+
+    def _recorded(self, call: Mapping[str, Any], recorder: RelevanceRecorder, layers: Sequence[int], depth: int) -> Float[Tensor, "B K"]:
+        """What `recorder` hears in the first `depth` decoder layers, averaged over its `layers`."""
+        with recording(self.model), self._first_layers(depth):
+            self.model.base_model(**call, use_cache=False, relevance=recorder)
+        return torch.stack([recorder.layers[layer] for layer in layers]).mean(0)
 
     @contextmanager
     def _first_layers(self, count: int) -> Iterator[None]:

@@ -13,7 +13,7 @@ from ..errors import DataError
 from ..shapes import Bool, Float, Int64
 from .backbone import Backbone
 from .layout import Encoded, Kept, Layout
-from .relevance import RelevanceRecorder, recording
+from .relevance import RelevanceRecorder
 
 
 class CrossAttention(Backbone):
@@ -87,10 +87,6 @@ class CrossAttention(Backbone):
         flat = encoded.output.flatten(1, -2)
         return flat.gather(1, index[..., None].expand(-1, -1, flat.shape[-1])), index, real
 
-    def without_pictures(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        pictures = self.picture_arguments(inputs)
-        return {name: value for name, value in inputs.items() if name not in pictures}
-
     def with_pictures(self, inputs: Mapping[str, Any], encoded: Encoded) -> dict[str, Any]:
         return self.without_pictures(inputs) | {self.states_argument: encoded.output}
 
@@ -112,7 +108,5 @@ class CrossAttention(Backbone):
         for row, mine in zip(columns, slots, strict=True):
             row[mine] = True
         recorder = RelevanceRecorder(rows, columns, heads, only=[module for _, module in self.reading])
-        with recording(self.model), self._first_layers(self.reading[max(layers)][0]):
-            self.model.base_model(**call, use_cache=False, relevance=recorder)
-        mass = torch.stack([recorder.layers[layer] for layer in layers]).mean(0)
+        mass = self._recorded(call, recorder, layers, self.reading[max(layers)][0])
         return [row[mine] for row, mine in zip(mass, slots, strict=True)]

@@ -32,8 +32,7 @@ def drop_rows(
     order = torch.argsort(stay.int(), dim=-1, stable=True)[:, -length:]  # stayers last, in their order
     padding = ~stay.gather(1, order)
 
-    pictures = backbone.picture_arguments(inputs)
-    result = {name: value for name, value in inputs.items() if name not in pictures}
+    result = backbone.without_pictures(inputs)
     result["position_ids"] = backbone.positions(inputs, generating)
     result["attention_mask"] = layout.attention_mask
     shape = layout.input_ids.shape

@@ -33,52 +33,34 @@ class AttentionTarget(Target):
         self.rows, self.layers, self.heads, self.sharpen = rows, layers, heads, sharpen
 
     def __call__(self, backbone: Backbone, batch: TargetInputs) -> list[Float[Tensor, "n"]]:
-        mass = self._mass(backbone, batch.inputs, batch.encoded, batch.layout, batch.text_mask, batch.answer_ids)
-        return [normalised(one**self.sharpen) for one in mass]
+        return [normalised(one**self.sharpen) for one in self._mass(backbone, batch)]
 
     def of_prompt(self, backbone: Backbone, inputs: Mapping[str, Any], encoded: Encoded, layout: Layout) -> list[Float[Tensor, "n"]]:
         """Attention mass per vision token without known answers: the model's own dense ones are forced."""
-        answers: list[Tensor] = []
-        if self.rows == "answer":
-            answers = dense_answers(backbone, inputs)
-        return self._mass(backbone, inputs, encoded, layout, _after_vision(layout), answers)
+        answers = dense_answers(backbone, inputs) if self.rows == "answer" else []
+        return self._mass(backbone, TargetInputs(inputs, encoded, layout, _after_vision(layout), answers))
 
-    def _mass(
-        self,
-        backbone: Backbone,
-        inputs: Mapping[str, Any],
-        encoded: Encoded,
-        layout: Layout,
-        text_mask: Tensor,
-        answer_ids: list[Tensor],
-    ) -> list[Float[Tensor, "n"]]:
-        call, rows = self._call(backbone, inputs, encoded, layout, text_mask, answer_ids)
+    def _mass(self, backbone: Backbone, batch: TargetInputs) -> list[Float[Tensor, "n"]]:
+        call, rows = self._call(backbone, batch)
         layers = _wanted_layers(self.layers, backbone.attending_layers)
-        return backbone.attention(call, layout, rows, layers, self.heads)
+        return backbone.attention(call, batch.layout, rows, layers, self.heads)
 
-    def _call(
-        self,
-        backbone: Backbone,
-        inputs: Mapping[str, Any],
-        encoded: Encoded,
-        layout: Layout,
-        text_mask: Tensor,
-        answer_ids: list[Tensor],
-    ) -> tuple[dict[str, Any], Float[Tensor, "B S"]]:
+    def _call(self, backbone: Backbone, batch: TargetInputs) -> tuple[dict[str, Any], Float[Tensor, "B S"]]:
         """Arguments of the forward pass and the weight of each query row."""
-        call = backbone.with_pictures({name: value for name, value in inputs.items() if name != "labels"}, encoded)
+        inputs, layout = batch.inputs, batch.layout
+        call = backbone.with_pictures({name: value for name, value in inputs.items() if name != "labels"}, batch.encoded)
         call["attention_mask"] = layout.attention_mask
         call["position_ids"] = backbone.positions(inputs, generating=True)
         rows = torch.zeros(layout.input_ids.shape, device=layout.input_ids.device)
         if self.rows == "question":
-            return call, rows + text_mask
+            return call, rows + batch.text_mask
         last = layout.attention_mask.shape[1] - 1 - layout.attention_mask.flip(1).argmax(1)
         rows[torch.arange(len(rows)), last] = 1.0
         if self.rows == "last":
             return call, rows
         if int(last.min()) != layout.input_ids.shape[1] - 1:
             raise ValueError('rows: "answer" appends answers to the prompts, so these must be padded on the left')
-        return _append(backbone, call, rows, [ids[:-1] for ids in answer_ids])
+        return _append(backbone, call, rows, [ids[:-1] for ids in batch.answer_ids])
 
 
 def _append(backbone: Backbone, call: dict[str, Any], rows: Tensor, tails: list[Tensor]) -> tuple[dict[str, Any], Tensor]:
