@@ -1,16 +1,23 @@
-"""What a prefill costs, in multiply-accumulates (MACs; one MAC is two FLOPs), from the model's config alone.
+"""What prefill, cache and decoding cost, in multiply-accumulates (MACs; one MAC is two FLOPs), from the model's config alone.
 
 Counted are matrix products, convolutions and both products of attention over all pairs of positions, as torch's FlopCounterMode
-counts them: no norms, activations, rotary embedding or softmax. The test suite holds the two against each other.
+counts them: no norms, activations, biases, rotary embedding or softmax. The test suite holds the two against each other.
+
+Everywhere `vision_tokens` is one count for all decoder layers, or one count per layer for methods that prune inside the LLM.
 """
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
+
+from .towers import vision_macs
 
 
 @dataclass(frozen=True)
@@ -27,45 +34,106 @@ class PrefillCost:
         return self.tower + self.projector + self.llm + self.method
 
 
-def llm_macs(config: Any, tokens: int, logits: int = 1) -> int:
-    """A Llama-type decoder over `tokens` positions (grouped queries, gated MLP) and its head over `logits` of them."""
-    width, heads = config.hidden_size, config.num_attention_heads
-    size = getattr(config, "head_dim", None) or width // heads
-    groups = getattr(config, "num_key_value_heads", None) or heads
-    projections = tokens * width * size * (2 * heads + 2 * groups)  # q, o; k, v
-    attention = 2 * tokens**2 * heads * size
-    mlp = 3 * tokens * width * config.intermediate_size
-    return config.num_hidden_layers * (projections + attention + mlp) + logits * width * config.vocab_size
-
-
-def clip_tower_macs(config: Any, feature_layer: int = -1) -> int:
-    """A CLIP ViT over one picture. All layers run, also those above the feature layer."""
-    width, patch = config.hidden_size, config.patch_size
-    patches = (config.image_size // patch) ** 2
-    tokens = patches + 1
-    embedding = patches * width * config.num_channels * patch**2
-    layer = 4 * tokens * width**2 + 2 * tokens**2 * width + 2 * tokens * width * config.intermediate_size
-    return embedding + config.num_hidden_layers * layer
-
-
-def prefill_cost(config: Any, vision_tokens: int, text_tokens: int, pictures: int = 1, method: int = 0) -> PrefillCost:
+def prefill_cost(
+    config: Any,
+    vision_tokens: int | Sequence[int],
+    text_tokens: int,
+    pictures: int | Iterable[Iterable[int]] = 1,
+    method: int = 0,
+) -> PrefillCost:
     """One sample's prefill with `vision_tokens` left and all `text_tokens`; tower and projector see every patch.
 
-    Raises ValueError for families whose tower is not covered yet.
+    Args:
+        config: Of the whole model.
+        vision_tokens: Of all pictures together.
+        text_tokens: All others, at least one in every layer.
+        pictures: How many pictures or tiles, where the tower sees all at one size; in the Qwen family their `image_grid_thw`.
+        method: MACs of choosing the tokens.
+
+    Raises ValueError for a tower, projector or decoder that is not covered, and for counts that fit neither tower nor layers.
     """
-    vision, text = config.vision_config, config.get_text_config()
-    if vision.model_type != "clip_vision_model":
-        raise ValueError(f"cost: the tower {vision.model_type!r} is not covered yet; LLaVA with a CLIP tower is")
-    patches = (vision.image_size // vision.patch_size) ** 2
-    layers = config.vision_feature_layer
-    width = vision.hidden_size * (1 if isinstance(layers, int) else len(layers))
-    projector = patches * (width * text.hidden_size + text.hidden_size**2)
-    return PrefillCost(
-        tower=pictures * clip_tower_macs(vision),
-        projector=pictures * projector,
-        llm=llm_macs(text, vision_tokens + text_tokens),
-        method=method,
+    tower, projector = vision_macs(config, pictures)
+    decoder = _decoder(config)
+    positions = _positions(decoder, vision_tokens, text_tokens)
+    llm = sum(count * decoder.token + count**2 * decoder.pair for count in positions) + decoder.head
+    return PrefillCost(tower, projector, llm, method)
+
+
+def decode_macs(config: Any, vision_tokens: int | Sequence[int], text_tokens: int, steps: int) -> int:
+    """MACs of `steps` further tokens after such a prefill, the cache one entry longer at each; the first token is the prefill's own.
+
+    Layers with a sliding window look at no more than that. Raises ValueError as `prefill_cost`.
+    """
+    decoder = _decoder(config)
+    positions = _positions(decoder, vision_tokens, text_tokens)
+    windows = zip(positions, decoder.windows, strict=True)
+    pairs = sum(min(count + step, window) for count, window in windows for step in range(1, steps + 1))
+    return steps * (decoder.layers * decoder.token + decoder.head) + pairs * decoder.pair
+
+
+def layer_average(tokens_per_layer: Sequence[int]) -> float:
+    """Tokens a decoder layer sees on average: what methods that prune at different layers are compared by."""
+    return fmean(tokens_per_layer)
+
+
+def kv_entries(config: Any, vision_tokens: int | Sequence[int], text_tokens: int) -> int:
+    """Entries of the cache at the end of the prefill, summed over the layers; one entry is a key and a value of every group.
+
+    Layers with a sliding window hold one less than that, since the next token is in it. Raises ValueError as `prefill_cost`.
+    """
+    decoder = _decoder(config)
+    positions = _positions(decoder, vision_tokens, text_tokens)
+    return sum(min(count, window - 1) for count, window in zip(positions, decoder.windows, strict=True))
+
+
+def kv_bytes(config: Any, entries: int, bytes_per_number: int = 2) -> int:
+    """Bytes of so many `kv_entries`. Raises ValueError for a decoder that is not covered."""
+    return entries * _decoder(config).numbers * bytes_per_number
+
+
+@dataclass(frozen=True)
+class _Decoder:
+    """A Llama-type decoder: grouped queries, gated MLP. All but `head` per layer."""
+
+    layers: int
+    token: int  # MACs of one position without its attention
+    pair: int  # MACs of both products of attention for one pair of positions
+    head: int  # MACs of one position's logits, whether or not the head is tied to the embeddings
+    numbers: int  # that one position leaves in the cache
+    windows: Sequence[int]  # how many positions a position sees, itself included
+
+
+_DECODERS = (
+    "llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "qwen2_vl_text", "qwen2_5_vl_text", "qwen3_vl_text",
+)  # fmt: skip
+_UNBOUNDED = sys.maxsize
+
+
+def _decoder(config: Any) -> _Decoder:
+    text = config.get_text_config()
+    kind = type(text).model_type
+    if kind not in _DECODERS:
+        raise ValueError(f"cost: the decoder {kind!r} is not covered; covered are {', '.join(_DECODERS)}")
+    width, heads, layers = text.hidden_size, text.num_attention_heads, text.num_hidden_layers
+    size = getattr(text, "head_dim", None) or width // heads
+    groups = text.num_key_value_heads
+    window = getattr(text, "sliding_window", None) or _UNBOUNDED
+    attentions = getattr(text, "layer_types", None) or ["sliding_attention"] * layers  # Mistral's window, if any, is in all layers
+    return _Decoder(
+        layers=layers,
+        token=width * size * (2 * heads + 2 * groups) + 3 * width * text.intermediate_size,
+        pair=2 * heads * size,
+        head=width * text.vocab_size,
+        numbers=2 * groups * size,
+        windows=[window if one == "sliding_attention" else _UNBOUNDED for one in attentions],
     )
+
+
+def _positions(decoder: _Decoder, vision_tokens: int | Sequence[int], text_tokens: int) -> list[int]:
+    counts = [vision_tokens] * decoder.layers if isinstance(vision_tokens, int) else vision_tokens
+    if len(counts) != decoder.layers:
+        raise ValueError(f"vision_tokens: {len(counts)} counts for {decoder.layers} decoder layers; give one for each, or one for all")
+    return [count + text_tokens for count in counts]
 
 
 def flop_counter() -> FlopCounterMode:
