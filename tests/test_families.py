@@ -13,6 +13,7 @@ from families import LENGTH, ByCell
 import asymvlm
 from asymvlm.backbone import backbone_of
 from asymvlm.backbone.families import facts
+from asymvlm.backbone.merging import Patches, on_tokens
 from asymvlm.backbone.q_former import QFormer
 from asymvlm.backbone.tower import feature_layer, watching
 from asymvlm.errors import DataError
@@ -178,8 +179,8 @@ def test_targets_equal_eager_attention(case, rows):
         torch.testing.assert_close(target[row], mass / mass.sum(), atol=1e-5, rtol=0)
 
 
-REFUSED = {  # several feature layers, packing, windows in another order, resamplers
-    "VipLlava", "LlavaNext", "LlavaOnevision", "Qwen2_5_VL", "Idefics2", "Mistral3", "Molmo2", "Blip2", "InstructBlip",
+REFUSED = {  # several feature layers, resamplers, mergers of other kinds
+    "VipLlava", "Idefics2", "Mistral3", "Molmo2",
 }  # fmt: skip
 
 
@@ -193,25 +194,47 @@ def test_tower_attention_lies_on_the_tokens_that_its_patches_become(case, reques
             backbone.encode(inputs, watch_tower=True)
         return
     attended = []  # what the watched layer gives: above it, patches meet nowhere but in the merger
-    layer = feature_layer(model)
-    handle = layer.register_forward_hook(lambda module, args, out: attended.append(out[0] if isinstance(out, tuple) else out))
+    _, attention = feature_layer(model)
+    handle = attention.register_forward_hook(lambda module, args, out: attended.append(out[0] if isinstance(out, tuple) else out))
     model.requires_grad_(True)
     with watching(model) as watcher:
         encoded = backbone.encode(inputs)
     handle.remove()
     count, merges = len(encoded.rows), facts(model.config).merges
-    received = watcher.on_tokens(count, merges)
-    assert received.shape == (count,) and (received > 0).all()
-    start = 0
-    for number, noted in enumerate(watcher.noted):
-        watcher.noted[number] = torch.arange(start, start + noted.numel(), dtype=torch.float).view_as(noted)
-        start += noted.numel()
-    numbers = watcher.on_tokens(count, merges)
+    view = watcher.view(merges, count, inputs)
+    assert view.attention.shape == view.single_head().shape == (count,)
+    assert len(view.keys) == len(view.states) == count
+    pictures = [one.squeeze(-1) for one in watcher.received()]
+    sizes = [one.numel() for one in pictures]
+    numbers = torch.arange(sum(sizes), dtype=torch.float).split(sizes)
+    numbered = [number.view_as(one)[..., None] for number, one in zip(numbers, pictures, strict=True)]
+    if merges == "resampled":  # every token reads every patch
+        weights = watcher.resampler.weights(pictures[0].shape[1])
+        torch.testing.assert_close(view.attention.sum(), (weights @ torch.cat(pictures)[..., None]).sum())
+        torch.testing.assert_close(weights.sum(-1), torch.ones(weights.shape[:2]))
+        return
+    places = on_tokens(Patches(numbered, getattr(model.base_model, "visual", None), inputs, watcher.pack), merges, count)[:, 0]
     for token in (0, count // 2, count - 1):
         gradients = torch.autograd.grad(encoded.rows[token].square().sum(), attended, retain_graph=True)
-        felt = [gradient.abs().sum(-1)[:, 1:] if watcher.has_cls else gradient.abs().sum(-1) for gradient in gradients]
+        felt = [gradient.abs().sum(-1)[:, 1:] if watcher.cls == "left out" else gradient.abs().sum(-1) for gradient in gradients]
         read = torch.cat([one.flatten() for one in felt]).nonzero().squeeze(-1).float()
-        torch.testing.assert_close(numbers[token], read.mean(), msg=f"{name}: token {token} reads {read}")
+        if merges == "packed" and len(read) == 0:
+            assert view.attention[token] == 0, "the end of a line is no patch"
+            continue
+        torch.testing.assert_close(places[token], read.mean(), msg=f"{name}: token {token} reads {read}")
+        assert view.attention[token] > 0
+
+
+@torch.no_grad()
+def test_tower_states_are_what_the_projector_reads(llava, batch):
+    """For LLaVA, where patches are tokens, the view's states give the features, and CLS's keys are left out."""
+    backbone = backbone_of(llava)
+    encoded = backbone.encode(batch, watch_tower=True)
+    view = encoded.tower
+    torch.testing.assert_close(llava.model.multi_modal_projector(view.states), encoded.rows)
+    assert view.keys.shape == (3 * 256, llava.config.vision_config.hidden_size)
+    part = view.of(slice(256, 512))
+    assert torch.equal(part.single_head(), view.single_head()[256:512])
 
 
 @torch.no_grad()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cached_property
 from typing import Any
 
@@ -22,7 +22,7 @@ from ..shapes import Float, Int64
 from .families import SUPPORTED, facts
 from .grid import picture_grids
 from .layout import Encoded, Kept, Layout
-from .modalities import NAMES, Modality, for_beams, in_reading_order, modalities_of
+from .modalities import NAMES, Modality, for_beams, in_reading_order, modalities_of, one_view
 from .pruned_inputs import drop_rows
 from .relevance import RelevanceRecorder, recording
 from .tower import watching
@@ -63,7 +63,11 @@ class Backbone:
         """Those of `inputs` that belong to the encoding of pictures."""
         return {name: inputs[name] for name in self.picture_names if inputs.get(name) is not None}
 
-    @property
+    def brings_pictures(self, inputs: Mapping[str, Any]) -> bool:
+        """Whether a call comes with pixels."""
+        return any(name.startswith("pixel_values") for name in self.picture_arguments(inputs))
+
+    @cached_property
     def picture_names(self) -> tuple[str, ...]:
         """Names of the arguments that the encoding of pictures takes."""
         return tuple(dict.fromkeys(name for modality in self.modalities for name in modality.arguments))
@@ -76,22 +80,24 @@ class Backbone:
     def encode(self, inputs: Mapping[str, Any], watch_tower: bool = False) -> Encoded:
         """Tower and projector, once, for all pictures of the batch.
 
-        With `watch_tower` also the tower's attention per token. Raises ValueError where that is about patches that are merged or
-        packed before the LLM, and so not about its tokens.
+        With `watch_tower` also what the tower computed on the way. Raises ValueError where that is about patches that become the LLM's
+        tokens in a way that is not known.
         """
-        if not watch_tower:
-            base: Any = self.model.base_model
-            outputs = {}
-            for modality in self.modalities:
-                if given := modality.given(inputs):
-                    outputs[modality.name] = getattr(base, f"get_{modality.name}_features")(**given, return_dict=True)
-            kind = self._kinds(inputs["input_ids"])
-            if len(outputs) == 1:  # Molmo2 writes pictures and videos with the same placeholder
-                kind = torch.where(kind >= 0, NAMES.index(next(iter(outputs))), kind)
-            return in_reading_order(outputs, kind[kind >= 0])
-        with watching(self.model) as watcher:
-            encoded = self.encode(inputs)
-        encoded.received = watcher.on_tokens(len(encoded.rows), facts(self.model.config).merges)
+        base: Any = self.model.base_model
+        outputs, views = {}, {}
+        for modality in self.modalities:
+            if not (given := modality.given(inputs)):
+                continue
+            with watching(self.model) if watch_tower else nullcontext() as watcher:
+                output = outputs[modality.name] = getattr(base, f"get_{modality.name}_features")(**given, return_dict=True)
+            if watcher is not None:
+                count = sum(one[..., 0].numel() for one in output.pooler_output)
+                views[modality.name] = watcher.view(facts(self.model.config).merges, count, given)
+        kind = self._kinds(inputs["input_ids"])
+        if len(outputs) == 1:  # Molmo2 writes pictures and videos with the same placeholder
+            kind = torch.where(kind >= 0, NAMES.index(next(iter(outputs))), kind)
+        encoded = in_reading_order(outputs, kind[kind >= 0])
+        encoded.tower = one_view(views, encoded) if views else None
         return encoded
 
     def layout(self, inputs: Mapping[str, Any], encoded: Encoded | None = None) -> Layout:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ..shapes import Float, Int64
 from .cross_attention import CrossAttention
 from .grid import ordered_places, square_places
 from .layout import Encoded, Kept, Layout
+from .tower import watching
 
 
 class Flamingo(CrossAttention):
@@ -27,7 +30,7 @@ class Flamingo(CrossAttention):
     def states_argument(self) -> str:  # type: ignore[override]
         return "perceiver_embeddings" if self.model.config.use_resampler else "image_encoder_embeddings"
 
-    @property
+    @cached_property
     def picture_names(self) -> tuple[str, ...]:
         return ("pixel_values", "interpolate_pos_encoding")
 
@@ -55,6 +58,16 @@ class Flamingo(CrossAttention):
         if self.model.config.use_resampler:
             states = inner.perceiver_resampler(states)
         return states.unflatten(0, pixels.shape[:2])
+
+    def encode(self, inputs: Mapping[str, Any], watch_tower: bool = False) -> Encoded:
+        if not watch_tower:
+            return super().encode(inputs)
+        with watching(self.model) as watcher:
+            encoded = super().encode(inputs)
+        there = self._there(inputs).flatten().nonzero()
+        every = watcher.view("resampled" if self.model.config.use_resampler else None, encoded.output[..., 0].numel(), inputs)
+        encoded.tower = every.of((there * self.length + torch.arange(self.length, device=self.device)).flatten())
+        return encoded
 
     def features(self, states: Float[Tensor, "*n E"]) -> Float[Tensor, "*n D"]:
         first: Any = self.reading[0][1]

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..shapes import Bool, Float, Int64
+from .tower import TowerView
 
 
 @dataclass
@@ -18,7 +19,7 @@ class Encoded:
     output: Any  # as the model made it, with all that goes along; by modality where the tokens stand in the sequence
     pictures: list[Float[Tensor, "n D"]]  # per picture or video, in the order of the batch
     kinds: list[str] = field(default_factory=list)  # the modality of each, likewise
-    received: Float[Tensor, "T"] | None = None  # attention of the tower that each token got, where it was watched
+    tower: TowerView | None = None  # what the tower computed, where it was watched
     rows: Float[Tensor, "T D"] = field(init=False)  # all vision tokens of the batch, sample by sample
 
     def __post_init__(self) -> None:
@@ -38,6 +39,11 @@ class Layout:
     def text(self) -> Bool[Tensor, "B S"]:
         """Real tokens that are not vision."""
         return self.attention_mask.bool() & ~self.vision
+
+    @property
+    def question(self) -> Bool[Tensor, "B S"]:
+        """Text behind the last picture, where a question usually stands."""
+        return self.text & (self.vision.flip(1).cumsum(1).flip(1) == 0)
 
     def counts(self) -> list[int]:
         """Vision tokens per sample."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -26,7 +27,7 @@ class Mllama(CrossAttention):
     tower_part = "vision_model"
     _left: tuple[Int64[Tensor, "B K"], Bool[Tensor, "B K"]] | None = None  # of the newest call: columns, and which are no filling
 
-    @property
+    @cached_property
     def picture_names(self) -> tuple[str, ...]:
         return ("pixel_values", "aspect_ratio_ids", "aspect_ratio_mask")
 

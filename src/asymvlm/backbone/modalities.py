@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..shapes import Bool, Float, Int64
 from .layout import Encoded
+from .tower import TowerView, joined
 
 NAMES = ("image", "video")
 
@@ -73,6 +74,14 @@ def rows_of(encoded: Encoded, name: str) -> Bool[Tensor, "T"]:
     """Which rows of the reading order belong to a modality."""
     marks = [torch.full((len(picture),), kind == name) for picture, kind in zip(encoded.pictures, encoded.kinds, strict=True)]
     return torch.cat(marks).to(encoded.rows.device)
+
+
+def one_view(views: Mapping[str, TowerView], encoded: Encoded) -> TowerView:
+    """The views of all modalities as one, in reading order."""
+    if len(views) == 1:
+        return next(iter(views.values()))
+    order = torch.cat([rows_of(encoded, name).nonzero().squeeze(-1) for name in views]).argsort()
+    return joined(list(views.values())).of(order)
 
 
 def fewer(output: Any, rows: Float[Tensor, "K D"], index: Int64[Tensor, "K"], sizes: list[int]) -> Any:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,51 +14,106 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from ..shapes import Float
+from .families import facts
+from .merging import Patches, on_tokens
+from .resampling import ResamplerWatcher, watching_resampler
 
 _NAME = "asymvlm_tower"
 _WATCHER = "asymvlm_watcher"
 _TOWERS = ("vision_tower", "vision_model", "visual")  # what families call it
+_ROWS = 512  # of attention at a time, so that towers without a CLS need no P x P matrix
+
+
+@dataclass(frozen=True)
+class TowerView:
+    """What the tower computed in its feature layer, one row per vision token: the mean over the patches that became it."""
+
+    attention: Float[Tensor, "n"]  # from CLS, or where there is none received on average; mean over heads
+    single_head: Callable[[], Float[Tensor, "n"]]  # the same with all heads read as one, of full width
+    keys: Float[Tensor, "n C"]  # of all heads, side by side
+    states: Float[Tensor, "n E"]  # what the layer gives: the features before the projector
+    heads: int
+
+    def of(self, rows: slice | Tensor) -> TowerView:
+        """The view of some of the tokens."""
+        return TowerView(self.attention[rows], lambda: self.single_head()[rows], self.keys[rows], self.states[rows], self.heads)
+
+
+def joined(views: Sequence[TowerView]) -> TowerView:
+    """Several views of one tower, one behind the other."""
+    attention, keys, states = (torch.cat([getattr(view, part) for view in views]) for part in ("attention", "keys", "states"))
+    return TowerView(attention, lambda: torch.cat([view.single_head() for view in views]), keys, states, views[0].heads)
 
 
 class TowerWatcher:
-    """Notes what each patch receives at one layer: from CLS where there is one, else on average over all rows; mean over heads."""
+    """Notes queries, keys and states of one layer while pictures are encoded.
 
-    def __init__(self, has_cls: bool) -> None:
-        self.has_cls = has_cls
-        self.noted: list[Float[Tensor, "pictures n"]] = []  # one entry per call: some towers attend picture by picture
+    `cls` says what the first patch is: "left out" of the features, "kept" among them, or None where there is no CLS.
+    """
+
+    def __init__(self, model: Any, cls: str | None) -> None:
+        self.model, self.cls = model, cls
+        self.calls: list[tuple[Tensor, Tensor, Tensor | None, float | None]] = []
+        self.states: list[Float[Tensor, "pictures p E"]] = []
+        self.pack: Callable[[Tensor], Tensor] | None = None
+        self.resampler: ResamplerWatcher | None = None
 
     def note(self, query: Tensor, key: Tensor, mask: Tensor | None, scaling: float | None) -> None:
         """Called by the attention function; `query` and `key` are `[pictures, heads, patches, d]`."""
-        rows = query[:, :, :1] if self.has_cls else query
-        logits = (rows @ key.mT * (scaling or query.shape[-1] ** -0.5)).float()
-        if mask is not None:
-            bias = torch.where(mask, 0.0, -torch.inf) if mask.dtype == torch.bool else mask.float()
-            logits = logits + bias[:, :, : logits.shape[2]]
-        mass = logits.softmax(-1).nan_to_num().mean((1, 2))
-        self.noted.append(mass[:, 1:] if self.has_cls else mass)
+        self.calls.append((query.detach(), key.detach(), mask, scaling))
 
-    def on_tokens(self, count: int, merges: str | None) -> Float[Tensor, "T"]:
-        """What each of `count` LLM tokens received: the mean of the patches that are merged into it.
+    def note_states(self, module: nn.Module, args: Any, out: Any) -> None:
+        """A forward hook of the layer."""
+        self.states.append((out[0] if isinstance(out, tuple) else out).detach())
 
-        `merges` says how: "blocks" of a square grid, or "runs" of patches that follow each other. Raises ValueError where patches
-        are neither the tokens nor merged in one of these ways.
-        """
-        patches = sum(noted.numel() for noted in self.noted)
-        side = math.isqrt(patches // max(1, count))
-        if patches == count:
-            return torch.cat([noted.flatten() for noted in self.noted])
-        if merges is None or count * side * side != patches:
-            raise ValueError(
-                f"{count} vision tokens are made of {patches} patches, not one by one: the tower's attention is not about the LLM's tokens"
-            )
-        if merges == "runs":
-            return torch.cat([noted.flatten() for noted in self.noted]).view(count, -1).mean(1)
-        return torch.cat([_blocks(noted, side) for noted in self.noted])
+    def received(self) -> list[Float[Tensor, "pictures p 1"]]:
+        """Attention per patch, mean over heads."""
+        return [self._received(query, key, mask, scaling or query.shape[-1] ** -0.5) for query, key, mask, scaling in self.calls]
+
+    def received_as_one_head(self) -> list[Float[Tensor, "pictures p 1"]]:
+        """Attention per patch as if there were one head over the whole width, scaled by its root (PruMerge, arXiv 2403.15388)."""
+        return [
+            self._received(_side_by_side(query)[:, None], _side_by_side(key)[:, None], mask, (query.shape[1] * query.shape[3]) ** -0.5)
+            for query, key, mask, _ in self.calls
+        ]
+
+    def _received(self, query: Tensor, key: Tensor, mask: Tensor | None, scaling: float) -> Float[Tensor, "pictures p 1"]:
+        rows = query if self.cls is None else query[:, :, :1]
+        total = torch.zeros(key.shape[0], key.shape[2], device=key.device)
+        for start in range(0, rows.shape[2], _ROWS):
+            part = slice(start, start + _ROWS)
+            logits = (rows[:, :, part] @ key.mT * scaling).float()
+            if mask is not None:
+                bias = torch.where(mask, 0.0, -torch.inf) if mask.dtype == torch.bool else mask.float()
+                logits = logits + (bias if bias.shape[2] == 1 else bias[:, :, part])
+            total += logits.softmax(-1).nan_to_num().mean(1).sum(1)
+        return self._patches(total[..., None] / rows.shape[2])
+
+    def _patches(self, values: Float[Tensor, "pictures p C"]) -> Float[Tensor, "pictures q C"]:
+        return values[:, 1:] if self.cls == "left out" else values
+
+    def view(self, way: str | None, count: int, inputs: Mapping[str, Any]) -> TowerView:
+        """What was noted, on the `count` tokens of one modality. Raises ValueError as `on_tokens` does."""
+
+        def moved(values: list[Tensor]) -> Tensor:
+            tower: Any = _tower(self.model)
+            return on_tokens(Patches(values, tower, inputs, self.pack, self.resampler), way, count)
+
+        keys = [self._patches(_side_by_side(key)) for _, key, _, _ in self.calls]
+        states = [self._patches(one.view(len(key), -1, one.shape[-1])) for one, key in zip(self._states_by_call(), keys, strict=True)]
+        heads = self.calls[0][1].shape[1]
+        return TowerView(moved(self.received())[:, 0], lambda: moved(self.received_as_one_head())[:, 0], moved(keys), moved(states), heads)
+
+    def _states_by_call(self) -> list[Tensor]:
+        """Towers that attend picture by picture give the states of all pictures at once."""
+        if len(self.states) == len(self.calls):
+            return self.states
+        flat = torch.cat([one.flatten(0, -2) for one in self.states])
+        return list(flat.split([key.shape[0] * key.shape[2] for _, key, _, _ in self.calls]))
 
 
-def _blocks(noted: Float[Tensor, "pictures n"], side: int) -> Float[Tensor, "m"]:
-    rows = math.isqrt(noted.shape[1])
-    return nn.functional.avg_pool2d(noted.view(-1, 1, rows, rows), side).flatten()
+def _side_by_side(parts: Float[Tensor, "pictures heads p d"]) -> Float[Tensor, "pictures p C"]:
+    return parts.transpose(1, 2).flatten(2)
 
 
 def _attention(
@@ -72,7 +127,7 @@ def _attention(
 
 @contextmanager
 def watching(model: Any) -> Iterator[TowerWatcher]:
-    """While open, encoding pictures fills the watcher, at the cost of one attention row where the tower has a CLS.
+    """While open, encoding pictures fills the watcher.
 
     Raises ValueError for families whose tower has no attention that can be watched.
     """
@@ -80,29 +135,62 @@ def watching(model: Any) -> Iterator[TowerWatcher]:
         AttentionInterface.register(_NAME, _attention)
         AttentionMaskInterface.register(_NAME, sdpa_mask)
     config = model.config
-    layer = feature_layer(model)
-    watcher = TowerWatcher(getattr(config, "vision_feature_select_strategy", "full") == "default")
+    layer, attention = feature_layer(model)
+    left_out = getattr(config, "vision_feature_select_strategy", "full") == "default"
+    watcher = TowerWatcher(model, "left out" if left_out else facts(config).cls)
     before = config.vision_config._attn_implementation
     model.set_attn_implementation({"vision_config": _NAME})
-    setattr(layer, _WATCHER, watcher)
+    setattr(attention, _WATCHER, watcher)
+    handle = layer.register_forward_hook(watcher.note_states)
     try:
-        yield watcher
+        with _packing(model.base_model, watcher), watching_resampler(model) as watcher.resampler:
+            yield watcher
     finally:
-        delattr(layer, _WATCHER)
+        handle.remove()
+        delattr(attention, _WATCHER)
         model.set_attn_implementation({"vision_config": before})
 
 
-def feature_layer(model: Any) -> nn.Module:
-    """The attention of the layer whose states become the features."""
-    tower = next((part for name in _TOWERS if (part := getattr(model.base_model, name, None)) is not None), None)
-    modules = tower.modules() if tower is not None else ()
-    layers = [module for module in modules if type(module).__name__.endswith("Attention") and hasattr(module, "config")]
+@contextmanager
+def _packing(inner: Any, watcher: TowerWatcher) -> Iterator[None]:
+    """Remembers how the model packs its tiles, so that the same can be done to what is known of each patch."""
+    original = getattr(inner, "pack_image_features", None)
+    if original is None:
+        yield
+        return
+
+    def pack(features: Any, *args: Any, **kwargs: Any) -> Any:
+        tiles = [len(one) for one in features]
+
+        def again(values: Float[Tensor, "tiles p C"]) -> Float[Tensor, "T C"]:
+            packed, _ = original(values.split(tiles), *args, **{**kwargs, "image_newline": values.new_zeros(values.shape[-1])})
+            return torch.cat(list(packed))
+
+        watcher.pack = again
+        return original(features, *args, **kwargs)
+
+    inner.pack_image_features = pack
+    try:
+        yield
+    finally:
+        del inner.pack_image_features
+
+
+def _tower(model: Any) -> nn.Module | None:
+    return next((part for name in _TOWERS if (part := getattr(model.base_model, name, None)) is not None), None)
+
+
+def feature_layer(model: Any) -> tuple[nn.Module, nn.Module]:
+    """The layer whose states become the features, and its attention."""
+    tower = _tower(model)
+    named = dict(tower.named_modules()) if tower is not None else {}
+    places = [name for name, part in named.items() if type(part).__name__.endswith("Attention") and hasattr(part, "config")]
     number = getattr(model.config, "vision_feature_layer", None)
-    if not layers or isinstance(number, list | tuple):
+    if not places or isinstance(number, list | tuple):
         raise ValueError(f"the tower of {type(model).__name__} cannot be watched; choose another method")
     # hidden_states[-1] is what the last layer gives, [0] what the first layer reads
-    index = -1 if number is None else number if number < 0 else number - 1
-    return layers[index]
+    place = places[-1 if number is None else number if number < 0 else number - 1]
+    return named[place.rpartition(".")[0]], named[place]
 
 
 def downsampled_features(model: Any, arguments: Mapping[str, Any], sample: int, rows: int, columns: int) -> Float[Tensor, "m D"]:

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from ..backbone import Encoded, Layout
 from ..documents import Sample
 from ..documents.cells import token_shares
-from ..methods import Method
-from ..pruning import choose, prune
+from ..methods import Method, Tokens
+from ..pruning import prune
+from ..report import Call
 from ..selectors import Keep
+from ..shapes import Float, Int64
 from ..teacher import Teacher
 from .cost import flop_counter
 
@@ -32,12 +34,16 @@ class Answered:
     evidence: list[float] = field(default_factory=list)  # share of the evidence that was kept; NaN without boxes
 
 
-@dataclass
-class OracleSample:
+class OracleSample(NamedTuple):
     """What `Method.begin` tells oracles."""
 
-    evidence_share: Tensor
-    key_share: Tensor
+    sample: Sample
+
+    def evidence_share(self, grid: Int64[Tensor, "n 3"]) -> Float[Tensor, "n"]:
+        return token_shares(self.sample, self.sample.evidence_boxes, grid)
+
+    def key_share(self, grid: Int64[Tensor, "n 3"]) -> Float[Tensor, "n"]:
+        return token_shares(self.sample, self.sample.key_boxes, grid)
 
 
 def answer(
@@ -56,18 +62,19 @@ def answer(
         arguments = {"max_new_tokens": 8, "do_sample": False}
         counts = layout.counts()
         if method is None:
-            made, kept = teacher.model.generate(**prompts.inputs, **arguments), [torch.arange(count) for count in counts]
+            made = teacher.model.generate(**prompts.inputs, **arguments)
+            result.kept_tokens += counts
+            result.evidence += [float(bool(sample.evidence_boxes)) or math.nan for sample in batch]
         else:
-            tell(method, batch, layout.grids)
+            tell(method, batch)
             with prune(teacher.model, method, keep) as report:
                 made = teacher.model.generate(**prompts.inputs, **arguments)
-            kept = report.calls[-1].kept
+            call = report.calls[-1]
+            result.kept_tokens += call.after
+            result.evidence += [evidence_kept(*one) for one in zip(batch, call.grids, call.kept, strict=True)]
         result.answers += teacher.prompter.decode(made[:, length:])
         result.vision_tokens += counts
-        result.kept_tokens += [len(index) for index in kept]
         result.text_tokens += layout.text.sum(-1).tolist()
-        for sample, grid, index in zip(batch, layout.grids, kept, strict=True):
-            result.evidence.append(evidence_kept(sample, grid, index))
         advance(len(batch))
     return result
 
@@ -78,50 +85,50 @@ def evidence_kept(sample: Sample, grid: Tensor, kept: Tensor) -> float:
     return max((float(share[kept].sum() / share.sum()) for share in shares if share.sum() > 0), default=float("nan"))
 
 
-def tell(method: Method, batch: Sequence[Sample], grids: Sequence[Tensor]) -> None:
+def tell(method: Method, batch: Sequence[Sample]) -> None:
     """Tell oracles what the next batch holds."""
-    pairs = zip(batch, grids, strict=True)
-    method.begin(
-        [
-            OracleSample(token_shares(sample, sample.evidence_boxes, grid), token_shares(sample, sample.key_boxes, grid))
-            for sample, grid in pairs
-        ]
-    )
-
-
-class Prepared(NamedTuple):
-    """One sample as `choose` wants it."""
-
-    inputs: Mapping[str, Any]
-    encoded: Encoded
-    layout: Layout
+    method.begin([OracleSample(sample) for sample in batch])
 
 
 @torch.no_grad()
-def prepare(teacher: Teacher, sample: Sample, watch_tower: bool = False) -> Prepared:
-    """Prompt and vision features of one sample."""
+def pruned_prefill(teacher: Teacher, sample: Sample, method: Method, keep: Keep) -> Call:
+    """What a method keeps of one sample."""
     inputs = teacher.prompter([sample]).inputs
-    encoded = teacher.backbone.encode(inputs, watch_tower)
-    return Prepared(inputs, encoded, teacher.backbone.layout(inputs, encoded))
+    tell(method, [sample])
+    with prune(teacher.model, method, keep) as report:
+        teacher.model(**inputs, logits_to_keep=1)
+    return report.calls[-1]
+
+
+class _Free(Method):
+    """Keeps as many tokens at the same places of the LLM as another method, any ones, at no cost."""
+
+    def __init__(self, method: Method) -> None:
+        self.layer, self.stages = method.layer, method.stages  # type: ignore[method-assign]
+
+    def select(self, tokens: Tokens, count: int) -> Int64[Tensor, "count"]:
+        return torch.arange(count)
 
 
 def method_macs(teacher: Teacher, sample: Sample, method: Method, keep: Keep) -> int:
-    """The method's own MACs on one sample, counted as it runs (torch's FlopCounterMode counts two per MAC)."""
-    prepared = prepare(teacher, sample, method.reads_tower)
-    tell(method, [sample], prepared.layout.grids)
+    """The method's own MACs on one sample: what a pruned prefill costs more than one that keeps as many tokens without asking.
+
+    Counted as they run (torch's FlopCounterMode counts two FLOPs per MAC).
+    """
     with flop_counter() as counter:
-        choose(teacher.backbone, method, keep, *prepared)
-    return counter.get_total_flops() // 2
+        call = pruned_prefill(teacher, sample, method, keep)
+    with flop_counter() as free:
+        pruned_prefill(teacher, sample, _Free(method), call.after[0])
+    return (counter.get_total_flops() - free.get_total_flops()) // 2
 
 
 def prefill_ms(teacher: Teacher, batch: Sequence[Sample], method: Method, keep: Keep, repeats: int = 7) -> tuple[float, float]:
     """(pruned, dense) milliseconds per sample of one whole prefill: tower, projector, method, LLM; medians of alternating runs."""
     prompts = teacher.prompter(batch)
-    grids = teacher.backbone.layout(prompts.inputs).grids
     times: tuple[list[float], list[float]] = ([], [])
     with torch.no_grad():
         for _ in range(repeats + 2):
-            tell(method, batch, grids)
+            tell(method, batch)
             start = time.perf_counter()
             with prune(teacher.model, method, keep):
                 teacher.model(**prompts.inputs, logits_to_keep=1)

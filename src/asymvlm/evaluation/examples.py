@@ -8,16 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image
 
-from ..backbone import Kept
 from ..documents import Sample
 from ..methods import Method
-from ..pruning import choose
-from ..shapes import Int64
+from ..report import Call
 from ..teacher import Teacher
-from .answers import prepare, tell
+from .answers import pruned_prefill
 from .pictures import boxed, heat_map, kept_map, rank_weight
 
 
@@ -25,8 +22,7 @@ from .pictures import boxed, heat_map, kept_map, rank_weight
 class _Example:
     sample: Sample
     title: str
-    grid: Int64[torch.Tensor, "n 3"]
-    kept: dict[str, Kept]  # by method
+    calls: dict[str, Call]  # by method
 
 
 def examples_pictures(
@@ -40,40 +36,42 @@ def examples_pictures(
     first_of_kind = {sample.kind: sample for sample in reversed(asked)}
     chosen = [first_of_kind[kind] for kind in sorted(first_of_kind)][:count]
     examples = [_example(teacher, sample, methods, keep, show_pages) for sample in chosen]
-    _draw(examples, lambda image, grid, kept: kept_map(image, grid, kept.index), out / "examples.png")
-    ranking = [replace(one, kept={name: kept for name, kept in one.kept.items() if kept.scores is not None}) for one in examples]
-    if any(one.kept for one in ranking):
+    _draw(examples, lambda image, call: kept_map(image, call.grids[0], call.kept[0]), out / "examples.png")
+    ranking = [replace(one, calls={name: call for name, call in one.calls.items() if _ranks(call)}) for one in examples]
+    if any(one.calls for one in ranking):
         _draw(ranking, _heat, out / "heat_maps.png")
 
 
 def _example(teacher: Teacher, sample: Sample, methods: dict[str, Method], keep: float, show_pages: bool) -> _Example:
-    prepared = prepare(teacher, sample)
-    kept = {}
-    for name, method in methods.items():
-        tell(method, [sample], prepared.layout.grids)
-        kept[name] = choose(teacher.backbone, method, keep, *prepared)[0]
+    calls = {name: pruned_prefill(teacher, sample, method, keep) for name, method in methods.items()}
     title = f"{sample.question} {sample.answers[0]}"
     if not show_pages:
         sample, title = replace(sample, images=(Image.new("RGB", sample.image.size, "white"),)), sample.kind
-    return _Example(sample, textwrap.fill(title, 34), prepared.layout.grids[0], kept)
+    return _Example(sample, textwrap.fill(title, 34), calls)
 
 
-def _heat(image: Image.Image, grid: Int64[torch.Tensor, "n 3"], kept: Kept) -> np.ndarray:
-    assert kept.scores is not None
-    return heat_map(image, grid, rank_weight(kept.scores, len(kept.index)))
+def _ranks(call: Call) -> bool:
+    """Whether there is a score for every token of the page: in the LLM, later stages score what is left."""
+    return call.scores[0] is not None and len(call.scores[0]) == call.before[0]
 
 
-def _draw(examples: Sequence[_Example], panel: Callable[[Image.Image, torch.Tensor, Kept], np.ndarray], path: Path) -> None:
+def _heat(image: Image.Image, call: Call) -> np.ndarray:
+    scores = call.scores[0]
+    assert scores is not None
+    return heat_map(image, call.grids[0], rank_weight(scores, call.after[0]))
+
+
+def _draw(examples: Sequence[_Example], panel: Callable[[Image.Image, Call], np.ndarray], path: Path) -> None:
     from matplotlib.figure import Figure
 
-    names = list(examples[0].kept)
+    names = list(examples[0].calls)
     figure = Figure(figsize=(2.2 * (len(names) + 1), 2.6 * len(examples)), layout="constrained")
     panels = figure.subplots(len(examples), len(names) + 1, squeeze=False)
     for row, example in zip(panels, examples, strict=True):
         row[0].imshow(np.asarray(boxed(example.sample)))
         row[0].set_title(example.title, fontsize=7)
         for place, name in zip(row[1:], names, strict=True):
-            place.imshow(panel(example.sample.image, example.grid, example.kept[name]))
+            place.imshow(panel(example.sample.image, example.calls[name]))
             place.set_title(name, fontsize=7)
         for place in row:
             place.set_xticks([])

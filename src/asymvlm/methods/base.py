@@ -9,34 +9,49 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
+from ..backbone.tower import TowerView
 from ..selectors import top_k
-from ..shapes import Float, Int64
+from ..shapes import Bool, Float, Int64
+
+
+@dataclass(frozen=True)
+class LayerView:
+    """What the decoder layer below a method's own computed. Keys are rotated; G groups of keys, H heads, L text tokens, n vision tokens."""
+
+    keys: Float[Tensor, "n G*d"]
+    text_keys: Float[Tensor, "L G*d"]
+    attention: Callable[[], Float[Tensor, "H L n"]]  # of the text's rows, to the vision tokens that are left
 
 
 @dataclass
 class Tokens:
-    """What a method sees of one sample, before the LLM. n vision tokens, L text tokens, D the LLM's width.
+    """What a method sees of one sample. n vision tokens, L text tokens, D the LLM's width.
 
-    The last three are worked out only when a method calls them.
+    `vision` and `text` are what the layer reads that the method stands before; the LLM's own inputs where it stands before the LLM. What
+    is callable is worked out only when a method calls it.
     """
 
     vision: Float[Tensor, "n D"]
-    text: Float[Tensor, "L D"]  # the LLM's embeddings of every real text token, template and special ones included
+    text: Float[Tensor, "L D"]  # of every real text token, template and special ones included
     text_ids: Int64[Tensor, "L"]
+    question: Bool[Tensor, "L"]  # text behind the last picture, where a question usually stands
     grid: Int64[Tensor, "n 3"]  # picture, row, column
-    vision_attention: Callable[[], Float[Tensor, "n"]]  # CLS row (or mean received attention) of the tower's feature layer
+    tower: Callable[[], TowerView]  # attention, keys and states of the vision tower's feature layer
+    ink: Callable[[], Float[Tensor, "n"]]  # how much the pixels of each token differ: their standard deviation
     relevance: Callable[[str], Float[Tensor, "n"]]  # the dense LLM's attention from "question", "last" or "answer" rows
     at_resolution: Callable[[int, int], Float[Tensor, "m D"]]  # features of the picture seen at rows x columns tokens
+    below: Callable[[], LayerView]  # of the layer below, for methods inside the LLM
 
 
 class Method(ABC):
     """Says which vision tokens to keep. Override `score`; the rest has defaults.
 
-    One object serves one `prune`; it is called once per sample and must not depend on other samples.
+    One object serves one `prune`; it is called once per sample (and stage) and must not depend on other samples.
     """
 
     kind: ClassVar[str]
-    reads_tower: ClassVar[bool] = False  # True has the tower watched while it runs; else `vision_attention` runs it again
+    reads_tower: ClassVar[bool] = False  # True has the tower watched while it runs; else `tokens.tower()` runs it again
+    layer: int | None = None  # the LLM layer before which it acts; None stands for before the LLM
 
     def score(self, tokens: Tokens) -> Float[Tensor, "n"]:
         """Importance of each vision token; higher keeps."""
@@ -53,6 +68,11 @@ class Method(ABC):
     def budget(self, tokens: Tokens) -> float:
         """The keep ratio in (0, 1] for `keep="auto"`."""
         raise ValueError(f'keep: "auto" needs a method with a budget head; {type(self).__name__} has none, give a share or a count')
+
+    def stages(self, count: int, total: int, depth: int) -> dict[int, int]:
+        """Tokens left from each LLM layer on, for methods inside an LLM of `depth` layers. Override it for several stages."""
+        assert self.layer is not None
+        return {self.layer: count}
 
     def begin(self, samples: Sequence[Any]) -> None:  # noqa: B027 - a default, not a duty
         """Told by an evaluation which samples the next batch holds; only oracles listen."""

@@ -18,4 +18,4 @@ class ClsAttention(Method):
     reads_tower = True
 
     def score(self, tokens: Tokens) -> Float[Tensor, "n"]:
-        return tokens.vision_attention()
+        return tokens.tower().attention

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ..shapes import Float
@@ -15,7 +14,8 @@ from .base import Method, Tokens
 class Evidence(Method):
     """Tokens by the share of their cell that lies in an evidence box; labels next to the value count half.
 
-    An evaluation tells it the samples by `begin`; each has `evidence_share` and `key_share`, `[n]` tensors.
+    An evaluation tells it the samples by `begin`; each says what share of each cell of a grid `[n, 3]` lies in a box:
+    `evidence_share(grid)` and `key_share(grid)`, `[n]`.
     """
 
     kind = "evidence"
@@ -30,7 +30,5 @@ class Evidence(Method):
         if not self._waiting:
             raise ValueError("evidence: needs samples with evidence boxes; use it through eval.py on data that has them")
         sample = self._waiting.pop(0)
-        share = sample.evidence_share + 0.5 * sample.key_share
-        if len(share) != len(tokens.vision):
-            raise ValueError(f"evidence: boxes on {len(share)} cells, the sample has {len(tokens.vision)} vision tokens")
-        return torch.as_tensor(share).to(tokens.vision.device)
+        share = sample.evidence_share(tokens.grid) + 0.5 * sample.key_share(tokens.grid)
+        return share.to(tokens.vision.device)

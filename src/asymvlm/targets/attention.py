@@ -38,7 +38,7 @@ class AttentionTarget(Target):
     def of_prompt(self, backbone: Backbone, inputs: Mapping[str, Any], encoded: Encoded, layout: Layout) -> list[Float[Tensor, "n"]]:
         """Attention mass per vision token without known answers: the model's own dense ones are forced."""
         answers = dense_answers(backbone, inputs) if self.rows == "answer" else []
-        return self._mass(backbone, TargetInputs(inputs, encoded, layout, _after_vision(layout), answers))
+        return self._mass(backbone, TargetInputs(inputs, encoded, layout, layout.question, answers))
 
     def _mass(self, backbone: Backbone, batch: TargetInputs) -> list[Float[Tensor, "n"]]:
         call, rows = self._call(backbone, batch)
@@ -83,12 +83,6 @@ def dense_answers(backbone: Backbone, inputs: Mapping[str, Any], longest: int = 
     made = backbone.generate(own, **inputs, max_new_tokens=longest, do_sample=False)[:, prompt:]
     pad = backbone.model.generation_config.pad_token_id
     return [row[row != pad] for row in made]
-
-
-def _after_vision(layout: Layout) -> Tensor:
-    """Text rows after the last picture: where a question usually stands."""
-    seen = layout.vision.flip(1).cumsum(1).flip(1)
-    return layout.text & (seen == 0)
 
 
 def _wanted_layers(layers: list[int] | None, count: int) -> list[int]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import lightning as L
 import numpy as np
@@ -20,7 +19,7 @@ from ..world import generate
 from .blocks import BlockBuilder, Reading, easy_reading, sparse_reading
 from .labels import PatchLabels, patch_labels
 from .recipe import TeacherBatch, TeacherRecipe
-from .tokens import PATCH_SIZE
+from .tokens import PATCH_SIZE, caption_tokenizer
 
 # The second stage's lessons: (entries shown, vision tokens shown, questions a page). The next one starts when the loss is low, or when
 # the lesson has had its share of the steps: questions about halves can keep the loss of a middle lesson up for good.
@@ -101,6 +100,7 @@ class _Course(IterableDataset):
         self.stage = recipe.current_epoch
         self.steps = recipe.stages[self.stage].steps
         self.rng = np.random.default_rng([settings.seed, self.stage])
+        self.captions = caption_tokenizer(recipe.processor.tokenizer)
         self.builder = BlockBuilder(recipe.processor.tokenizer, (pool.pages[0].size // PATCH_SIZE) ** 2)
 
     def __len__(self) -> int:
@@ -126,20 +126,16 @@ class _Course(IterableDataset):
         rows = self.rng.integers(0, len(pool), size) if rows is None else rows
         pages = [pool.pages[row] for row in rows]
         labels = PatchLabels.stack([patch_labels(page, PATCH_SIZE) for page in pages])
-        tokenizer = self.recipe.processor.tokenizer
-        captions = tokenizer(
-            [self._caption(page, tokenizer) for page in pages], return_tensors="pt", padding=True, padding_side="right",
-            add_special_tokens=False,
-        )  # fmt: skip
+        captions = self.captions([self._caption(page) for page in pages], return_tensors="pt", padding=True)
         blocks = None if readings is None else self.builder(readings)
         return TeacherBatch(pool.batch(rows), None, labels, captions, blocks)
 
-    def _caption(self, page: Page, tokenizer: Any) -> str:
+    def _caption(self, page: Page) -> str:
         """A few of the page's entries in words, as CLIP's captions name some of what a picture shows."""
         chosen = self.rng.permutation(len(page.fields))[: self.rng.integers(1, 5)]
         fields = [page.fields[index] for index in chosen]
         words = [f"{field.name} {field.value}" if self.rng.random() < 0.3 else field.name for field in fields]
-        return f"{tokenizer.bos_token} {' '.join(words)}{tokenizer.eos_token}"
+        return " ".join(words)
 
     def _lessons(self) -> Iterator[TeacherBatch]:
         pool, size = self.pool, self.settings.batches[1]

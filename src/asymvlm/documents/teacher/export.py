@@ -13,7 +13,9 @@ import lightning as L
 import torch
 from safetensors.torch import save_file
 
+from ...methods.clip_similarity import HEAD_FILE
 from .recipe import TeacherRecipe
+from .tokens import caption_tokenizer
 
 CLIP_FOLDER = "clip"
 
@@ -21,7 +23,8 @@ CLIP_FOLDER = "clip"
 class ExportTeacher(L.Callback):
     """At the end of `fit`, writes `directory` (AutoProcessor and AutoModelForImageTextToText load it) and reports how well it reads.
 
-    `directory/clip` holds the text encoder that the tower's CLS was trained against and `visual_projection.safetensors`.
+    `directory/clip` holds what `asymvlm.methods.clip_similarity` reads: the text encoder that the tower's CLS was trained against, its
+    tokenizer, and the tower's last norm and projection.
 
     Args:
         directory: Where it goes; an existing one is replaced.
@@ -52,8 +55,11 @@ def export_teacher(recipe: TeacherRecipe, directory: Path) -> None:
         recipe.processor.save_pretrained(draft)
         text_side: Any = recipe.reader.text_side
         text_side.to(torch.bfloat16).save_pretrained(draft / CLIP_FOLDER)
-        projection = {"weight": recipe.reader.visual_projection.weight.detach().to(torch.bfloat16).contiguous()}
-        save_file(projection, draft / CLIP_FOLDER / "visual_projection.safetensors")
+        caption_tokenizer(recipe.processor.tokenizer).save_pretrained(draft / CLIP_FOLDER)
+        norm = teacher.model.vision_tower.post_layernorm
+        head = {"visual_projection.weight": recipe.reader.visual_projection.weight, "post_layernorm.weight": norm.weight}
+        head = {**head, "post_layernorm.bias": norm.bias}
+        save_file({name: part.detach().to(torch.bfloat16).contiguous() for name, part in head.items()}, draft / CLIP_FOLDER / HEAD_FILE)
         draft.chmod(0o755)
         for file in draft.rglob("*.safetensors"):
             file.chmod(0o644)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+import copy
+
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import CLIPImageProcessor, LlavaProcessor, PreTrainedTokenizerFast
 
 from ..canvas import PAGE_SIZE
@@ -50,6 +52,18 @@ def build_tokenizer(vocab_size: int = 640) -> PreTrainedTokenizerFast:
         clean_up_tokenization_spaces=False,
         chat_template=CHAT_TEMPLATE,
     )
+
+
+def caption_tokenizer(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
+    """The same words for CLIP's text side: a caption stands between <s> and </s>, where CLIP takes its pooled state."""
+    own = copy.deepcopy(tokenizer)
+    own.chat_template = None
+    own.padding_side = "right"
+    backend = own.backend_tokenizer
+    backend.normalizer = normalizers.Prepend(" ")
+    ends = [(str(token), tokenizer.convert_tokens_to_ids(token)) for token in (tokenizer.bos_token, tokenizer.eos_token)]
+    backend.post_processor = processors.TemplateProcessing(single=f"{ends[0][0]} $A {ends[1][0]}", special_tokens=ends)
+    return own
 
 
 def build_processor() -> LlavaProcessor:

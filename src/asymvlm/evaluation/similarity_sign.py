@@ -1,0 +1,121 @@
+"""`python -m asymvlm.evaluation.similarity_sign --clip DIR`: are the patches that a question needs more like its text, or less?
+
+In CLIP-L/14-336 they are less like it than background (CDPruner's code turns the cosine round), so every tower has to be asked.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jsonargparse import ArgumentParser
+from torchmetrics.functional.classification import binary_auroc
+
+from ..documents import Sample, samples
+from ..documents.cells import token_shares
+from ..documents.generated import generated_pages
+from ..documents.source import Source
+from ..front_door import run
+from ..methods.base import Method, Tokens
+from ..methods.clip_similarity import ClipSimilarity
+from ..progress import track
+from ..shapes import Bool, Float, Int64
+from ..teacher import Teacher
+from .answers import pruned_prefill
+from .bootstrap import Interval, paired_difference
+
+
+@dataclass(frozen=True)
+class SignCheck:
+    """How well the similarity finds what a question needs. `area` is 100 times the area under the ROC curve; 50 is chance."""
+
+    area: float
+    above_chance: Interval
+    n: int
+
+    @property
+    def sign(self) -> int:
+        """What to give as `sign`; 0 where the data cannot tell."""
+        return int(np.sign(self.above_chance.difference)) if self.above_chance.low * self.above_chance.high > 0 else 0
+
+
+class _Asks(Method):
+    """Notes the similarity and what the model itself looks at."""
+
+    reads_tower = True
+
+    def __init__(self, similarity: ClipSimilarity, by_attention: bool) -> None:
+        self.similarity, self.by_attention = similarity, by_attention
+        self.seen: list[tuple[Float[torch.Tensor, "n"], Float[torch.Tensor, "n"] | None]] = []
+
+    def score(self, tokens: Tokens) -> Float[torch.Tensor, "n"]:
+        similarity = self.similarity(tokens)
+        self.seen.append((similarity, tokens.relevance("question") if self.by_attention else None))
+        return similarity
+
+
+def check_sign(teacher: Teacher, clip: ClipSimilarity, asked: Sequence[Sample]) -> SignCheck:
+    """The area under the curve over tokens, mean over questions, against evidence boxes; where there are none, against the tenth of the
+    tokens that the model's own question rows look at most.
+    """
+    areas, pages = [], []
+    with track("similarity", len(asked)) as advance:
+        for sample in asked:
+            asks = _Asks(clip, by_attention=not sample.evidence_boxes)
+            call = pruned_prefill(teacher, sample, asks, 1.0)
+            similarity, relevance = asks.seen[0]
+            wanted = _in_boxes(sample, call.grids[0]) if relevance is None else relevance >= relevance.quantile(0.9)
+            if 0 < int(wanted.sum()) < len(wanted):
+                areas.append(float(binary_auroc(similarity, wanted.long())))
+                pages.append(sample.page)
+            advance(1)
+    if not areas:
+        raise ValueError("pages: no question has both wanted and other tokens; give more questions, or data with evidence boxes")
+    return SignCheck(100 * float(np.mean(areas)), paired_difference(areas, [0.5] * len(areas), pages), len(areas))
+
+
+def _in_boxes(sample: Sample, grid: Int64[torch.Tensor, "n 3"]) -> Bool[torch.Tensor, "n"]:
+    share = token_shares(sample, sample.evidence_boxes, grid)
+    return share >= 0.5 * share.max()
+
+
+def similarity_sign(
+    clip: str,
+    teacher: str = "checkpoints/tiny-teacher",
+    path: str | None = None,
+    root: str = "data",
+    split: str = "val",
+    pages: int = 20,
+    seed: int = 0,
+) -> SignCheck:
+    """Tell the sign that ATP and CDPruner want for a tower.
+
+    Args:
+        clip: Directory or repository of the CLIP whose tower the VLM has.
+        teacher: Directory or repository of the VLM.
+        path: Folder, file or dataset of pages as data/README.md describes; the generated world if left out.
+        root: Where generated pages are written.
+        split: Split to ask about.
+        pages: How many pages.
+        seed: Seed of the generated pages.
+    """
+    side = Teacher.load(teacher)
+    dataset = generated_pages(Path(root), split, pages, seed, 3, 2) if path is None else Source(path).pages(split)[0]
+    check = check_sign(side, ClipSimilarity(clip, teacher), list(samples(dataset.select(range(min(pages, len(dataset)))))))
+    word = {1: "sign: 1", -1: "sign: -1", 0: "no sign: the similarity says nothing here, set alpha to 0"}[check.sign]
+    print(f"area under the curve {check.area:.1f} (chance 50), above chance {check.above_chance} points, {check.n} questions: {word}")
+    return check
+
+
+def _from_arguments(arguments: list[str]) -> None:
+    parser = ArgumentParser(description=similarity_sign.__doc__)
+    parser.add_function_arguments(similarity_sign)
+    similarity_sign(**parser.parse_args(arguments).as_dict())
+
+
+if __name__ == "__main__":
+    sys.exit(run(_from_arguments, sys.argv[1:]))
