@@ -22,14 +22,16 @@ class Call:
 
     def per_layer(self, depth: int) -> list[list[int]]:
         """Vision tokens that each of `depth` LLM layers sees, per sample."""
-        found = []
-        for before, stages in zip(self.before, self.stages, strict=True):
-            counts, left = [], before
-            for layer in range(depth):
-                left = stages.get(layer, left)
-                counts.append(left)
-            found.append(counts)
-        return found
+        return [seen_by_layer(stages, before, depth) for before, stages in zip(self.before, self.stages, strict=True)]
+
+
+def seen_by_layer(stages: dict[int, int], total: int, depth: int) -> list[int]:
+    """Vision tokens that each of `depth` layers sees; `stages` says how many are left from a layer on."""
+    counts, left = [], total
+    for layer in range(depth):
+        left = stages.get(layer, left)
+        counts.append(left)
+    return counts
 
 
 @dataclass

@@ -53,10 +53,14 @@ def prefill_cost(
     Raises ValueError for a tower, projector or decoder that is not covered, and for counts that fit neither tower nor layers.
     """
     tower, projector = vision_macs(config, pictures)
+    return PrefillCost(tower, projector, llm_macs(config, vision_tokens, text_tokens), method)
+
+
+def llm_macs(config: Any, vision_tokens: int | Sequence[int], text_tokens: int) -> int:
+    """MACs of the LLM's part of such a prefill, logits of one position included. Raises ValueError as `prefill_cost`."""
     decoder = _decoder(config)
     positions = _positions(decoder, vision_tokens, text_tokens)
-    llm = sum(count * decoder.token + count**2 * decoder.pair for count in positions) + decoder.head
-    return PrefillCost(tower, projector, llm, method)
+    return sum(count * decoder.token + count**2 * decoder.pair for count in positions) + decoder.head
 
 
 def decode_macs(config: Any, vision_tokens: int | Sequence[int], text_tokens: int, steps: int) -> int:

@@ -1,56 +1,33 @@
-"""Method x keep x task on held-out pages: `results.json`, a table and a picture."""
+"""Method x keep x task on held-out pages: `results.json`, tables and pictures."""
 
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..documents import Sample, samples
 from ..documents.generated import fingerprint, generated_pages
 from ..documents.source import Source
+from ..errors import DataError
 from ..methods import Learned, Method
 from ..progress import track
 from ..selectors import Keep, check_keep
 from ..teacher import Teacher
-from .answers import Answered, answer, method_macs, prefill_ms
-from .bootstrap import Interval, paired_difference
-from .cost import PrefillCost, prefill_cost
+from .answers import Answer, answer, pruned_prefill
+from .equal_cost import Equal, at_equal_cost
 from .examples import examples_pictures
-from .report import pareto_picture, results_table
-
-
-@dataclass
-class Row:
-    """One method at one keep on one task. Accuracies, agreement, recall and keeps are shares in [0, 1]; MACs are per sample."""
-
-    method: str
-    keep_requested: float | int | str
-    keep_mean: float
-    keep_p95: float
-    task: str
-    n: int
-    accuracy: float
-    dense_accuracy: float
-    agreement: float
-    evidence_recall: float | None  # mean share of the evidence that is kept
-    evidence_complete: float | None  # share of questions of whose evidence at least 90 % is kept
-    macs_prefill: float
-    macs_prefill_dense: float
-    flops_saved: float
-    prefill_ms: float
-    dense_prefill_ms: float
-    macs_tower: float
-    macs_llm: float
-    macs_llm_dense: float
-    macs_method: float
-    llm_flops_saved: float
-    minus_dense: str  # points, with the paired 95 % interval
+from .measured import latency, method_macs
+from .metrics import AnswerMetric, answer_metrics
+from .report import pareto_picture, write_tables
+from .rows import Row
+from .run_log import RunLog, file_name, identity
+from .tracking import log_to_wandb
 
 
 def evaluate(
@@ -58,36 +35,47 @@ def evaluate(
     scorer: str | None = "checkpoints/tiny/scorer",
     methods: dict[str, Method] | None = None,
     keeps: list[int | float | str] | None = None,
+    equal: Equal = "left",
     path: str | None = None,
     root: str = "data",
     split: str = "test",
     pages: int = 200,
     questions: tuple[int, int] = (3, 2),
     seed: int = 0,
+    metric: str = "exact_match",
+    longest_answer: int = 8,
     batch_size: int = 40,
+    latency_batches: list[int] | None = None,
     examples_keep: float = 0.125,
     show_pages: bool = True,
     output: str = "results/tiny",
+    wandb_project: str | None = None,
 ) -> list[Row]:
-    """Evaluate methods against the dense model.
+    """Evaluate methods against the dense model. What is there from an interrupted run with the same settings is not done again.
 
     Args:
         teacher: Directory or repository of the VLM.
         scorer: Directory of a trained scorer, evaluated as `learned`; null leaves it out.
         methods: Further methods by the name under which they are reported.
-        keeps: Shares, counts, "auto" or "gap"; the last two for the learned scorer alone.
+        keeps: Shares, counts, "auto" or "gap"; the last two for methods that have a budget or scores.
+        equal: What a keep means for methods inside the LLM: tokens "left" at the end, "layer_average", or "flops" of the LLM's prefill.
         path: Folder, file or dataset of pages as data/README.md describes; the generated world if left out.
         root: Where generated pages are written.
         split: Split to evaluate on.
         pages: Generated pages.
         questions: Look-ups and whole-page questions per generated page.
         seed: Seed of the generated pages.
-        batch_size: Questions per batch.
+        metric: How answers are judged: anls, cider, contains, exact_match, relaxed_accuracy or vqa_accuracy.
+        longest_answer: Tokens that are generated at most.
+        batch_size: Questions per batch; an interrupted run loses at most one.
+        latency_batches: Batch sizes at which times are taken; the first is the one in the table. 8 and 1 if left out.
         examples_keep: Share kept in the pictures of examples.
         show_pages: Whether the pictures show the pages; false draws on blank paper, for pages that must not be published.
-        output: Where results.json, table.md, pareto.png, examples.png and heat_maps.png go.
+        output: Where results.json, the tables and the pictures go.
+        wandb_project: Project in Weights & Biases to which tables and pictures go too; null leaves it out.
     """
     wanted: list[Keep] = [check_keep(keep) for keep in (keeps or [0.5, 0.25, 0.125, 0.0625])]  # type: ignore[arg-type]
+    judge = _judge(metric)
     chosen = dict(methods or {})
     if scorer is not None:
         chosen = {"learned": Learned(scorer), **chosen}
@@ -96,106 +84,133 @@ def evaluate(
     side = Teacher.load(teacher)
     dataset = generated_pages(Path(root), split, pages, seed, *questions) if path is None else Source(path).pages(split)[0]
     asked = list(samples(dataset))
-    batches = [asked[start : start + batch_size] for start in range(0, len(asked), batch_size)]
-    runs = [(name, method, keep) for name, method in chosen.items() for keep in wanted if _applies(method, keep)]
+    judge.check([sample.answers for sample in asked])
     out = Path(output)
-    out.mkdir(parents=True, exist_ok=True)
-    with track("dense", len(asked)) as advance:
-        dense = answer(side, batches, None, 1.0, advance)
+    bench = Bench(side, asked, out, fingerprint(dataset), batch_size, longest_answer)
+    runs, left_out = _runs(bench, chosen, wanted, equal)
+    dense = bench.answers("dense", None, 1.0)
+    pages_of, right_dense = [sample.page for sample in asked], _judged(judge, dense, asked)
     rows: list[Row] = []
+    times: list[dict[str, Any]] = []
     for name, method, keep in runs:
-        with track(f"{name} @ {keep}", len(asked)) as advance:
-            pruned = answer(side, batches, method, keep, advance)
+        pruned = bench.answers(name, method, keep, equal)
+        right = _judged(judge, pruned, asked)
         macs = method_macs(side, asked[0], method, keep)
-        times = prefill_ms(side, batches[0][:8], method, keep)
-        for task, index in _tasks(asked):
-            rows.append(_row(side, name, keep, task, [asked[i] for i in index], index, pruned, dense, macs, times))
-        _write(out / "results.json", rows)
-    about = {
-        "teacher": teacher,
-        "fingerprint": fingerprint(dataset),
-        "pages": len(dataset),
-        "questions": len(asked),
-        "seed": seed,
-    }
-    results_table(rows, out / "table.md", about)
-    pareto_picture(rows, out / "pareto.png")
-    examples_pictures(side, asked, chosen, examples_keep, out, show_pages)
-    print(f"results: {out}/results.json, table.md, pareto.png, examples.png, heat_maps.png")
+        taken = [latency(side, asked[:size], method, keep) for size in latency_batches or [8, 1]]
+        times += [{"method": name, "keep": keep, **asdict(one), "is_slower": one.is_slower} for one in taken]
+        for task, index in tasks_of(asked):
+            part = _Part(index)
+            rows.append(
+                Row.of(side.model.config, (name, keep), task, (part(pruned), part(dense)), (part(right), part(right_dense)),
+                       part(pages_of), macs, taken[0])
+            )  # fmt: skip
+        _write(out / "results.json", [asdict(row) for row in rows])
+        _write(out / "latency.json", times)
+    about = {"teacher": teacher, "fingerprint": fingerprint(dataset), "pages": len(dataset), "questions": len(asked), "seed": seed}
+    about |= {"metric": metric, "equal": equal}
+    write_tables([row for row in rows if "/" not in row.task], out, about, left_out, _slower(times))
+    pareto_picture([row for row in rows if "/" not in row.task], out / "pareto.png", metric)
+    examples_pictures(side, asked, {name: chosen[name] for name, _, _ in runs}, examples_keep, out, show_pages)
+    if wandb_project is not None:
+        log_to_wandb(wandb_project, rows, out, about)
+    print(f"results: {out}/results.json, latency.json, table.md, table.csv, table.tex, pareto.png, examples.png, heat_maps.png")
     return rows
 
 
-def _applies(method: Method, keep: Keep) -> bool:
-    return not isinstance(keep, str) or type(method).budget is not Method.budget
+class Bench(NamedTuple):
+    """A teacher, questions, and a folder of answers."""
+
+    teacher: Teacher
+    asked: Sequence[Sample]
+    out: Path
+    data: str  # fingerprint of the questions
+    batch_size: int
+    longest: int
+
+    def answers(self, name: str, method: Method | None, keep: Keep, *more: Any) -> list[Answer]:
+        """Answers of one run, from its file as far as they are there; `more` is what they depend on besides."""
+        about = [self.data, identity(self.teacher.model), identity(method), keep, self.batch_size, self.longest, *more]
+        log = RunLog(self.out / "answers" / file_name(name, keep, *more), identity(about))
+        with track(f"{name} @ {keep}", len(self.asked)) as advance:
+            for start in range(0, len(self.asked), self.batch_size):
+                batch = self.asked[start : start + self.batch_size]
+                if not all(sample.id in log.answers for sample in batch):
+                    log.add(answer(self.teacher, batch, method, keep, self.longest))
+                advance(len(batch))
+        return [log.answers[sample.id] for sample in self.asked]
 
 
-def _tasks(asked: Sequence[Sample]) -> Iterator[tuple[str, list[int]]]:
-    """Every group of questions, and all together."""
+def _runs(
+    bench: Bench, chosen: dict[str, Method], wanted: Sequence[Keep], equal: Equal
+) -> tuple[list[tuple[str, Method, Keep]], dict[str, str]]:
+    """What can be run on this model, and why the rest cannot: every method is tried on the first question before any long work."""
+    runs, left_out = [], {}
+    config = bench.teacher.model.config
+    words = int(np.mean([answer.text_tokens for answer in _first_answers(bench)]))
+    for name, method in chosen.items():
+        fair = at_equal_cost(method, equal, config, words)
+        for keep in wanted:
+            if isinstance(keep, str) and not _has(method, keep):
+                continue
+            try:
+                pruned_prefill(bench.teacher, bench.asked[0], fair, keep)
+            except (ValueError, DataError) as error:
+                left_out[f"{name} @ {keep}"] = str(error)
+            else:
+                runs.append((name, fair, keep))
+    if not runs:
+        raise ValueError("methods: none can act here. " + "; ".join(f"{name}: {why}" for name, why in left_out.items()))
+    return runs, left_out
+
+
+def _first_answers(bench: Bench) -> list[Answer]:
+    return list(answer(bench.teacher, bench.asked[:1], None, 1.0, 1))
+
+
+def _has(method: Method, keep: str) -> bool:
+    """Whether a method has a budget of its own, or scores with gaps."""
+    if method.layer is not None:
+        return False
+    return type(method).budget is not Method.budget if keep == "auto" else type(method).select is Method.select
+
+
+def _judge(metric: str) -> AnswerMetric:
+    known = answer_metrics()
+    if metric not in known:
+        raise ValueError(f"metric: {metric!r} is not one of {', '.join(known)}")
+    return known[metric]()
+
+
+def _judged(judge: AnswerMetric, answers: Sequence[Answer], asked: Sequence[Sample]) -> list[float]:
+    return judge.scores([one.text for one in answers], [sample.answers for sample in asked])
+
+
+def tasks_of(asked: Sequence[Sample]) -> Iterator[tuple[str, list[int]]]:
+    """Every group of questions, all together, and every kind within its group (`group/kind`)."""
     groups = sorted({sample.group for sample in asked})
     for group in groups:
         yield group, [index for index, sample in enumerate(asked) if sample.group == group]
     if len(groups) > 1:
         yield "all", list(range(len(asked)))
+    for group, kind in sorted({(sample.group, sample.kind) for sample in asked}):
+        yield f"{group}/{kind}", [index for index, sample in enumerate(asked) if (sample.group, sample.kind) == (group, kind)]
 
 
-def is_right(given: str, answers: Sequence[str]) -> bool:
-    """Exact match without regard to case and surrounding space."""
-    return given.strip().lower() in {one.strip().lower() for one in answers}
+class _Part:
+    """Takes the same places out of several lists."""
+
+    def __init__(self, index: Sequence[int]) -> None:
+        self.index = index
+
+    def __call__(self, values: Sequence[Any]) -> list[Any]:
+        return [values[place] for place in self.index]
 
 
-def _row(
-    side: Teacher,
-    name: str,
-    keep: Keep,
-    task: str,
-    asked: Sequence[Sample],
-    index: list[int],
-    pruned: Answered,
-    dense: Answered,
-    macs: int,
-    times: tuple[float, float],
-) -> Row:
-    right = [float(is_right(pruned.answers[i], sample.answers)) for i, sample in zip(index, asked, strict=True)]
-    right_dense = [float(is_right(dense.answers[i], sample.answers)) for i, sample in zip(index, asked, strict=True)]
-    keeps = [pruned.kept_tokens[i] / pruned.vision_tokens[i] for i in index]
-    recalls = [pruned.evidence[i] for i in index if not math.isnan(pruned.evidence[i])]
-    config = side.model.config
-    costs = [prefill_cost(config, pruned.kept_tokens[i], pruned.text_tokens[i], 1, macs) for i in index]
-    full = [prefill_cost(config, pruned.vision_tokens[i], pruned.text_tokens[i]) for i in index]
-    total, total_dense = _mean(costs, "total"), _mean(full, "total")
-    llm, llm_dense = _mean(costs, "llm"), _mean(full, "llm")
-    against: Interval = paired_difference(right, right_dense, [sample.page for sample in asked])
-    return Row(
-        method=name,
-        keep_requested=keep,
-        keep_mean=float(np.mean(keeps)),
-        keep_p95=float(np.quantile(keeps, 0.95)),
-        task=task,
-        n=len(index),
-        accuracy=float(np.mean(right)),
-        dense_accuracy=float(np.mean(right_dense)),
-        agreement=float(np.mean([pruned.answers[i] == dense.answers[i] for i in index])),
-        evidence_recall=float(np.mean(recalls)) if recalls else None,
-        evidence_complete=float(np.mean([recall >= 0.9 for recall in recalls])) if recalls else None,
-        macs_prefill=total,
-        macs_prefill_dense=total_dense,
-        flops_saved=1 - total / total_dense,
-        prefill_ms=times[0],
-        dense_prefill_ms=times[1],
-        macs_tower=_mean(costs, "tower"),
-        macs_llm=llm,
-        macs_llm_dense=llm_dense,
-        macs_method=float(macs),
-        llm_flops_saved=1 - llm / llm_dense,
-        minus_dense=str(against),
-    )
+def _slower(times: Sequence[dict[str, Any]]) -> list[str]:
+    return [f"{one['method']} @ {one['keep']}, batch of {one['batch']}" for one in times if one["is_slower"]]
 
 
-def _mean(costs: Sequence[PrefillCost], part: str) -> float:
-    return float(np.mean([getattr(cost, part) for cost in costs]))
-
-
-def _write(path: Path, rows: Sequence[Row]) -> None:
+def _write(path: Path, what: Any) -> None:
     draft = path.with_suffix(".tmp")
-    draft.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n", encoding="utf-8")
+    draft.write_text(json.dumps(what, indent=2) + "\n", encoding="utf-8")
     os.replace(draft, path)

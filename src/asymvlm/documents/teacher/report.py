@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ...evaluation.answers import answer
-from ...evaluation.evaluate import is_right
+from ...evaluation.metrics.exact_match import ExactMatch
 from ...methods.random import Random
 from ...teacher import Teacher
 from ..generated import generated_pages
@@ -22,13 +22,13 @@ def reading_report(directory: str, pages: int, seed: int = 0) -> dict[str, Any]:
     teacher = Teacher.load(directory)
     with TemporaryDirectory() as root:
         asked = list(samples(generated_pages(Path(root), "test", pages, seed)))
-    batches = [asked[start : start + 40] for start in range(0, len(asked), 40)]
-    right: dict[str, dict[str, list[bool]]] = defaultdict(lambda: defaultdict(list))
+    right: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    judge = ExactMatch()
     for name, method in (("dense", None), ("random 12.5 %", Random())):
-        answers = answer(teacher, batches, method, 0.125).answers
+        answers = [one for start in range(0, len(asked), 40) for one in answer(teacher, asked[start : start + 40], method, 0.125, 8)]
         for sample, given in zip(asked, answers, strict=True):
             for key in (sample.group, sample.kind):
-                right[name][key].append(is_right(given, sample.answers))
+                right[name][key].append(judge.score(given.text, sample.answers))
     return {
         "pages": pages,
         "questions": len(asked),

@@ -1,0 +1,80 @@
+"""Answers on disk, one line a question, so that an interrupted evaluation goes on where it stopped."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..methods import Method
+from .answers import Answer
+
+
+class RunLog:
+    """The answers of one run. `key` names all that they depend on: a file with another key is started anew."""
+
+    def __init__(self, path: Path, key: str) -> None:
+        self.path = path
+        self.answers: dict[str, Answer] = {}
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        if lines and lines[0] == key:
+            self._read(lines[1:])
+        # Written again without a last line that was torn in two.
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = path.with_suffix(".tmp")
+        draft.write_text("\n".join([key, *map(_line, self.answers.values()), ""]), encoding="utf-8")
+        draft.replace(path)
+
+    def _read(self, lines: list[str]) -> None:
+        for line in lines:
+            try:
+                one = Answer(**json.loads(line))
+            except (json.JSONDecodeError, TypeError):
+                return
+            self.answers[one.id] = one
+
+    def add(self, answers: Iterable[Answer]) -> None:
+        """Keep answers that are not there yet; they are on disk when this returns."""
+        new = [one for one in answers if one.id not in self.answers]
+        self.answers |= {one.id: one for one in new}
+        with self.path.open("a", encoding="utf-8") as file:
+            file.writelines(_line(one) + "\n" for one in new)
+
+
+def _line(one: Answer) -> str:
+    return json.dumps(asdict(one))
+
+
+def file_name(*parts: Any) -> str:
+    """A name for the file of a run."""
+    return re.sub(r"[^\w.-]+", "_", "@".join(str(part) for part in parts)) + ".jsonl"
+
+
+def identity(thing: Any) -> str:
+    """What a method, a teacher's weights or a setting is, as a short text that is the same in another process."""
+    return hashlib.sha256(json.dumps(_plain(thing), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _plain(thing: Any) -> Any:
+    if isinstance(thing, nn.Module):
+        return {name: hashlib.sha256(_bytes(value)).hexdigest() for name, value in thing.state_dict().items()}
+    if isinstance(thing, dict):
+        return {str(name): _plain(value) for name, value in thing.items() if not str(name).startswith("_")}
+    if isinstance(thing, list | tuple):
+        return [_plain(one) for one in thing]
+    if isinstance(thing, str | int | float | bool | None):
+        return thing
+    if isinstance(thing, Method):
+        return [type(thing).__module__, type(thing).__qualname__, _plain(vars(thing))]
+    return type(thing).__qualname__
+
+
+def _bytes(value: torch.Tensor) -> bytes:
+    return value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes() if value.ndim else repr(value.item()).encode()

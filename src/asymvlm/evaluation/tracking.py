@@ -1,0 +1,20 @@
+"""Tables and pictures of an evaluation in Weights & Biases."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from .rows import Row
+
+
+def log_to_wandb(project: str, rows: Sequence[Row], out: Path, about: dict[str, Any]) -> None:
+    """One run, offline without an account: the rows as a table, every picture that was written."""
+    import wandb
+
+    columns: list[str | int] = list(asdict(rows[0]))
+    with wandb.init(project=project, job_type="evaluation", config=about, dir=out) as run:
+        run.log({"results": wandb.Table(columns=columns, data=[[str(value) for value in asdict(row).values()] for row in rows])})
+        run.log({picture.stem: wandb.Image(str(picture)) for picture in sorted(out.glob("*.png"))})

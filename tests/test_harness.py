@@ -1,0 +1,172 @@
+"""The evaluation as people use it: what is done is not done again, what cannot act is named, equal cost is equal."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+import asymvlm
+from asymvlm.evaluation import evaluate as module
+from asymvlm.evaluation.answers import pictures_of
+from asymvlm.evaluation.cost import llm_macs
+from asymvlm.evaluation.equal_cost import at_equal_cost
+from asymvlm.evaluation.evaluate import evaluate
+from asymvlm.evaluation.run_log import RunLog, identity
+from asymvlm.methods.atp import ATP
+from asymvlm.methods.grid import Grid
+from asymvlm.methods.random import Random
+from asymvlm.report import seen_by_layer
+from asymvlm.teacher import Teacher
+
+
+class Inner(asymvlm.Method):
+    """Acts before the second of two layers."""
+
+    layer = 1
+
+    def score(self, tokens):
+        return tokens.grid[:, 2].float()
+
+
+@pytest.fixture(scope="module")
+def folder(llava, processor, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("harness")
+    llava.save_pretrained(folder / "teacher")
+    processor.save_pretrained(folder / "teacher")
+    return folder
+
+
+@pytest.fixture
+def settings(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return {"teacher": str(folder / "teacher"), "scorer": None, "keeps": [0.25], "root": str(folder / "data"), "pages": 3,
+            "questions": (1, 1), "batch_size": 2, "latency_batches": [2], "output": "out"}  # fmt: skip
+
+
+def count_batches(monkeypatch):
+    asked = []
+    original = module.answer
+
+    def counting(teacher, batch, method, keep, longest):
+        asked.append((type(method).__name__, [sample.id for sample in batch]))
+        return original(teacher, batch, method, keep, longest)
+
+    monkeypatch.setattr(module, "answer", counting)
+    return asked
+
+
+def test_an_interrupted_run_goes_on(settings, monkeypatch, tmp_path):
+    methods = {"grid": Grid(), "inner": Inner()}
+    first = evaluate(methods=methods, **settings)
+    asked = count_batches(monkeypatch)
+    again = evaluate(methods=methods, **settings)
+    assert [one for one in asked if len(one[1]) > 1] == [], "only the length of a question is asked for again"
+    assert [row.accuracy for row in again] == [row.accuracy for row in first]
+    file = tmp_path / "out/answers/grid_0.25_left.jsonl"
+    lines = file.read_text().splitlines()
+    assert len(lines) == 7
+    file.write_text("\n".join(lines[:4]) + "\n" + lines[4][:30])  # killed in the middle of a line
+    asked.clear()
+    evaluate(methods=methods, **settings)
+    assert [name for name, ids in asked if len(ids) > 1] == ["Grid", "Grid"], "two of three batches are done again"
+    assert file.read_text().splitlines() == lines
+    asked.clear()
+    evaluate(methods={"grid": Random(), "inner": Inner()}, **settings)  # another method of the same name
+    assert [name for name, ids in asked if len(ids) > 1] == ["Random"] * 3
+
+
+def test_identity_is_of_settings_and_weights(llava):
+    assert identity(Random(seed=1)) == identity(Random(seed=1)) != identity(Random(seed=2))
+    before = identity(llava)
+    with torch.no_grad():
+        was = llava.lm_head.weight[0, 0].item()
+        llava.lm_head.weight[0, 0] += 1
+        changed = identity(llava)
+        llava.lm_head.weight[0, 0] = was
+    assert changed != before == identity(llava)
+
+
+def test_what_cannot_act_is_named_and_the_rest_comes(settings, tmp_path, capsys):
+    class NeedsMore(asymvlm.Method):
+        layer = 9
+
+        def score(self, tokens):
+            return tokens.grid[:, 2].float()
+
+    rows = evaluate(methods={"grid": Grid(), "deep": NeedsMore()}, **settings)
+    assert {row.method for row in rows} == {"grid"}
+    assert "deep @ 0.25: left out, layer: NeedsMore acts before layers [9]" in (tmp_path / "out/table.md").read_text()
+    assert {one["method"] for one in json.loads((tmp_path / "out/latency.json").read_text())} == {"grid"}
+    with pytest.raises(ValueError, match=r"none can act here\. deep @ 0\.25"):
+        evaluate(methods={"deep": NeedsMore()}, **settings)
+
+
+def test_metrics_are_chosen_and_refused(settings):
+    rows = evaluate(methods={"grid": Grid()}, metric="anls", **settings)
+    assert 0 <= rows[0].accuracy <= 1
+    with pytest.raises(ValueError, match="metric: 'bleu' is not one of anls"):
+        evaluate(methods={"grid": Grid()}, metric="bleu", **settings)
+    with pytest.raises(ValueError, match="vqa_accuracy"):
+        evaluate(methods={"grid": Grid()}, metric="vqa_accuracy", **settings)
+
+
+def test_equal_cost_by_hand(llava):
+    """Two layers, one sees all 100: an average of 60 leaves 20 in the second; an average of 50 or less leaves nothing."""
+    fair = at_equal_cost(Inner(), "layer_average", llava.config, 10)
+    assert fair.stages(60, 100, 2) == {1: 20}
+    with pytest.raises(ValueError, match="give a higher keep"):
+        fair.stages(50, 100, 2)
+    assert at_equal_cost(Inner(), "left", llava.config, 10).stages(60, 100, 2) == {1: 60}
+    before = Grid()
+    assert at_equal_cost(before, "flops", llava.config, 10) is before
+    plan = at_equal_cost(Inner(), "flops", llava.config, 10).stages(60, 100, 2)
+    most = llm_macs(llava.config, 60, 10)
+    assert (
+        llm_macs(llava.config, seen_by_layer(plan, 100, 2), 10)
+        <= most
+        < llm_macs(llava.config, seen_by_layer({1: plan[1] + 1}, 100, 2), 10)
+    )
+
+
+def test_equal_cost_in_a_run(settings):
+    rows = evaluate(methods={"grid": Grid(), "inner": Inner()}, equal="layer_average", **{**settings, "keeps": [0.6]})
+    shares = {row.method: row for row in rows if row.task == "all"}
+    assert shares["inner"].layer_average == pytest.approx(shares["grid"].layer_average, abs=0.01)
+    assert shares["inner"].keep_mean == pytest.approx(0.2, abs=0.01)
+    assert shares["inner"].kv_entries == pytest.approx(shares["grid"].kv_entries, rel=0.01)
+
+
+def test_pictures_that_the_tower_sees():
+    tiles = torch.zeros(3, 4, 3, 2, 2)  # three pictures of up to four tiles, two samples
+    for picture, count in enumerate((4, 2, 3)):
+        tiles[picture, :count] = 1
+    assert pictures_of({"pixel_values": tiles}, [1, 2]) == [4, 5]
+    assert pictures_of({"pixel_values": torch.ones(3, 3, 8, 8)}, [1, 2]) == [1, 2]
+    grids = torch.tensor([[1, 2, 2], [1, 4, 4], [1, 2, 4]])
+    assert pictures_of({"image_grid_thw": grids}, [1, 2]) == [[[1, 2, 2]], [[1, 4, 4], [1, 2, 4]]]
+
+
+def test_wandb_gets_tables_and_pictures(settings, tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    evaluate(methods={"grid": Grid()}, wandb_project="asymvlm", **settings)
+    runs = list((tmp_path / "out/wandb").glob("offline-run-*"))
+    assert len(runs) == 1
+    assert {path.name.split("_")[0] for path in runs[0].glob("files/media/images/*.png")} >= {"pareto", "examples"}
+
+
+def test_log_of_another_key_is_started_anew(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text("other\n" + json.dumps({"id": "x"}) + "\n")
+    assert RunLog(path, "key").answers == {}
+    assert path.read_text() == "key\n"
+
+
+def test_atp_without_a_cls_model_is_named(folder):
+    """ATP with a CLIP of another width says whose fault it is, before anything runs."""
+    teacher = Teacher.load(str(folder / "teacher"))
+    assert teacher.model.config.vision_config.hidden_size != 16
+    with pytest.raises(ValueError, match=r"alpha 0\.5 needs the CLIP"):
+        ATP()
