@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from pathlib import Path
 
 import pytest
 import yaml
 
+import asymvlm
 from asymvlm.evaluation.cli import main as evaluate
+from asymvlm.evaluation.robustness import robustness
+from asymvlm.front_door import call, run
 from asymvlm.training.cli import main as train
 
 ROOT = Path(__file__).parent.parent
 TRAIN = [path for folder in ("", "teacher") for path in sorted((ROOT / "configs" / folder).glob("*.yaml"))]
 OVERLAYS = sorted((ROOT / "configs/ablations").glob("*.yaml"))
 MODELS = sorted((ROOT / "configs/models").glob("*.yaml"))
-EVAL = sorted((ROOT / "configs/eval").glob("*.yaml"))
+ROBUSTNESS = ROOT / "configs/eval/robustness.yaml"  # of a command of its own
+EVAL = sorted(set((ROOT / "configs/eval").glob("*.yaml")) - {ROBUSTNESS})
 
 
 @pytest.fixture
@@ -24,14 +29,14 @@ def printed(capsys, monkeypatch):
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr("sys.argv", ["train.py"])
 
-    def run(command, *configs):
+    def ask(command, *configs):
         flags = [part for config in configs for part in ("--config", str(config))]
         code = command([*flags, "--print_config"])
         out, err = capsys.readouterr()
         assert code == 0, err
         return out
 
-    return run
+    return ask
 
 
 @pytest.mark.parametrize("config", TRAIN, ids=lambda path: path.stem)
@@ -50,8 +55,11 @@ def test_overlays_compose(printed, overlay):
 
 
 @pytest.mark.parametrize("overlay", MODELS, ids=lambda path: path.stem)
-def test_models_compose_and_say_what_they_need(printed, overlay):
-    merged = yaml.safe_load(printed(train, ROOT / "configs/any.yaml", overlay))
+def test_models_compose_and_say_what_they_need(printed, overlay, tmp_path):
+    first = printed(train, ROOT / "configs/any.yaml", overlay)
+    merged = yaml.safe_load(first)
+    (tmp_path / "again.yaml").write_text(first)
+    assert yaml.safe_load(printed(train, tmp_path / "again.yaml")) == merged
     wanted = yaml.safe_load(overlay.read_text())
     assert merged["model"]["init_args"]["teacher"] == wanted["model"]["init_args"]["teacher"]
     assert merged["data"]["init_args"]["cache"] is False
@@ -66,5 +74,18 @@ def test_models_compose_and_say_what_they_need(printed, overlay):
 
 
 @pytest.mark.parametrize("config", EVAL, ids=lambda path: path.stem)
-def test_eval_configs_parse(printed, config):
-    assert yaml.safe_load(printed(evaluate, config))["teacher"] == "checkpoints/tiny-teacher"
+def test_eval_configs_round_trip(printed, config, tmp_path):
+    first = printed(evaluate, config)
+    (tmp_path / "again.yaml").write_text(first)
+    assert yaml.safe_load(printed(evaluate, tmp_path / "again.yaml")) == yaml.safe_load(first)
+
+
+def test_robustness_config_parses(printed):
+    command = functools.partial(run, functools.partial(call, robustness))
+    assert set(yaml.safe_load(printed(command, ROBUSTNESS))["methods"]) == {"atp", "vlm_pruner", "random"}
+
+
+def test_every_method_is_in_the_docs():
+    table = (ROOT / "docs/methods.md").read_text()
+    first = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    assert {name for cell in first for name in re.findall(r"`(\w+)`", cell)} == set(asymvlm.methods())

@@ -13,6 +13,7 @@ from asymvlm.evaluation.answers import pictures_of
 from asymvlm.evaluation.cost import llm_macs
 from asymvlm.evaluation.equal_cost import at_equal_cost
 from asymvlm.evaluation.evaluate import evaluate
+from asymvlm.evaluation.robustness import robustness
 from asymvlm.evaluation.run_log import RunLog, identity
 from asymvlm.methods.atp import ATP
 from asymvlm.methods.grid import Grid
@@ -155,6 +156,19 @@ def test_wandb_gets_tables_and_pictures(settings, tmp_path, monkeypatch):
     runs = list((tmp_path / "out/wandb").glob("offline-run-*"))
     assert len(runs) == 1
     assert {path.name.split("_")[0] for path in runs[0].glob("files/media/images/*.png")} >= {"pareto", "examples"}
+
+
+def test_robustness_has_a_point_for_everything(settings, tmp_path):
+    given = {name: settings[name] for name in ("teacher", "scorer", "root", "pages", "questions", "batch_size", "output")}
+    points = robustness(methods={"grid": Grid()}, keep=0.25, corruptions=["low_contrast", "typos"], severities=[5], **given)
+    assert {(one.method, one.corruption, one.severity) for one in points} == {
+        (method, name, severity) for method in ("dense", "grid") for name in ("low_contrast", "typos") for severity in (0, 5)
+    }
+    assert (tmp_path / "out/robustness.png").stat().st_size > 500
+    files = {path.name for path in (tmp_path / "out/answers").iterdir()}
+    assert len(files) == 2 * 3, "what is not spoilt is asked once"
+    with pytest.raises(ValueError, match="corruptions: 'fog' is not one of gaussian_noise"):
+        robustness(methods={"grid": Grid()}, corruptions=["fog"], **given)
 
 
 def test_log_of_another_key_is_started_anew(tmp_path):

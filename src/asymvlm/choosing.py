@@ -27,16 +27,16 @@ def choose_one(method: Method, keep: Keep, tokens: Tokens) -> Kept:
 
     Raises ValueError where the method gives something else than scores for all tokens, or indices as many as asked for.
     """
-    total = len(tokens.vision)
-    if total == 0:
+    if len(tokens.vision) == 0:
         return Kept(torch.zeros(0, dtype=torch.long, device=tokens.vision.device))
-    scores = _scores(method, tokens) if type(method).select is Method.select else None
-    count = _count(method, keep, tokens, scores)
-    index = top_k(scores, count) if scores is not None else method.select(tokens, count)
-    if len(index) != count:
-        raise ValueError(f"{type(method).__name__}.select gave {len(index)} tokens, {count} were asked for")
-    merges = type(method).merge is not Method.merge
-    return Kept(index, method.merge(tokens, index) if merges else None, scores)
+    with torch.autocast(tokens.vision.device.type, enabled=False):  # a caller's autocast must not round what is compared here
+        scores = _scores(method, tokens) if type(method).select is Method.select else None
+        count = _count(method, keep, tokens, scores)
+        index = top_k(scores, count) if scores is not None else method.select(tokens, count)
+        if len(index) != count:
+            raise ValueError(f"{type(method).__name__}.select gave {len(index)} tokens, {count} were asked for")
+        merges = type(method).merge is not Method.merge
+        return Kept(index, method.merge(tokens, index) if merges else None, scores)
 
 
 def _scores(method: Method, tokens: Tokens) -> Tensor:

@@ -5,6 +5,10 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ArgumentParser
 
 from .errors import DataError
 
@@ -27,6 +31,18 @@ def run(command: Callable[[list[str]], None], arguments: list[str]) -> int:
     except SystemExit as stop:  # argument parsers leave this way
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     return 0
+
+
+def call(function: Callable[..., Any], arguments: list[str], default_config: Path | None = None) -> None:
+    """Call `function` with what its parameters are given by: `--config FILE`, else `default_config`, and flags on top."""
+    if default_config is not None and not any(one == "--config" or one.startswith("--config=") for one in arguments):
+        arguments = ["--config", str(default_config), *arguments]
+    parser = ArgumentParser(description=(function.__doc__ or "").splitlines()[0])
+    parser.add_argument("--config", action="config", help="A YAML file with any of the options below.")
+    parser.add_function_arguments(function)
+    config = parser.instantiate_classes(parser.parse_args(arguments))
+    config.pop("config", None)
+    function(**config.as_dict())
 
 
 def _cause(error: BaseException) -> BaseException:

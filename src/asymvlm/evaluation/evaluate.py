@@ -75,7 +75,7 @@ def evaluate(
         wandb_project: Project in Weights & Biases to which tables and pictures go too; null leaves it out.
     """
     wanted: list[Keep] = [check_keep(keep) for keep in (keeps or [0.5, 0.25, 0.125, 0.0625])]  # type: ignore[arg-type]
-    judge = _judge(metric)
+    judge = judge_named(metric)
     chosen = dict(methods or {})
     if scorer is not None:
         chosen = {"learned": Learned(scorer), **chosen}
@@ -174,7 +174,8 @@ def _has(method: Method, keep: str) -> bool:
     return type(method).budget is not Method.budget if keep == "auto" else type(method).select is Method.select
 
 
-def _judge(metric: str) -> AnswerMetric:
+def judge_named(metric: str) -> AnswerMetric:
+    """The metric of that kind. Raises ValueError for another, naming those that there are."""
     known = answer_metrics()
     if metric not in known:
         raise ValueError(f"metric: {metric!r} is not one of {', '.join(known)}")

@@ -12,14 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jsonargparse import ArgumentParser
 from torchmetrics.functional.classification import binary_auroc
 
 from ..documents import Sample, samples
 from ..documents.cells import token_shares
 from ..documents.generated import generated_pages
 from ..documents.source import Source
-from ..front_door import run
+from ..front_door import call, run
 from ..methods.base import Method, Tokens
 from ..methods.clip_similarity import ClipSimilarity
 from ..progress import track
@@ -111,11 +110,5 @@ def similarity_sign(
     return check
 
 
-def _from_arguments(arguments: list[str]) -> None:
-    parser = ArgumentParser(description=similarity_sign.__doc__)
-    parser.add_function_arguments(similarity_sign)
-    similarity_sign(**parser.parse_args(arguments).as_dict())
-
-
 if __name__ == "__main__":
-    sys.exit(run(_from_arguments, sys.argv[1:]))
+    sys.exit(run(lambda arguments: call(similarity_sign, arguments), sys.argv[1:]))

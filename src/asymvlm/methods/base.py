@@ -50,7 +50,7 @@ class Method(ABC):
     """
 
     kind: ClassVar[str]
-    reads_tower: ClassVar[bool] = False  # True has the tower watched while it runs; else `tokens.tower()` runs it again
+    reads_tower: bool = False  # True has the tower watched while it runs; else `tokens.tower()` runs it again
     layer: int | None = None  # the LLM layer before which it acts; None stands for before the LLM
 
     def score(self, tokens: Tokens) -> Float[Tensor, "n"]:

@@ -1,0 +1,51 @@
+"""Tokens unlike a few pivots: duplicates go, whatever they show."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..selectors import top_k
+from ..shapes import Float, Int64
+from .base import Method, Tokens
+from .similarity import unit_rows
+
+
+class DART(Method):
+    """Pivots are the vision and the question tokens with the largest L1 norm of their keys; each in turn brings its share of the tokens
+    that are least like it, by cosine of hidden states (DART, arXiv 2502.11494).
+
+    The question is the text behind the last picture, as published; all text where there is none. Deviations:
+
+    - Shares are equal up to one token and add up to `count`. The published quota, rounded once for all pivots, keeps a few tokens more or
+      fewer than asked for.
+    - Vision pivots come first, then text, each in the order of the prompt. The published order is that of a Python set.
+    - Hidden states as the layer reads them. The published code passes them through the LLM's final norm, whose weights a method does not
+      see.
+
+    Costs O(N D) for each pivot.
+    """
+
+    kind = "dart"
+
+    def __init__(self, layer: int = 2, vision_pivots: int = 4, text_pivots: int = 4) -> None:
+        if min(vision_pivots, text_pivots) < 0 or vision_pivots + text_pivots == 0:
+            raise ValueError(f"vision_pivots, text_pivots: {vision_pivots} and {text_pivots}; give numbers of which one is above 0")
+        self.layer, self.vision_pivots, self.text_pivots = layer, vision_pivots, text_pivots
+
+    def select(self, tokens: Tokens, count: int) -> Int64[Tensor, "count"]:
+        view = tokens.below()
+        asked = tokens.question if bool(tokens.question.any()) else torch.ones_like(tokens.question)
+        own = _largest(view.keys, min(self.vision_pivots, count))
+        pivots = torch.cat([tokens.vision[own], tokens.text[asked][_largest(view.text_keys[asked], self.text_pivots)]])
+        likeness = unit_rows(pivots) @ unit_rows(tokens.vision).T
+        kept = torch.zeros(len(tokens.vision), dtype=torch.bool, device=own.device)
+        kept[own] = True
+        share, rest = divmod(count - len(own), len(pivots))
+        for number, like in enumerate(likeness):
+            kept[top_k(-like.masked_fill(kept, torch.inf), share + (number < rest))] = True
+        return kept.nonzero().squeeze(-1)
+
+
+def _largest(keys: Float[Tensor, "n d"], count: int) -> Int64[Tensor, "count"]:
+    return top_k(keys.float().abs().sum(-1), count)

@@ -1,0 +1,62 @@
+"""Every part of the picture keeps some tokens, the more so the more it is looked at and the more varied it is."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..selectors import top_k
+from ..shapes import Float, Int64
+from .base import Method, Tokens
+from .similarity import unit_rows
+
+_GROUPS = 16
+
+
+class HoloV(Method):
+    """Quotas for 16 groups of tokens, filled by CLS attention (HoloV, arXiv 2510.02912).
+
+    Groups follow each other in raster order. A token scores a_i + beta * scale * var_i: a is the attention, var the variance of its
+    cosines with the others of its group, scale the mean of a over the mean of var. A group's quota is its share of the sum of mean
+    scores, rounded down; what is left over goes to the groups with the largest scores, one each.
+
+    Unlike published: scale is of the whole sample, since taken in each group, as the code does, the variance cancels out of every group's
+    mean (beta = 0 gives those quotas); a token's own cosine is left out of its variance; what a group is too small for goes round the
+    others, where the code pads with zeros. O(N^2 D / 16) time, O(N^2 / 256) memory.
+
+    Args:
+        beta: Weight of the variance.
+    """
+
+    kind = "holov"
+    reads_tower = True
+
+    def __init__(self, beta: float = 0.09) -> None:
+        self.beta = beta
+
+    def select(self, tokens: Tokens, count: int) -> Int64[Tensor, "count"]:
+        attention, unit = tokens.tower().attention.float(), unit_rows(tokens.vision)
+        groups = torch.arange(len(unit), device=unit.device).tensor_split(min(_GROUPS, len(unit)))
+        variance = torch.cat([_variance(unit[group]) for group in groups])
+        scores = attention + self.beta * attention.mean() / (variance.mean() + 1e-6) * variance
+        means = torch.stack([scores[group].mean() for group in groups])
+        quotas = _quotas((means / means.sum()).tolist(), [len(group) for group in groups], count)
+        return torch.cat([group[top_k(attention[group], quota)] for group, quota in zip(groups, quotas, strict=True)])
+
+
+def _variance(unit: Float[Tensor, "g D"]) -> Float[Tensor, "g"]:
+    """Of each token's cosines with the others."""
+    size = len(unit)
+    if size == 1:
+        return unit.new_zeros(1)
+    apart = ~torch.eye(size, dtype=torch.bool, device=unit.device)
+    return (unit @ unit.mT)[apart].view(size, size - 1).var(1, correction=0)
+
+
+def _quotas(shares: list[float], sizes: list[int], count: int) -> list[int]:
+    quotas = [min(int(share * count), size) for share, size in zip(shares, sizes, strict=True)]
+    largest_first = sorted(range(len(shares)), key=lambda group: -shares[group])
+    while (left := count - sum(quotas)) > 0:
+        for group in [group for group in largest_first if quotas[group] < sizes[group]][:left]:
+            quotas[group] += 1
+    return quotas

@@ -1,0 +1,25 @@
+"""Where something is printed: the control for pages that are mostly paper."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from ..shapes import Int64
+from .base import Method, Tokens
+from .grid import Grid
+
+
+class NonBlank(Method):
+    """The tokens with the most ink; of equals, such as all blank paper, evenly spread ones (a control, ours). O(N log N)."""
+
+    kind = "non_blank"
+
+    def select(self, tokens: Tokens, count: int) -> Int64[Tensor, "count"]:
+        ink = tokens.ink()
+        least = ink.sort(descending=True).values[count - 1]
+        more, equal = (ink > least).nonzero()[:, 0], (ink == least).nonzero()[:, 0]
+        spread = Grid().select(replace(tokens, grid=tokens.grid[equal]), count - len(more))
+        return torch.cat([more, equal[spread]]).sort().values

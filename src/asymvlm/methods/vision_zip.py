@@ -1,0 +1,61 @@
+"""Tokens the tower looks at, and averages of the rest."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..selectors import top_k
+from ..shapes import Float, Int64
+from .base import Method, Tokens
+from .similarity import in_blocks, others, unit_rows
+
+
+class VisionZip(Method):
+    """Dominant tokens by CLS attention, contextual ones that take in all the rest (VisionZip, arXiv 2412.04467).
+
+    Contextual targets stand evenly spaced among the tokens that are not dominant, in their original order. Every other token joins the
+    target with the highest cosine of keys averaged over heads, and a target becomes itself plus the mean of those that joined it.
+
+    Published code works inside CLIP and also keeps the CLS token. Here tokens are fused behind the projector, where all methods
+    act, and CLS is not among them. O(N c (C + D)) time for c contextual tokens.
+
+    Args:
+        contextual: Their share of the tokens kept, rounded; the published 10 of 64 as default.
+
+    Raises ValueError for a share out of range.
+    """
+
+    kind = "vision_zip"
+    reads_tower = True
+
+    def __init__(self, contextual: float = 10 / 64) -> None:
+        if not 0 <= contextual <= 1:
+            raise ValueError(f"contextual: {contextual} is not a share of the tokens kept; give one in [0, 1]")
+        self.contextual = contextual
+
+    def select(self, tokens: Tokens, count: int) -> Int64[Tensor, "count"]:
+        dominant = self._dominant(tokens, count)
+        rest = others(len(tokens.vision), dominant)
+        targets = count - len(dominant)
+        spaced = torch.arange(targets, device=rest.device) * (len(rest) // max(targets, 1))
+        return torch.cat([dominant, rest[spaced]]).sort().values
+
+    def merge(self, tokens: Tokens, kept: Int64[Tensor, "k"]) -> Float[Tensor, "k D"]:
+        contextual = ~torch.isin(kept, self._dominant(tokens, len(kept)))
+        targets, dropped = kept[contextual], others(len(tokens.vision), kept)
+        if len(targets) == 0:
+            return tokens.vision[kept]
+        tower, merged = tokens.tower(), tokens.vision[kept].float()
+        keys = unit_rows(tower.keys.float().unflatten(-1, (tower.heads, -1)).mean(1))
+        total, joined = torch.zeros_like(merged[contextual]), merged.new_zeros(len(targets), 1)
+        for part, cosine in in_blocks(keys[dropped], keys[targets]):
+            joins = F.one_hot(cosine.argmax(1), len(targets)).float().mT  # a product adds in the same order every time
+            total += joins @ tokens.vision[dropped[part]].float()
+            joined += joins.sum(1, keepdim=True)
+        merged[contextual] += total / joined.clamp_min(1)
+        return merged.to(tokens.vision.dtype)
+
+    def _dominant(self, tokens: Tokens, count: int) -> Int64[Tensor, "d"]:
+        return top_k(tokens.tower().attention.float(), count - int(count * self.contextual + 0.5))
