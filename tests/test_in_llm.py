@@ -153,7 +153,7 @@ class Late(asymvlm.Method):
     layer = 1
 
     def score(self, tokens):
-        return tokens.below().attention()[:, -1].mean(0)
+        return tokens.below().attention(slice(-1, None)).mean((0, 1))
 
 
 @torch.no_grad()

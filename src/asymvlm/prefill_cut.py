@@ -109,7 +109,11 @@ class PrefillCut:
         query, key, mask, scaling = self._heard
         bias = None if mask is None else mask[min(row, len(mask) - 1)]
         keys = key[row].transpose(0, 1).flatten(1)
-        view = LayerView(keys[vision], keys[text], lambda: attention_from(query[row][:, text], key[row], text, bias, scaling)[..., vision])
+
+        def attention(rows: slice | Tensor) -> Float[Tensor, "H l n"]:
+            return attention_from(query[row][:, text[rows]], key[row], text[rows], bias, scaling)[..., vision]
+
+        view = LayerView(keys[vision], keys[text], attention)
         tokens = self.cutter(sample, states[vision], states[text], self.kept[sample].index, lambda: view)
         return self.choose(tokens, count)
 

@@ -20,7 +20,7 @@ from ..teacher import Teacher
 from .answers import pruned_prefill, tell
 from .cost import flop_counter
 
-_WARM_UP = 2
+_WARM_UP = 1
 
 
 class _Free(Method):
@@ -62,8 +62,8 @@ class Latency:
         return self.prefill + 8 * self.decode > self.dense_prefill + 8 * self.dense_decode
 
 
-def latency(teacher: Teacher, batch: Sequence[Sample], method: Method, keep: Keep, repeats: int = 5, steps: int = 8) -> Latency:
-    """Times one batch, dense and pruned in turn, after two rounds to warm up."""
+def latency(teacher: Teacher, batch: Sequence[Sample], method: Method, keep: Keep, repeats: int = 3, steps: int = 8) -> Latency:
+    """Times one batch, dense and pruned in turn, after a round to warm up."""
     inputs = {name: value.to(teacher.model.device) for name, value in teacher.prompter(batch).inputs.items()}
     with torch.no_grad():
         tell(method, batch)

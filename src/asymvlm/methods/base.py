@@ -20,7 +20,7 @@ class LayerView:
 
     keys: Float[Tensor, "n G*d"]
     text_keys: Float[Tensor, "L G*d"]
-    attention: Callable[[], Float[Tensor, "H L n"]]  # of the text's rows, to the vision tokens that are left
+    attention: Callable[[slice | Tensor], Float[Tensor, "H l n"]]  # of some of the text's rows, to the vision tokens that are left
 
 
 @dataclass

@@ -23,4 +23,4 @@ class FastV(Method):
         self.layer = layer
 
     def score(self, tokens: Tokens) -> Float[Tensor, "n"]:
-        return tokens.below().attention()[:, -1].mean(0)
+        return tokens.below().attention(slice(-1, None)).mean((0, 1))

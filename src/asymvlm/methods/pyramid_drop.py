@@ -31,7 +31,7 @@ class PyramidDrop(Method):
         return geometric(count, total, sorted({max(1, depth * quarter // 4) for quarter in (1, 2, 3)}))
 
     def score(self, tokens: Tokens) -> Float[Tensor, "n"]:
-        return tokens.below().attention()[:, -1].mean(0)
+        return tokens.below().attention(slice(-1, None)).mean((0, 1))
 
 
 def geometric(count: int, total: int, layers: Sequence[int]) -> dict[int, int]:

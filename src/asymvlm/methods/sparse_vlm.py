@@ -54,7 +54,7 @@ class SparseVLM(Method):
         raters = turned > turned.mean()
         if not bool(raters.any()):
             raters = torch.ones_like(raters)
-        return tokens.below().attention()[:, asked][:, raters].mean((0, 1))
+        return tokens.below().attention(asked.nonzero()[raters, 0]).mean((0, 1))
 
     def select(self, tokens: Tokens, count: int) -> Int64[Tensor, "count"]:
         best, members, centres, _ = self._split(tokens, count)
