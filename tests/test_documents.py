@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from PIL import Image
 
 from asymvlm.documents import samples
-from asymvlm.documents.cells import box_shares, token_shares
+from asymvlm.documents.cells import box_shares, lies_on_page, token_shares
 from asymvlm.documents.folder import folder_pages
 from asymvlm.documents.generated import fingerprint, generated_pages
 from asymvlm.documents.world import LAYOUTS, generate
@@ -114,6 +115,12 @@ def test_broken_records_are_skipped_counted_and_named(folder):
     row, column = torch.meshgrid(torch.arange(2), torch.arange(2), indexing="ij")
     grid = torch.stack([torch.zeros_like(row), row, column], -1).reshape(-1, 3)
     assert token_shares(first, first.evidence_boxes, grid).tolist() == [1, 0, 0, 0]
+    nowhere = torch.tensor([[0, -1, -1]])  # a CLS
+    second_page = grid + torch.tensor([1, 0, 0])
+    both = replace(first, images=first.images * 2)
+    assert token_shares(both, first.evidence_boxes, torch.cat([nowhere, grid, second_page])).tolist() == [0, 1, 0, 0, 0, 0, 0, 0, 0]
+    tiles = torch.cat([grid, second_page])
+    assert not lies_on_page(first, tiles) and not token_shares(first, first.evidence_boxes, tiles).any(), "tiles of one page"
 
 
 def test_nothing_usable_is_an_error(folder):

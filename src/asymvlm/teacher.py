@@ -12,7 +12,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedMode
 
 from .backbone import backbone_of
 from .documents import Sample
-from .documents.cells import token_shares
+from .documents.cells import lies_on_page, token_shares
 from .errors import DataError
 from .processors import load_processor
 from .prompts import Prompter, prompter_for
@@ -64,6 +64,12 @@ class Teacher:
         encoded = self.backbone.encode(inputs)
         layout = self.backbone.layout(inputs, encoded)
         pairs = list(zip(samples, layout.grids, strict=True))
+        lost = [sample.id for sample, grid in pairs if sample.evidence_boxes and not lies_on_page(sample, grid)]
+        if target.needs_boxes and lost:
+            raise DataError(
+                f"model.target: boxes of {lost[0]} cannot be laid on the tokens of {type(self.model).__name__}, which cuts pictures into "
+                "tiles or resamples them; use AttentionTarget"
+            )
         evidence = [token_shares(sample, sample.evidence_boxes, grid.cpu()) for sample, grid in pairs]
         keys = [token_shares(sample, sample.key_boxes, grid.cpu()) for sample, grid in pairs]
         batch = TargetInputs(

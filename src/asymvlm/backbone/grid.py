@@ -23,7 +23,8 @@ def picture_grids(config: Any, inputs: Mapping[str, Any], lengths: list[int], ki
         found: list[Tensor] = []
         held = 0
         while held < count:
-            found.append(_places(len(found), *shapes[picture]))
+            shape = shapes[picture]
+            found.append(_places(len(found), *shape) if shape else ordered_places(len(found), lengths[picture]))
             held += lengths[picture]
             picture += 1
         if held != count:
@@ -32,18 +33,18 @@ def picture_grids(config: Any, inputs: Mapping[str, Any], lengths: list[int], ki
     return grids
 
 
-def _shapes(config: Any, inputs: Mapping[str, Any], lengths: list[int], kinds: list[str]) -> list[tuple[int, int]]:
-    """(rows, columns) of each picture's tokens; after the merger, where the family has one."""
+def _shapes(config: Any, inputs: Mapping[str, Any], lengths: list[int], kinds: list[str]) -> list[tuple[int, int] | None]:
+    """(rows, columns) of each picture's tokens, after the merger, where the family has one; None where they are no rectangle."""
     merge = getattr(config.vision_config, "spatial_merge_size", 1)
     patches = {kind: iter(inputs[name].tolist()) for kind in set(kinds) if inputs.get(name := f"{kind}_grid_thw") is not None}
-    shapes = []
+    shapes: list[tuple[int, int] | None] = []
     for length, kind in zip(lengths, kinds, strict=True):
         if kind in patches:
             t, h, w = next(patches[kind])
             shapes.append((t * (h // merge), w // merge))
         else:
             side = math.isqrt(length)
-            shapes.append((side, side) if side * side == length else (1, length))
+            shapes.append((side, side) if side * side == length else None)
     return shapes
 
 
@@ -53,8 +54,8 @@ def _places(picture: int, rows: int, columns: int) -> Int64[Tensor, "n 3"]:
 
 
 def ordered_places(picture: int, count: int) -> Int64[Tensor, "n 3"]:
-    """Of tokens that have an order and no place on the picture, as a resampler's."""
-    return _places(picture, 1, count)
+    """Of tokens that have an order (their column) and no place on the picture (row -1), as a resampler's."""
+    return _places(picture, 1, count) - torch.tensor([0, 1, 0])
 
 
 def square_places(picture: int, count: int) -> Int64[Tensor, "n 3"]:

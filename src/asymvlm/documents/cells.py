@@ -22,13 +22,23 @@ def box_shares(box: Box, size: tuple[float, float], shape: tuple[int, int]) -> n
     return down[:, None] * across[None, :] / (width * height)
 
 
+def lies_on_page(sample: Sample, grid: Int64[Tensor, "n 3"]) -> bool:
+    """Whether the grid says where on the first page its tokens are: not where pictures are cut into tiles, or read by a resampler."""
+    return int(grid[:, 0].max()) + 1 == len(sample.images) and bool((grid[grid[:, 0] == 0, 1:] >= 0).all(-1).any())
+
+
 def token_shares(sample: Sample, boxes: Sequence[Box], grid: Int64[Tensor, "n 3"]) -> Float[Tensor, "n"]:
-    """Share of each vision token's cell inside `boxes`, in [0, 1].
+    """Share of each vision token's cell inside `boxes` of the first page, in [0, 1]; 0 for tokens that are not known to lie on it.
 
     Cells divide the whole picture evenly, as they do wherever the processor scales it as a whole and crops nothing.
     """
-    shape = int(grid[:, 1].max()) + 1, int(grid[:, 2].max()) + 1
+    shares = torch.zeros(len(grid))
+    if not lies_on_page(sample, grid):
+        return shares
+    first = (grid[:, 0] == 0) & (grid[:, 1:] >= 0).all(-1)
+    shape = int(grid[first, 1].max()) + 1, int(grid[first, 2].max()) + 1
     total = np.zeros(shape)
     for box in boxes:
         total += box_shares(box, sample.image.size, shape)
-    return torch.from_numpy(np.clip(total, 0, 1))[grid[:, 1], grid[:, 2]].float()
+    shares[first] = torch.from_numpy(np.clip(total, 0, 1))[grid[first, 1], grid[first, 2]].float()
+    return shares

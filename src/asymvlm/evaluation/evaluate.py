@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -187,14 +188,17 @@ def _judged(judge: AnswerMetric, answers: Sequence[Answer], asked: Sequence[Samp
 
 
 def tasks_of(asked: Sequence[Sample]) -> Iterator[tuple[str, list[int]]]:
-    """Every group of questions, all together, and every kind within its group (`group/kind`)."""
+    """Every group of questions, all together, and every kind within its group (`group/kind`) where it has several."""
     groups = sorted({sample.group for sample in asked})
     for group in groups:
         yield group, [index for index, sample in enumerate(asked) if sample.group == group]
     if len(groups) > 1:
         yield "all", list(range(len(asked)))
-    for group, kind in sorted({(sample.group, sample.kind) for sample in asked}):
-        yield f"{group}/{kind}", [index for index, sample in enumerate(asked) if (sample.group, sample.kind) == (group, kind)]
+    kinds = sorted({(sample.group, sample.kind) for sample in asked})
+    several = {group for group, count in Counter(group for group, _ in kinds).items() if count > 1}
+    for group, kind in kinds:
+        if group in several:
+            yield f"{group}/{kind}", [index for index, sample in enumerate(asked) if (sample.group, sample.kind) == (group, kind)]
 
 
 class _Part:

@@ -64,8 +64,10 @@ def page_panels(
 
 
 def _cells(grid: Tensor, weight: Tensor) -> np.ndarray:
-    """Weights of the first picture's tokens as an image of rows x columns."""
+    """Weights of the first picture's tokens as an image of rows x columns; one empty cell where their places are not known."""
     first = (grid[:, 0] == 0) & (grid[:, 1:] >= 0).all(-1)
+    if not bool(first.any()):
+        return np.zeros((1, 1), np.float32)
     rows, columns = grid[first, 1].cpu(), grid[first, 2].cpu()
     cells = np.zeros((int(rows.max()) + 1, int(columns.max()) + 1), np.float32)
     cells[rows.numpy(), columns.numpy()] = weight[first].cpu().numpy()

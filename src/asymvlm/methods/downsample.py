@@ -22,8 +22,8 @@ class Downsample(Method):
         return evenly(len(tokens.vision), count).to(tokens.vision.device)
 
     def merge(self, tokens: Tokens, kept: Int64[Tensor, "k"]) -> Float[Tensor, "k D"]:
-        if int(tokens.grid[:, 0].max()) > 0:
-            raise ValueError("downsample: samples with several pictures are not supported; use grid")
+        if int(tokens.grid[:, 0].max()) > 0 or int(tokens.grid.min()) < 0:
+            raise ValueError("downsample: samples with several pictures, tiles or a resampler are not supported; use grid")
         rows, columns = coarse_shape(len(kept), int(tokens.grid[:, 1].max()) + 1, int(tokens.grid[:, 2].max()) + 1)
         features = tokens.vision[kept].clone()
         if rows * columns == len(tokens.vision):
