@@ -1,0 +1,113 @@
+"""What pruning buys in prefill time, and what choosing costs: `python benchmarks/prefill.py`.
+
+A Llama-type decoder of about half a billion parameters with random weights behind 1,024 and 2,304 vision tokens and 32 words. Dense and
+pruned prefills run in turn in one process; times are medians. "of the FLOPs" is the speed-up divided by the ratio of the LLM's FLOPs: 1
+would be all that the FLOPs promise. "choosing" is the share of the pruned prefill that goes into the choice.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from typing import Any
+
+import torch
+from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
+
+import asymvlm
+from asymvlm.checkpoint import TrainedScorer
+from asymvlm.evaluation.cost import llm_macs
+from asymvlm.methods.div_prune import DivPrune
+from asymvlm.methods.learned import Learned
+from asymvlm.methods.vlm_pruner import VLMPruner
+from asymvlm.scorers.cross_attention import CrossAttentionScorer
+
+SIDES = (32, 48)  # patches: 1,024 and 2,304 tokens
+KEEPS = (0.25, 0.125)
+WORDS, WIDTH, LAYERS, IMAGE, ROUNDS = 32, 1280, 20, 5, 3
+
+
+def build(side: int) -> Any:
+    torch.manual_seed(0)
+    text = LlamaConfig(
+        hidden_size=WIDTH,
+        intermediate_size=3456,
+        num_hidden_layers=LAYERS,
+        num_attention_heads=20,
+        num_key_value_heads=20,
+        vocab_size=32000,
+    )
+    tower = CLIPVisionConfig(
+        hidden_size=32, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, image_size=4 * side, patch_size=4
+    )
+    return LlavaForConditionalGeneration(LlavaConfig(vision_config=tower, text_config=text, image_token_index=IMAGE)).eval()
+
+
+def prompt(side: int) -> dict[str, torch.Tensor]:
+    ids = torch.cat([torch.full((1, side * side), IMAGE), torch.randint(10, 32000, (1, WORDS))], dim=1)
+    return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "pixel_values": torch.randn(1, 3, 4 * side, 4 * side)}
+
+
+class Watch:
+    """Adds up the seconds that a method takes to choose and to fuse."""
+
+    def __init__(self, method: asymvlm.Method) -> None:
+        self.seconds = 0.0
+        for name in ("score", "select", "merge"):
+            if getattr(type(method), name) is not getattr(asymvlm.Method, name):
+                setattr(method, name, self._timed(getattr(method, name)))
+
+    def _timed(self, original: Any) -> Any:
+        def run(*args: Any) -> Any:
+            start = time.perf_counter()
+            try:
+                return original(*args)
+            finally:
+                self.seconds += time.perf_counter() - start
+
+        return run
+
+
+@torch.no_grad()
+def main() -> None:
+    methods: dict[str, asymvlm.Method] = {
+        "learned": Learned(TrainedScorer(CrossAttentionScorer(WIDTH, hidden=64, heads=4), None, ())),
+        "vlm_pruner": VLMPruner(),
+        "div_prune": DivPrune(),
+    }
+    watches = {name: Watch(method) for name, method in methods.items()}
+    print(f"{'tokens':>7}{'method':>12}{'keep':>7}{'dense s':>9}{'pruned s':>10}{'speed-up':>10}{'of the FLOPs':>14}{'choosing':>10}")
+    for side in SIDES:
+        model, inputs = build(side), prompt(side)
+        runs = [(name, keep) for name in methods for keep in KEEPS]
+        dense: list[float] = []
+        pruned: dict[tuple[str, float], list[float]] = {run: [] for run in runs}
+        chosen: dict[tuple[str, float], list[float]] = {run: [] for run in runs}
+        costs = {}
+        for _ in range(ROUNDS + 1):  # one to warm up
+            dense.append(_seconds(model, inputs))
+            for name, keep in runs:
+                watches[name].seconds = 0.0
+                with asymvlm.prune(model, methods[name], keep) as report:
+                    pruned[name, keep].append(_seconds(model, inputs))
+                chosen[name, keep].append(watches[name].seconds)
+                costs[name, keep] = llm_macs(model.config, report.calls[0].per_layer(LAYERS)[0], WORDS)
+        full = llm_macs(model.config, side * side, WORDS)
+        before = statistics.median(dense[1:])
+        for run in runs:
+            after = statistics.median(pruned[run][1:])
+            share = statistics.median(chosen[run][1:]) / after
+            faster = before / after
+            print(
+                f"{side * side:>7}{run[0]:>12}{run[1]:>7}{before:>9.2f}{after:>10.2f}{faster:>10.2f}{faster * costs[run] / full:>14.2f}{share:>10.2%}"
+            )
+
+
+def _seconds(model: Any, inputs: dict[str, torch.Tensor]) -> float:
+    start = time.perf_counter()
+    model(**inputs, logits_to_keep=1)
+    return time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    main()
