@@ -98,9 +98,8 @@ def main() -> None:
             after = statistics.median(pruned[run][1:])
             share = statistics.median(chosen[run][1:]) / after
             faster = before / after
-            print(
-                f"{side * side:>7}{run[0]:>12}{run[1]:>7}{before:>9.2f}{after:>10.2f}{faster:>10.2f}{faster * costs[run] / full:>14.2f}{share:>10.2%}"
-            )
+            cells = f"{before:>9.2f}{after:>10.2f}{faster:>10.2f}{faster * costs[run] / full:>14.2f}{share:>10.2%}"
+            print(f"{side * side:>7}{run[0]:>12}{run[1]:>7}{cells}")
 
 
 def _seconds(model: Any, inputs: dict[str, torch.Tensor]) -> float:
