@@ -6,6 +6,7 @@ import json
 
 import pytest
 import torch
+import wandb
 
 import asymvlm
 from asymvlm.evaluation import evaluate as module
@@ -153,6 +154,7 @@ def test_wandb_gets_tables_and_pictures(settings, tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
     evaluate(methods={"grid": Grid()}, wandb_project="asymvlm", **settings)
+    wandb.teardown()  # its service would also serve the processes that other tests start, and kill
     runs = list((tmp_path / "out/wandb").glob("offline-run-*"))
     assert len(runs) == 1
     assert {path.name.split("_")[0] for path in runs[0].glob("files/media/images/*.png")} >= {"pareto", "examples"}
