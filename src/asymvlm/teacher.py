@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -56,11 +56,18 @@ class Teacher:
             model = model.float()  # half precision is stored to save space; a CPU computes in fp32
         return cls(model.to(device), prompter, path)  # type: ignore[arg-type]
 
+    def inputs(self, samples: Sequence[Sample]) -> dict[str, Tensor]:
+        """The model's own arguments for a batch of samples, where the model is."""
+        return self._there(self.prompter(samples).inputs)
+
+    def _there(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {name: value.to(self.model.device) for name, value in inputs.items()}
+
     @torch.no_grad()
     def observe(self, samples: Sequence[Sample], target: Target, ladder: list[float] | None = None) -> list[Observation]:
         """One forward pass of the teacher over a batch of samples, and one generation per share of `ladder`, if given."""
         prompts = self.prompter(samples)
-        inputs = {name: value.to(self.model.device) for name, value in prompts.inputs.items()}
+        inputs = self._there(prompts.inputs)
         encoded = self.backbone.encode(inputs)
         layout = self.backbone.layout(inputs, encoded)
         pairs = list(zip(samples, layout.grids, strict=True))

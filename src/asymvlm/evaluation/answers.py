@@ -51,7 +51,7 @@ def tell(method: Method, batch: Sequence[Sample]) -> None:
 
 def answer(teacher: Teacher, batch: Sequence[Sample], method: Method | None, keep: Keep, longest: int) -> Iterator[Answer]:
     """Greedy answers of at most `longest` tokens to a batch of questions; `method` None runs the dense model."""
-    inputs = {name: value.to(teacher.model.device) for name, value in teacher.prompter(batch).inputs.items()}
+    inputs = teacher.inputs(batch)
     layout = teacher.backbone.layout(inputs)
     arguments = {"max_new_tokens": longest, "do_sample": False}
     counts, depth = layout.counts(), teacher.backbone.attending_layers
@@ -93,7 +93,7 @@ def pictures_of(inputs: Mapping[str, Any], each: Sequence[int]) -> list[int | li
 @torch.no_grad()
 def pruned_prefill(teacher: Teacher, sample: Sample, method: Method, keep: Keep) -> Call:
     """What a method keeps of one sample."""
-    inputs = {name: value.to(teacher.model.device) for name, value in teacher.prompter([sample]).inputs.items()}
+    inputs = teacher.inputs([sample])
     tell(method, [sample])
     with prune(teacher.model, method, keep) as report:
         teacher.model(**inputs, logits_to_keep=1)

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
-
-import numpy as np
 
 from ..documents import Sample, samples
 from ..documents.generated import fingerprint, generated_pages
@@ -27,7 +23,7 @@ from .measured import latency, method_macs
 from .metrics import AnswerMetric, answer_metrics
 from .report import pareto_picture, write_tables
 from .rows import Row
-from .run_log import RunLog, file_name, identity
+from .run_log import RunLog, file_name, identity, write_json
 from .tracking import log_to_wandb
 
 
@@ -87,7 +83,7 @@ def evaluate(
     asked = list(samples(dataset))
     judge.check([sample.answers for sample in asked])
     out = Path(output)
-    bench = Bench(side, asked, out, fingerprint(dataset), batch_size, longest_answer)
+    bench = Bench(side, asked, out, identity([fingerprint(dataset), identity(side.model)]), batch_size, longest_answer)
     runs, left_out = _runs(bench, chosen, wanted, equal)
     dense = bench.answers("dense", None, 1.0)
     pages_of, right_dense = [sample.page for sample in asked], _judged(judge, dense, asked)
@@ -105,8 +101,8 @@ def evaluate(
                 Row.of(side.model.config, (name, keep), task, (part(pruned), part(dense)), (part(right), part(right_dense)),
                        part(pages_of), macs, taken[0])
             )  # fmt: skip
-        _write(out / "results.json", [asdict(row) for row in rows])
-        _write(out / "latency.json", times)
+        write_json(out / "results.json", [asdict(row) for row in rows])
+        write_json(out / "latency.json", times)
     about = {"teacher": teacher, "fingerprint": fingerprint(dataset), "pages": len(dataset), "questions": len(asked), "seed": seed}
     about |= {"metric": metric, "equal": equal}
     write_tables([row for row in rows if "/" not in row.task], out, about, left_out, _slower(times))
@@ -124,13 +120,13 @@ class Bench(NamedTuple):
     teacher: Teacher
     asked: Sequence[Sample]
     out: Path
-    data: str  # fingerprint of the questions
+    basis: str  # what all answers depend on: the identity of the pages and of the teacher's weights
     batch_size: int
     longest: int
 
     def answers(self, name: str, method: Method | None, keep: Keep, *more: Any) -> list[Answer]:
         """Answers of one run, from its file as far as they are there; `more` is what they depend on besides."""
-        about = [self.data, identity(self.teacher.model), identity(method), keep, self.batch_size, self.longest, *more]
+        about = [self.basis, identity(method), keep, self.batch_size, self.longest, *more]
         log = RunLog(self.out / "answers" / file_name(name, keep, *more), identity(about))
         with track(f"{name} @ {keep}", len(self.asked)) as advance:
             for start in range(0, len(self.asked), self.batch_size):
@@ -147,7 +143,7 @@ def _runs(
     """What can be run on this model, and why the rest cannot: every method is tried on the first question before any long work."""
     runs, left_out = [], {}
     config = bench.teacher.model.config
-    words = int(np.mean([answer.text_tokens for answer in _first_answers(bench)]))
+    words = int(bench.teacher.backbone.layout(bench.teacher.inputs(bench.asked[:1])).text.sum())
     for name, method in chosen.items():
         fair = at_equal_cost(method, equal, config, words)
         for keep in wanted:
@@ -162,10 +158,6 @@ def _runs(
     if not runs:
         raise ValueError("methods: none can act here. " + "; ".join(f"{name}: {why}" for name, why in left_out.items()))
     return runs, left_out
-
-
-def _first_answers(bench: Bench) -> list[Answer]:
-    return list(answer(bench.teacher, bench.asked[:1], None, 1.0, 1))
 
 
 def _has(method: Method, keep: str) -> bool:
@@ -213,9 +205,3 @@ class _Part:
 
 def _slower(times: Sequence[dict[str, Any]]) -> list[str]:
     return [f"{one['method']} @ {one['keep']}, batch of {one['batch']}" for one in times if one["is_slower"]]
-
-
-def _write(path: Path, what: Any) -> None:
-    draft = path.with_suffix(".tmp")
-    draft.write_text(json.dumps(what, indent=2) + "\n", encoding="utf-8")
-    os.replace(draft, path)

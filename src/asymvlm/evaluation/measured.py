@@ -64,7 +64,7 @@ class Latency:
 
 def latency(teacher: Teacher, batch: Sequence[Sample], method: Method, keep: Keep, repeats: int = 3, steps: int = 8) -> Latency:
     """Times one batch, dense and pruned in turn, after a round to warm up."""
-    inputs = {name: value.to(teacher.model.device) for name, value in teacher.prompter(batch).inputs.items()}
+    inputs = teacher.inputs(batch)
     with torch.no_grad():
         tell(method, batch)
         with prune(teacher.model, method, keep) as report:

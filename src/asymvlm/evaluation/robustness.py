@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -22,6 +20,7 @@ from .bootstrap import paired_difference
 from .corruptions import PICTURE_CORRUPTIONS, corrupted
 from .evaluate import Bench, judge_named
 from .rewordings import REWORDINGS
+from .run_log import identity, write_json
 
 DEFAULT_CONFIG = Path("configs/eval/robustness.yaml")
 
@@ -92,12 +91,13 @@ def robustness(
     dataset = generated_pages(Path(root), split, pages, seed, *questions) if path is None else Source(path).pages(split)[0]
     clean, out = list(samples(dataset)), Path(output)
     judge.check([sample.answers for sample in clean])
+    basis = identity([fingerprint(dataset), identity(side.model)])
     points: list[Point] = []
     for corruption in wanted:
         for severity in [0, *(severities or [1, 3, 5])]:
             asked = [corrupted(sample, corruption, severity, seed) for sample in clean]
             tag = f"{corruption}-{severity}" if severity else "clean"
-            bench = Bench(side, asked, out, fingerprint(dataset), batch_size, longest_answer)
+            bench = Bench(side, asked, out, basis, batch_size, longest_answer)
             right = {}
             for name, method in chosen.items():
                 given = bench.answers(name, method, share if method is not None else 1.0, tag, seed)
@@ -108,16 +108,10 @@ def robustness(
                       str(paired_difference(marks, right["dense"], pages_of)))
                 for name, marks in right.items()
             ]  # fmt: skip
-        _write(out / "robustness.json", points)
+        write_json(out / "robustness.json", [asdict(point) for point in points])
     robustness_picture(points, out / "robustness.png", f"{metric} at keep {keep}, %")
     print(f"results: {out}/robustness.json, robustness.png")
     return points
-
-
-def _write(path: Path, points: Sequence[Point]) -> None:
-    draft = path.with_suffix(".tmp")
-    draft.write_text(json.dumps([asdict(point) for point in points], indent=2) + "\n", encoding="utf-8")
-    os.replace(draft, path)
 
 
 def robustness_picture(points: Sequence[Point], path: Path, title: str) -> None:

@@ -52,6 +52,13 @@ def _line(one: Answer) -> str:
     return json.dumps(asdict(one))
 
 
+def write_json(path: Path, what: Any) -> None:
+    """To a temporary name first, so that no file is ever half written."""
+    draft = path.with_suffix(".tmp")
+    draft.write_text(json.dumps(what, indent=2) + "\n", encoding="utf-8")
+    draft.replace(path)
+
+
 def file_name(*parts: Any) -> str:
     """A name for the file of a run."""
     return re.sub(r"[^\w.-]+", "_", "@".join(str(part) for part in parts)) + ".jsonl"
