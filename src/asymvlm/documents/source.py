@@ -11,6 +11,7 @@ import datasets
 from ..errors import DataError
 from .conversations import add_conversations
 from .folder import add_lines, folder_pages
+from .generated import generated_pages
 from .hub import hub_pages
 from .records import PageTable
 from .sample import SkipReport
@@ -77,3 +78,8 @@ class Source:
         if not wanted:
             raise DataError(f"data.path: {self.path} leaves no page for the split {split!r}; change data.val_share or add pages")
         return pages.select(wanted)
+
+
+def pages_or_world(path: str | None, root: str, split: str, pages: int, seed: int, questions: tuple[int, int]) -> datasets.Dataset:
+    """One split of the data at `path`, or where that is None, so many generated pages with (look-ups, whole-page questions) each."""
+    return generated_pages(Path(root), split, pages, seed, *questions) if path is None else Source(path).pages(split)[0]

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..documents import Sample, samples
-from ..documents.generated import fingerprint, generated_pages
-from ..documents.source import Source
+from ..documents.generated import fingerprint
+from ..documents.source import pages_or_world
 from ..errors import DataError
 from ..methods import Learned, Method
 from ..progress import track
@@ -79,7 +79,7 @@ def evaluate(
     if not chosen:
         raise ValueError("methods: nothing to evaluate; name a scorer or at least one method")
     side = Teacher.load(teacher)
-    dataset = generated_pages(Path(root), split, pages, seed, *questions) if path is None else Source(path).pages(split)[0]
+    dataset = pages_or_world(path, root, split, pages, seed, questions)
     asked = list(samples(dataset))
     judge.check([sample.answers for sample in asked])
     out = Path(output)

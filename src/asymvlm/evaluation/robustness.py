@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from ..documents import samples
-from ..documents.generated import fingerprint, generated_pages
-from ..documents.source import Source
+from ..documents.generated import fingerprint
+from ..documents.source import pages_or_world
 from ..front_door import call, run
 from ..methods import Learned, Method
 from ..selectors import check_keep
@@ -88,7 +88,7 @@ def robustness(
     if scorer is not None:
         chosen["learned"] = Learned(scorer)
     side = Teacher.load(teacher)
-    dataset = generated_pages(Path(root), split, pages, seed, *questions) if path is None else Source(path).pages(split)[0]
+    dataset = pages_or_world(path, root, split, pages, seed, questions)
     clean, out = list(samples(dataset)), Path(output)
     judge.check([sample.answers for sample in clean])
     basis = identity([fingerprint(dataset), identity(side.model)])

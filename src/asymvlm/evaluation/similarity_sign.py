@@ -8,7 +8,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,8 +15,7 @@ from torchmetrics.functional.classification import binary_auroc
 
 from ..documents import Sample, samples
 from ..documents.cells import token_shares
-from ..documents.generated import generated_pages
-from ..documents.source import Source
+from ..documents.source import pages_or_world
 from ..front_door import call, run
 from ..methods.base import Method, Tokens
 from ..methods.clip_similarity import ClipSimilarity
@@ -103,7 +101,7 @@ def similarity_sign(
         seed: Seed of the generated pages.
     """
     side = Teacher.load(teacher)
-    dataset = generated_pages(Path(root), split, pages, seed, 3, 2) if path is None else Source(path).pages(split)[0]
+    dataset = pages_or_world(path, root, split, pages, seed, (3, 2))
     check = check_sign(side, ClipSimilarity(clip, teacher), list(samples(dataset.select(range(min(pages, len(dataset)))))))
     word = {1: "sign: 1", -1: "sign: -1", 0: "no sign: the similarity says nothing here, set alpha to 0"}[check.sign]
     print(f"area under the curve {check.area:.1f} (chance 50), above chance {check.above_chance} points, {check.n} questions: {word}")
