@@ -7,7 +7,17 @@ import math
 import pytest
 import torch
 
-from asymvlm.objectives import BudgetRegression, Distillation, Prediction, Ranking, Sparsity, Truth
+from asymvlm.objectives import (
+    AnswerCrossEntropy,
+    AnswerDivergence,
+    BudgetRegression,
+    Distillation,
+    Hardening,
+    Prediction,
+    Ranking,
+    Sparsity,
+    Truth,
+)
 
 
 def truth(relevance, keep=None, mask=None):
@@ -72,3 +82,35 @@ def test_sparsity_is_the_mean_keep():
 def test_bad_settings_name_the_value(make):
     with pytest.raises(ValueError, match="must"):
         make()
+
+
+def answered(answers, dense, ids):
+    """Two samples with answers of two tokens and of one."""
+    scores = torch.zeros(2, 3)
+    mask = torch.ones(2, 3, dtype=torch.bool)
+    prediction = Prediction(scores, torch.ones(2), answers=torch.tensor(answers))
+    return prediction, Truth(scores, torch.ones(2), mask, torch.tensor(dense), torch.tensor(ids))
+
+
+def test_answer_terms_by_hand():
+    """p = (3/4, 1/4) and q = (1/2, 1/2) on one token of the first sample, p = q on the other; nothing of what stands on padding counts."""
+    three, even = [math.log(3.0), 0.0], [0.0, 0.0]
+    prediction, teacher = answered([[even, three], [three, [9.0, 0.0]]], [[three, three], [three, [0.0, 9.0]]], [[0, 1], [0, -100]])
+    kl = 0.75 * math.log(1.5) + 0.25 * math.log(0.5)
+    assert AnswerDivergence()(prediction, teacher).item() == pytest.approx((kl / 2 + 0) / 2, rel=1e-5)
+    first = (math.log(2) + math.log(4)) / 2
+    assert AnswerCrossEntropy(1.0)(prediction, teacher).item() == pytest.approx((first + math.log(4 / 3)) / 2, rel=1e-5)
+
+
+def test_hardening_by_hand_and_over_time():
+    gates, mask = [[0.9, 0.2, 0.4, 1.0]], [[True, True, True, False]]
+    logs = torch.tensor(gates).log().masked_fill(~torch.tensor(mask), -torch.inf).requires_grad_()
+    prediction = Prediction(torch.tensor([[3.0, 1.0, 2.0, 9.0]]), torch.ones(1), logs, torch.tensor([1.5]))
+    term = Hardening(2.0, first_weight=0.5)
+    value = term(prediction, truth([[0.0] * 4], mask=mask))
+    expected = -(math.log(0.9) + math.log(0.8) + math.log(0.4)) / 3  # two are chosen: 1.5 rounded half up
+    assert value.item() == pytest.approx(expected, rel=1e-5)
+    value.backward()
+    assert logs.grad.isfinite().all()
+    assert [term.weight_at(progress) for progress in (0.0, 0.5, 1.0)] == [0.5, 1.25, 2.0]
+    assert Sparsity(0.3).weight_at(0.5) == 0.3

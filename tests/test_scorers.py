@@ -68,12 +68,22 @@ def test_text_matters_unless_it_must_not(scorer):
     one, other = sample(0, places(3, 3), 4), sample(0, places(3, 3), 4)
     other.text = other.text.flip(-1)
     same = torch.allclose(scorer(one), scorer(other))
-    assert same == (scorer.kind == "text_free")
+    assert same == (scorer.kind in ("text_free", "vision_selector"))
 
 
-@pytest.mark.parametrize("name,cls", ALL)
+@pytest.mark.parametrize("name,cls", [one for one in ALL if one[0] != "vision_selector"])
 def test_under_a_million_parameters_at_width_4096(name, cls):
     assert sum(p.numel() for p in cls(4096).parameters()) < 1_000_000
+
+
+def test_vision_selector_is_the_mean_of_all_pairs():
+    """Its published form, with the N x N matrix; and its published size on Qwen2.5-VL-7B."""
+    scorer, one = scorers()["vision_selector"](WIDTH), sample(3, places(2, 3), 3)
+    torch.nn.init.eye_(scorer.query.weight)
+    torch.nn.init.normal_(scorer.key.weight)
+    q, k = one.vision[0] @ scorer.query.weight.T, one.vision[0] @ scorer.key.weight.T
+    torch.testing.assert_close(scorer(one)[0], (q @ k.T).mean(1) / (WIDTH // 2) ** 0.5)
+    assert sum(p.numel() for p in scorers()["vision_selector"](3584).parameters()) == pytest.approx(12.85e6, rel=1e-3)
 
 
 def test_diagonal_with_equal_weights_is_scaled_cosine():

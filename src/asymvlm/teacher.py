@@ -64,52 +64,62 @@ class Teacher:
         return {name: value.to(self.model.device) for name, value in inputs.items()}
 
     @torch.no_grad()
-    def observe(self, samples: Sequence[Sample], target: Target, ladder: list[float] | None = None) -> list[Observation]:
-        """One forward pass of the teacher over a batch of samples, and one generation per share of `ladder`, if given."""
+    def look(self, samples: Sequence[Sample]) -> TargetInputs:
+        """Prompts of a batch of samples with their pictures encoded, and all that is known of the answers."""
         prompts = self.prompter(samples)
         inputs = self._there(prompts.inputs)
         encoded = self.backbone.encode(inputs)
         layout = self.backbone.layout(inputs, encoded)
         pairs = list(zip(samples, layout.grids, strict=True))
+        device = self.model.device
+        return TargetInputs(
+            inputs=inputs,
+            encoded=encoded,
+            layout=layout,
+            text_mask=prompts.question.to(device),
+            answer_ids=[self.prompter.answer_ids(sample.answers[0]).to(device) for sample in samples],
+            evidence=[token_shares(sample, sample.evidence_boxes, grid.cpu()).to(device) for sample, grid in pairs],
+            keys=[token_shares(sample, sample.key_boxes, grid.cpu()).to(device) for sample, grid in pairs],
+        )
+
+    def observe(self, samples: Sequence[Sample], target: Target, ladder: list[float] | None = None) -> list[Observation]:
+        """One forward pass of the teacher over a batch of samples, and one generation per share of `ladder`, if given."""
+        batch = self.look(samples)
+        pairs = zip(samples, batch.layout.grids, strict=True)
         lost = [sample.id for sample, grid in pairs if sample.evidence_boxes and not lies_on_page(sample, grid)]
         if target.needs_boxes and lost:
             raise DataError(
                 f"model.target: boxes of {lost[0]} cannot be laid on the tokens of {type(self.model).__name__}, which cuts pictures into "
                 "tiles or resamples them; use AttentionTarget"
             )
-        evidence = [token_shares(sample, sample.evidence_boxes, grid.cpu()) for sample, grid in pairs]
-        keys = [token_shares(sample, sample.key_boxes, grid.cpu()) for sample, grid in pairs]
-        batch = TargetInputs(
-            inputs=inputs,
-            encoded=encoded,
-            layout=layout,
-            text_mask=prompts.question.to(self.model.device),
-            answer_ids=[self.prompter.answer_ids(sample.answers[0]).to(self.model.device) for sample in samples],
-            evidence=[share.to(self.model.device) for share in evidence],
-            keys=[share.to(self.model.device) for share in keys],
-        )
-        relevances = target(self.backbone, batch)
+        with torch.no_grad():
+            relevances = target(self.backbone, batch)
         enough = torch.full((len(samples),), torch.nan)
         if ladder is not None:
             enough = dense_answer_shares(self.backbone, batch, relevances, ladder)
-        observations, start = [], 0
+        return self.observations(batch, relevances, enough)
+
+    @torch.no_grad()
+    def observations(self, batch: TargetInputs, relevances: Sequence[Float[Tensor, "n"]], enough: Float[Tensor, "B"]) -> list[Observation]:
+        """What a scorer sees of each sample of a batch, with what it may learn from."""
+        assert batch.evidence is not None and batch.keys is not None
+        layout = batch.layout
         masked = torch.tensor(self.prompter.masked_ids, device=self.model.device)
-        for index, count in enumerate(layout.counts()):
-            ids = layout.input_ids[index][layout.text[index]]
-            observations.append(
-                Observation(
-                    vision=encoded.rows[start : start + count],
-                    text=self.backbone.embed_text(ids),
-                    text_mask=~torch.isin(ids, masked),
-                    grid=layout.grids[index],
-                    relevance=relevances[index],
-                    evidence=evidence[index],
-                    keys=keys[index],
-                    enough=enough[index : index + 1],
-                )
+        vision = batch.encoded.rows.split(layout.counts())
+        ids = [row[text] for row, text in zip(layout.input_ids, layout.text, strict=True)]
+        return [
+            Observation(
+                vision=vision[index],
+                text=self.backbone.embed_text(ids[index]),
+                text_mask=~torch.isin(ids[index], masked),
+                grid=layout.grids[index],
+                relevance=relevances[index],
+                evidence=batch.evidence[index],
+                keys=batch.keys[index],
+                enough=enough[index : index + 1],
             )
-            start += count
-        return observations
+            for index in range(len(layout.grids))
+        ]
 
 
 def load_prompter(path: str) -> Prompter:

@@ -54,7 +54,7 @@ class CrossAttention(Backbone):
 
     def encode(self, inputs: Mapping[str, Any], watch_tower: bool = False) -> Encoded:
         if watch_tower:
-            raise ValueError(f"cls_attention: the tower of {type(self.model).__name__} cannot be watched; choose another method")
+            raise ValueError(f"the tower of {type(self.model).__name__} cannot be watched; choose another method")
         states = self.states(inputs)
         return Encoded(states, list(self.features(states[self._there(inputs)])))
 

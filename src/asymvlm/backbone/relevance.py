@@ -1,23 +1,22 @@
 """Attention of a few query rows at the cost of plain SDPA.
 
-transformers lets an attention function be registered by name. Ours calls SDPA and, for the rows that a recorder names,
-computes softmax(q_rows K^T) beside it: O(rows * S) instead of the O(S^2) of `output_attentions`. It sees queries and
-keys after rotary embedding and normalisation, so no family needs code of its own.
+Our attention function calls SDPA and, for the rows that a recorder names, computes softmax(q_rows K^T) beside it: O(rows * S) instead
+of the O(S^2) of `output_attentions`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import sdpa_mask
 
 from ..shapes import Bool, Float
+from .attention_functions import in_the_llm
 
 _NAME = "asymvlm_rows"
 
@@ -80,17 +79,6 @@ def _attention(
     return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
 
 
-@contextmanager
-def recording(model: PreTrainedModel) -> Iterator[None]:
+def recording(model: PreTrainedModel) -> AbstractContextManager[None]:
     """While open, `model(**inputs, relevance=recorder)` fills the recorder; afterwards the model is as it was."""
-    if _NAME not in AttentionInterface._global_mapping:
-        AttentionInterface.register(_NAME, _attention)
-        AttentionMaskInterface.register(_NAME, sdpa_mask)
-    text = model.config.get_text_config()
-    place = "" if text is model.config else "text_config"
-    before = text._attn_implementation
-    model.set_attn_implementation({place: _NAME})
-    try:
-        yield
-    finally:
-        model.set_attn_implementation({place: before})
+    return in_the_llm(model, _NAME, _attention)

@@ -9,11 +9,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import sdpa_mask
 
 from ..shapes import Float
+from .attention_functions import register
 from .families import facts
 from .merging import Patches, on_tokens
 from .resampling import ResamplerWatcher, watching_resampler
@@ -131,9 +130,7 @@ def watching(model: Any) -> Iterator[TowerWatcher]:
 
     Raises ValueError for families whose tower has no attention that can be watched.
     """
-    if _NAME not in AttentionInterface._global_mapping:
-        AttentionInterface.register(_NAME, _attention)
-        AttentionMaskInterface.register(_NAME, sdpa_mask)
+    register(_NAME, _attention)
     config = model.config
     layer, attention = feature_layer(model)
     left_out = getattr(config, "vision_feature_select_strategy", "full") == "default"

@@ -1,8 +1,21 @@
 """Terms of the training loss. Each knows scores, targets and masks, and nothing of models."""
 
+from .answers import AnswerCrossEntropy, AnswerDivergence
 from .base import Objective, Prediction, Truth
 from .budget import BudgetRegression, Sparsity
 from .distillation import Distillation
+from .hardening import Hardening
 from .ranking import Ranking
 
-__all__ = ["BudgetRegression", "Distillation", "Objective", "Prediction", "Ranking", "Sparsity", "Truth"]
+__all__ = [
+    "AnswerCrossEntropy",
+    "AnswerDivergence",
+    "BudgetRegression",
+    "Distillation",
+    "Hardening",
+    "Objective",
+    "Prediction",
+    "Ranking",
+    "Sparsity",
+    "Truth",
+]

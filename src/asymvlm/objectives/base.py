@@ -7,24 +7,33 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from ..shapes import Bool, Float
+from ..shapes import Bool, Float, Int64
 
 
 @dataclass
 class Prediction:
-    """What is trained says: a score per vision token, and the share of them to keep."""
+    """What is trained says: a score per vision token, and the share of them to keep.
+
+    Where it is trained through the LLM, also the logarithms of the gates, how many tokens they let through, and the logits of the answer's
+    tokens behind them.
+    """
 
     scores: Float[Tensor, "B N"]
     keep: Float[Tensor, "B"]
+    log_gates: Float[Tensor, "B N"] | None = None  # -inf on padding
+    counts: Float[Tensor, "B"] | None = None
+    answers: Float[Tensor, "B A V"] | None = None
 
 
 @dataclass
 class Truth:
-    """What the teacher says of the same tokens."""
+    """What the teacher says of the same tokens; where it was asked, also the logits of the answer's tokens with all vision tokens there."""
 
     relevance: Float[Tensor, "B N"]  # a distribution over each sample's tokens, zero on padding
     keep: Float[Tensor, "B"]  # the share that is enough, in (0, 1]
     vision_mask: Bool[Tensor, "B N"]
+    answers: Float[Tensor, "B A V"] | None = None
+    answer_ids: Int64[Tensor, "B A"] | None = None  # -100 on padding
 
 
 class Objective(nn.Module, ABC):
@@ -35,6 +44,10 @@ class Objective(nn.Module, ABC):
         if weight < 0:
             raise ValueError(f"weight: {weight} of {type(self).__name__} must not be negative; 0 switches the term off")
         self.weight = weight
+
+    def weight_at(self, progress: float) -> float:
+        """The weight when `progress`, in [0, 1], of the training is done. Override it for a term that comes or goes."""
+        return self.weight
 
     @abstractmethod
     def forward(self, prediction: Prediction, truth: Truth) -> Float[Tensor, ""]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..backbone import Backbone, Encoded, Layout
+from ..backbone.teacher_forcing import check_left_padded, forced
 from ..shapes import Float
 from .base import Target, TargetInputs, normalised
 
@@ -58,21 +59,9 @@ class AttentionTarget(Target):
         rows[torch.arange(len(rows)), last] = 1.0
         if self.rows == "last":
             return call, rows
-        if int(last.min()) != layout.input_ids.shape[1] - 1:
-            raise ValueError('rows: "answer" appends answers to the prompts, so these must be padded on the left')
-        return _append(backbone, call, rows, [ids[:-1] for ids in batch.answer_ids])
-
-
-def _append(backbone: Backbone, call: dict[str, Any], rows: Tensor, tails: list[Tensor]) -> tuple[dict[str, Any], Tensor]:
-    """The call with a tail of tokens per sample, right-padded, and its query rows."""
-    longest = max(len(tail) for tail in tails)
-    if longest == 0:
-        return call, rows
-    ids = rows.new_zeros(len(tails), longest, dtype=torch.long)
-    there = torch.zeros_like(ids)
-    for sample, tail in enumerate(tails):
-        ids[sample, : len(tail)], there[sample, : len(tail)] = tail.to(ids), 1
-    return backbone.extended(call, ids, there), torch.cat([rows, there.float()], dim=-1)
+        check_left_padded(layout)
+        call, there = forced(backbone, call, [ids[:-1] for ids in batch.answer_ids])
+        return call, torch.cat([rows, there.to(rows)], dim=-1)
 
 
 def dense_answers(backbone: Backbone, inputs: Mapping[str, Any], longest: int = 16) -> list[Tensor]:

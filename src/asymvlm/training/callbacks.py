@@ -18,7 +18,7 @@ from ..evaluation.cli import evaluate_from
 from ..evaluation.pictures import page_panels
 from ..export import export_checkpoint
 from .batch import collate
-from .module import ImportanceModule
+from .scorer_module import ScorerModule
 
 
 class RunCheckpoint(ModelCheckpoint):
@@ -83,7 +83,7 @@ class ResultsTable(L.Callback):
         callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
         exports = [callback.target(trainer) for callback in callbacks if isinstance(callback, ExportScorer)]
         if trainer.is_global_zero and exports:
-            assert isinstance(pl_module, ImportanceModule)
+            assert isinstance(pl_module, ScorerModule)
             output = str(Path(trainer.default_root_dir) / "results")
             chosen = ["--teacher", pl_module.teacher_path, "--scorer", str(exports[0]), "--output", output]
             folder = getattr(trainer.datamodule, "path", None)  # type: ignore[attr-defined]
@@ -141,19 +141,21 @@ class WatchPages(L.Callback):
         import torch
         import wandb
 
-        assert isinstance(pl_module, ImportanceModule)
+        assert isinstance(pl_module, ScorerModule)
         data = trainer.datamodule  # type: ignore[attr-defined]
         pages = data.pages("val")
         chosen = [next(samples(pages, [row])) for row in np.linspace(0, len(pages) - 1, self.count).astype(int)]
-        observed = pl_module.teacher.observe(chosen, pl_module.target)
+        observed = pl_module.observe(chosen)
         batch = collate(observed)
         batch.tokens = batch.tokens.to(pl_module.device)
         with torch.no_grad():
             scores = pl_module.scorer(batch.tokens)
-            keep = pl_module.budget_head(batch.tokens, scores)
+            head = pl_module.budget_head
+            keep = torch.full((len(chosen),), torch.nan) if head is None else head(batch.tokens, scores)
         table = wandb.Table(columns=["question", "answer", "page", "target", "predicted", "kept", "keep"])
         for index, (sample, one) in enumerate(zip(chosen, observed, strict=True)):
             panels = page_panels(sample.image, one.grid, one.relevance, scores[index, : len(one.grid)].cpu(), self.keep)
             pictures = [wandb.Image(Image.fromarray(panel)) for panel in panels]
             table.add_data(sample.question, sample.answers[0], *pictures, float(keep[index]))
-        logger.experiment.log({"val/pages": table, "val/keep_histogram": wandb.Histogram(keep.tolist())}, commit=False)
+        histogram = {} if head is None else {"val/keep_histogram": wandb.Histogram(keep.tolist())}
+        logger.experiment.log({"val/pages": table, **histogram}, commit=False)

@@ -9,7 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import datasets
 import lightning as L
@@ -20,17 +20,9 @@ from ..documents.generated import fingerprint, generated_pages
 from ..documents.sample import no_bars_of_datasets
 from ..documents.source import Source
 from ..progress import track
-from ..targets import BudgetTarget, Target
-from ..teacher import Observation, Teacher, from_record, to_record
-from .batch import TrainingBatch, collate
-from .provenance import settings
-
-
-class _TeacherSide(Protocol):
-    teacher: Teacher
-    target: Target
-    budget_target: BudgetTarget
-    teacher_path: str
+from ..teacher import Observation, from_record, to_record
+from .batch import collate
+from .scorer_module import ScorerModule
 
 
 class PagesData(L.LightningDataModule):
@@ -110,7 +102,7 @@ class PagesData(L.LightningDataModule):
             self._observed[split] = self._cache(split) if self.cache else _LiveSamples(self.pages(split))
 
     @property
-    def _side(self) -> _TeacherSide:
+    def _side(self) -> ScorerModule:
         assert self.trainer is not None
         return self.trainer.lightning_module  # type: ignore[return-value]
 
@@ -135,10 +127,8 @@ class PagesData(L.LightningDataModule):
         side = self._side
         parts = {
             "pages": self.fingerprints[split],
-            "teacher": side.teacher_path,
             "weights": _weights_mark(side.teacher_path),
-            "target": settings(side.target),
-            "ladder": side.budget_target.ladder,
+            **side.observed_by(),
             "format": 2,
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
@@ -163,11 +153,11 @@ class PagesData(L.LightningDataModule):
     def val_dataloader(self) -> DataLoader:
         return self._loader("val", shuffle=False)
 
-    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> TrainingBatch:
-        """With a live teacher, samples become observations here, on the main process."""
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """With a live teacher, samples become what a step takes here, on the main process."""
         if self.cache:
             return batch
-        return collate(_observe(self._side, batch))
+        return self._side.batch(batch)
 
 
 class _CachedObservations(Dataset[Observation]):
@@ -197,15 +187,11 @@ class _LiveSamples(Dataset[Sample]):
 class _Work:
     """The work of writing a cache. `datasets` hashes what it is given: this hashes by identity, since the directory is already keyed."""
 
-    def __init__(self, pages: datasets.Dataset, side: _TeacherSide, batch_size: int, title: str) -> None:
+    def __init__(self, pages: datasets.Dataset, side: ScorerModule, batch_size: int, title: str) -> None:
         self.pages, self.side, self.batch_size, self.title = pages, side, batch_size, title
 
     def __reduce__(self) -> tuple[type, tuple[str]]:
         return str, (f"{self.title}-{id(self)}",)
-
-
-def _observe(side: _TeacherSide, waiting: list[Sample]) -> list[Observation]:
-    return side.teacher.observe(waiting, side.target, side.budget_target.ladder)
 
 
 def _observe_all(work: _Work) -> Iterator[dict[str, bytes]]:
@@ -215,11 +201,11 @@ def _observe_all(work: _Work) -> Iterator[dict[str, bytes]]:
         for sample in samples(work.pages):
             waiting.append(sample)
             if len(waiting) == work.batch_size:
-                yield from map(to_record, _observe(work.side, waiting))
+                yield from map(to_record, work.side.observe(waiting))
                 advance(len(waiting))
                 waiting = []
         if waiting:
-            yield from map(to_record, _observe(work.side, waiting))
+            yield from map(to_record, work.side.observe(waiting))
             advance(len(waiting))
 
 

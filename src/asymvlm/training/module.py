@@ -2,33 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cached_property
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import lightning as L
-import torch
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch import Tensor, nn
+from torch import Tensor
 from torchmetrics import MetricCollection
 
-from ..checkpoint import TrainedScorer
+from ..documents import Sample
 from ..evaluation.ranking import BudgetCoverage, BudgetError, EvidenceKept, GainNDCG, MassKept, RecallAtShare
-from ..export import CONTENTS
-from ..objectives import BudgetRegression, Distillation, Objective, Prediction, Ranking, Sparsity, Truth
-from ..prompts import Prompter
-from ..schedule import warm_up_cosine
+from ..objectives import BudgetRegression, Distillation, Prediction, Ranking, Sparsity, Truth
 from ..scorers import BudgetHead, Scorer
 from ..targets import BudgetTarget, Target
-from ..teacher import Teacher, check_is_vlm, load_prompter
-from .batch import TrainingBatch
-from .provenance import provenance
+from ..teacher import Observation, check_is_vlm
+from .batch import TrainingBatch, collate
+from .scorer_module import ScorerModule
 
 SHARES = (0.05, 0.10, 0.25)  # at which validation looks; metrics are named by the percentage
 
 
-class ImportanceModule(L.LightningModule):
-    """Scorer, budget head and objectives; the teacher stays outside the module tree.
+class ImportanceModule(ScorerModule):
+    """A scorer and a budget head that learn from targets; the LLM does not run, where these are cached.
 
     Args:
         teacher: Directory or Hugging Face repository of the frozen VLM.
@@ -60,15 +53,11 @@ class ImportanceModule(L.LightningModule):
         weight_decay: float = 0.01,
         warm_up: float = 0.05,
     ) -> None:
-        super().__init__()
         width = check_is_vlm(teacher)
-        self.teacher_path = teacher
-        self.target = target
+        objectives = {"distillation": distillation, "ranking": ranking, "budget": budget, "sparsity": sparsity}
+        head = BudgetHead(width, budget_hidden)
+        super().__init__(teacher, target, scorer(width), head, objectives, learning_rate, weight_decay, warm_up)
         self.budget_target = budget_target
-        self.learning_rate, self.weight_decay, self.warm_up = learning_rate, weight_decay, warm_up
-        self.scorer = scorer(width)
-        self.budget_head = BudgetHead(width, budget_hidden)
-        self.objectives = nn.ModuleDict({"distillation": distillation, "ranking": ranking, "budget": budget, "sparsity": sparsity})
         by_share = {f"{share:.0%}".rstrip("%"): share for share in SHARES}
         self.ranking_metrics = MetricCollection(
             {
@@ -83,50 +72,35 @@ class ImportanceModule(L.LightningModule):
         )
         self.budget_metrics = MetricCollection({"budget_coverage": BudgetCoverage(), "budget_error": BudgetError()}, prefix="val/")
 
-    @cached_property
-    def teacher(self) -> Teacher:
-        """Loaded when first needed: with a full target cache, never. Not a submodule, so no checkpoint holds it."""
-        return Teacher.load(self.teacher_path, self.device)
+    def observe(self, samples: Sequence[Sample]) -> list[Observation]:
+        assert self.target is not None
+        return self.teacher.observe(samples, self.target, self.budget_target.ladder)
 
-    @cached_property
-    def prompter(self) -> Prompter:
-        """The teacher's processor alone."""
-        return load_prompter(self.teacher_path)
+    def observed_by(self) -> dict[str, Any]:
+        return super().observed_by() | {"ladder": self.budget_target.ladder}
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """A checkpoint can be exported without the config or the teacher that made it."""
-        about = provenance(self.trainer, self.teacher_path, self.target)
-        trained = TrainedScorer(self.scorer, self.budget_head, self.prompter.masked_ids, about)
-        checkpoint[CONTENTS] = {"config": trained.config()}
+    def batch(self, samples: Sequence[Sample]) -> TrainingBatch:
+        return collate(self.observe(samples))
 
     def losses(self, batch: TrainingBatch) -> tuple[dict[str, Tensor], Prediction, Truth]:
         """All terms, unweighted, and what they were computed from."""
+        assert self.budget_head is not None
         scores = self.scorer(batch.tokens)
         prediction = Prediction(scores, self.budget_head(batch.tokens, scores))
         mask = batch.tokens.vision_mask
         truth = Truth(batch.relevance, self.budget_target(batch.relevance, scores, mask, batch.enough), mask)
-        terms = {
-            name: objective(prediction, truth)
-            for name, objective in self.objectives.items()
-            if isinstance(objective, Objective) and objective.weight > 0
-        }
-        return terms, prediction, truth
-
-    def _total(self, terms: dict[str, Tensor]) -> Tensor:
-        return torch.stack([self.objectives[name].weight * term for name, term in terms.items()]).sum()  # type: ignore[operator]
+        return self.terms(prediction, truth), prediction, truth
 
     def training_step(self, batch: TrainingBatch, index: int) -> Tensor:
         terms, prediction, _ = self.losses(batch)
-        total = self._total(terms)
-        self.log("train/loss", total, prog_bar=True, batch_size=len(batch))
-        self.log_dict({f"train/{name}": term for name, term in terms.items()}, batch_size=len(batch))
-        self.log("train/keep", prediction.keep.mean(), batch_size=len(batch))
+        total = self.total(terms)
+        self.log_step(terms, total, prediction, len(batch))
         return total
 
     def validation_step(self, batch: TrainingBatch, index: int) -> None:
         terms, prediction, truth = self.losses(batch)
         sizes: dict[str, Any] = {"batch_size": len(batch), "sync_dist": True, "on_epoch": True}
-        self.log("val/loss", self._total(terms), prog_bar=True, **sizes)
+        self.log("val/loss", self.total(terms), prog_bar=True, **sizes)
         self.log_dict({f"val/{name}": term for name, term in terms.items()}, **sizes)
         self.log("val/keep", prediction.keep.mean(), **sizes)
         self.ranking_metrics.update(prediction.scores, truth.relevance, truth.vision_mask)
@@ -137,10 +111,3 @@ class ImportanceModule(L.LightningModule):
         for metrics in (self.ranking_metrics, self.evidence_metrics, self.budget_metrics):
             self.log_dict(metrics.compute())
             metrics.reset()
-
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        steps = int(self.trainer.estimated_stepping_batches)
-        optimizer = torch.optim.AdamW(self.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
-        warm_up = max(1, round(self.warm_up * steps))
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warm_up_cosine(step, steps, warm_up))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -1,0 +1,31 @@
+"""Prompts with answers behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from ..shapes import Int64
+from .layout import Layout
+
+if TYPE_CHECKING:
+    from .backbone import Backbone
+
+
+def check_left_padded(layout: Layout) -> None:
+    """Raises ValueError for prompts that something stands behind: an answer has to follow at once."""
+    if not bool(layout.attention_mask[:, -1].all()):
+        raise ValueError("padding_side: answers are appended to the prompts, so these must be padded on the left")
+
+
+def forced(backbone: Backbone, call: Mapping[str, Any], tails: Sequence[Int64[Tensor, "l"]]) -> tuple[dict[str, Any], Int64[Tensor, "B L"]]:
+    """(the call with a tail of tokens per sample, right-padded; 1 where the tails are and 0 on their padding)."""
+    longest = max(len(tail) for tail in tails)
+    ids = torch.zeros(len(tails), longest, dtype=torch.long, device=backbone.device)
+    there = torch.zeros_like(ids)
+    for sample, tail in enumerate(tails):
+        ids[sample, : len(tail)], there[sample, : len(tail)] = tail.to(ids), 1
+    return (backbone.extended(call, ids, there) if longest else dict(call)), there

@@ -1,0 +1,92 @@
+"""What a gate takes and gives, and the threshold that all of them share."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import logsigmoid
+
+from ..shapes import Bool, Float
+
+_HALVINGS = 64
+
+
+class Gate(nn.Module, ABC):
+    """Scores and a count per sample to gates in (0, 1], given as logarithms.
+
+    Args:
+        temperature: Of the first step. The gates are sigmoid((s_i + t) / temperature); a lower one is nearer to a hard choice.
+        last_temperature: Of the last step; between the two it falls geometrically. None leaves it at `temperature`.
+    """
+
+    def __init__(self, temperature: float = 1.0, last_temperature: float | None = None) -> None:
+        super().__init__()
+        last = temperature if last_temperature is None else last_temperature
+        if min(temperature, last) <= 0:
+            raise ValueError(f"temperature: {temperature} to {last} must be above 0; lower is harder")
+        self.first, self.last = temperature, last
+
+    @abstractmethod
+    def forward(
+        self, scores: Float[Tensor, "B N"], mask: Bool[Tensor, "B N"], counts: Float[Tensor, "B"], progress: float
+    ) -> Float[Tensor, "B N"]:
+        """Logarithms of the gates; -inf on padding.
+
+        `counts` may be fractions and may carry gradients; `progress` is the share of the training that is done, in [0, 1].
+        """
+
+    def soft(
+        self, scores: Float[Tensor, "B N"], mask: Bool[Tensor, "B N"], counts: Float[Tensor, "B"], progress: float
+    ) -> Float[Tensor, "B N"]:
+        """log sigmoid((s_i + t) / temperature) with t such that a sample's gates sum to its count."""
+        scaled = scores.float() / (self.first * (self.last / self.first) ** progress)
+        shifted = scaled + threshold(scaled, mask, counts.float())[:, None]
+        return logsigmoid(shifted).masked_fill(~mask, -torch.inf)
+
+
+class _Threshold(torch.autograd.Function):
+    """t with sum_i sigmoid(s_i + t) = k, by bisection; its gradient by the implicit function theorem.
+
+    With v_i = m_i (1 - m_i): dt/ds_i = -v_i / sum v, dt/dk = 1 / sum v.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, scores: Tensor, mask: Tensor, counts: Tensor) -> Tensor:
+        present = mask.sum(-1)
+        inner = counts.clamp(max=present - 1e-3)[:, None]  # all gates open is t = infinity
+        low = -scores.masked_fill(~mask, -torch.inf).amax(-1, keepdim=True) - 40.0
+        high = -scores.masked_fill(~mask, torch.inf).amin(-1, keepdim=True) + 40.0
+        for _ in range(_HALVINGS):
+            middle = (low + high) / 2
+            few = (torch.sigmoid(scores + middle) * mask).sum(-1, keepdim=True) < inner
+            low, high = torch.where(few, middle, low), torch.where(few, high, middle)
+        t = (low + high) / 2
+        gates = torch.sigmoid(scores + t) * mask
+        ctx.save_for_backward(gates * (1 - gates), counts < present - 1e-3)
+        return t.squeeze(-1)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, Tensor]:
+        slopes, inside = ctx.saved_tensors
+        total = slopes.sum(-1).clamp_min(1e-6)
+        gradient = gradients[0]
+        return -gradient[:, None] * slopes / total[:, None], None, gradient * inside / total
+
+
+def threshold(scores: Float[Tensor, "B N"], mask: Bool[Tensor, "B N"], counts: Float[Tensor, "B"]) -> Float[Tensor, "B"]:
+    """t such that sigmoid(s_i + t) over a sample's own tokens sums to its count, differentiable in scores and counts.
+
+    A count of all tokens (or more) opens every gate to within 1e-3 of their sum.
+    Reference: differentiable top-k of VisionSelector, arXiv 2510.16598.
+    """
+    return _Threshold.apply(scores, mask, counts)
+
+
+def hard_choice(scores: Float[Tensor, "B N"], mask: Bool[Tensor, "B N"], counts: Float[Tensor, "B"]) -> Bool[Tensor, "B N"]:
+    """True for each sample's best tokens, as many as its count rounded half up, at least one; of equal scores the earlier ones."""
+    ordered = scores.detach().masked_fill(~mask, -torch.inf)
+    ranks = ordered.argsort(dim=-1, descending=True, stable=True).argsort(dim=-1)
+    return (ranks < (counts.detach()[:, None] + 0.5).floor().clamp_min(1)) & mask

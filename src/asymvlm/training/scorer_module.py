@@ -1,0 +1,112 @@
+"""What the ways of training a scorer share."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+
+from ..checkpoint import TrainedScorer
+from ..documents import Sample
+from ..export import CONTENTS
+from ..objectives import Objective, Prediction, Truth
+from ..prompts import Prompter
+from ..schedule import warm_up_cosine
+from ..scorers import BudgetHead, Scorer
+from ..shapes import Float
+from ..targets import Target
+from ..teacher import Observation, Teacher, load_prompter
+from .provenance import provenance, settings
+
+
+class ScorerModule(L.LightningModule, ABC):
+    """A scorer, its budget head and the objectives. The teacher stays outside the module tree: no checkpoint and no DDP wrapper holds it.
+
+    Args:
+        teacher: Directory or Hugging Face repository of the frozen VLM.
+        target: What the scorer learns from, if from a target.
+        scorer: What is trained.
+        budget_head: What is trained beside it; None leaves a scorer without a budget of its own.
+        objectives: The terms of the loss by the name that logs show; those of weight 0 are left out.
+        learning_rate: Peak of AdamW's rate.
+        weight_decay: AdamW's decay.
+        warm_up: Share of all steps in which the rate rises.
+    """
+
+    def __init__(
+        self,
+        teacher: str,
+        target: Target | None,
+        scorer: Scorer,
+        budget_head: BudgetHead | None,
+        objectives: Mapping[str, Objective],
+        learning_rate: float,
+        weight_decay: float,
+        warm_up: float,
+    ) -> None:
+        super().__init__()
+        self.teacher_path, self.target = teacher, target
+        self.scorer, self.budget_head = scorer, budget_head
+        self.objectives = nn.ModuleDict({name: term for name, term in objectives.items() if term.weight > 0})
+        self.learning_rate, self.weight_decay, self.warm_up = learning_rate, weight_decay, warm_up
+
+    @cached_property
+    def teacher(self) -> Teacher:
+        """Loaded when first needed: with a full target cache, never."""
+        return Teacher.load(self.teacher_path, self.device)
+
+    @cached_property
+    def prompter(self) -> Prompter:
+        """The teacher's processor alone."""
+        return load_prompter(self.teacher_path)
+
+    @abstractmethod
+    def observe(self, samples: Sequence[Sample]) -> list[Observation]:
+        """What the scorer sees of samples, and what it may learn from; asks the live teacher."""
+
+    def observed_by(self) -> dict[str, Any]:
+        """Everything that observations depend on beside pages and weights, as plain values; equal values may share a cache."""
+        return {"teacher": self.teacher_path, "target": settings(self.target)}
+
+    @abstractmethod
+    def batch(self, samples: Sequence[Sample]) -> Any:
+        """What a step takes, from samples, by the live teacher."""
+
+    def terms(self, prediction: Prediction, truth: Truth) -> dict[str, Tensor]:
+        """All terms of the loss, unweighted."""
+        return {name: term(prediction, truth) for name, term in self.objectives.items()}
+
+    def total(self, terms: Mapping[str, Tensor]) -> Float[Tensor, ""]:
+        """Their weighted sum, as things stand at this step."""
+        weights = {name: self.objectives[name].weight_at(self.progress) for name in terms}  # type: ignore[operator]
+        return torch.stack([weights[name] * term for name, term in terms.items()]).sum()
+
+    @property
+    def progress(self) -> float:
+        """The share of all steps that is done, in [0, 1]."""
+        return min(1.0, self.trainer.global_step / max(1, int(self.trainer.estimated_stepping_batches)))
+
+    def log_step(self, terms: Mapping[str, Tensor], total: Tensor, prediction: Prediction, size: int) -> None:
+        """What every training step logs."""
+        self.log("train/loss", total, prog_bar=True, batch_size=size)
+        self.log_dict({f"train/{name}": term for name, term in terms.items()}, batch_size=size)
+        self.log("train/keep", prediction.keep.mean(), batch_size=size)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """A checkpoint can be exported without the config or the teacher that made it."""
+        about = provenance(self.trainer, self.teacher_path, self.target)
+        trained = TrainedScorer(self.scorer, self.budget_head, self.prompter.masked_ids, about)
+        checkpoint[CONTENTS] = {"config": trained.config()}
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        steps = int(self.trainer.estimated_stepping_batches)
+        optimizer = torch.optim.AdamW(self.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
+        warm_up = max(1, round(self.warm_up * steps))
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warm_up_cosine(step, steps, warm_up))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -1,0 +1,205 @@
+"""Training through the frozen LLM: what pruning does to the answer is the loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..backbone.gated import gating
+from ..checkpoint import load_scorer
+from ..documents import Sample
+from ..gates import Gate
+from ..objectives import AnswerCrossEntropy, AnswerDivergence, Distillation, Hardening, Prediction, Sparsity, Truth
+from ..reading import WAYS, answer_logits, gated_answer_logits
+from ..scorers import BudgetHead, Scorer
+from ..selectors import count_for, top_k
+from ..shapes import Float, Int64
+from ..targets import Target, TargetInputs
+from ..teacher import Observation, check_is_vlm
+from .batch import TrainingBatch, collate
+from .scorer_module import ScorerModule
+
+
+@dataclass
+class ReadingBatch:
+    """Samples as a step through the LLM takes them; where the teacher is already."""
+
+    observed: TrainingBatch
+    prompts: TargetInputs
+    dense: Float[Tensor, "B A V"]
+    answer_ids: Int64[Tensor, "B A"]  # -100 on padding
+
+    def __len__(self) -> int:
+        return len(self.observed)
+
+    def to(self, *args: object, **kwargs: object) -> ReadingBatch:
+        """Itself: the teacher made it on its own device."""
+        return self
+
+
+class ThroughLLM(ScorerModule):
+    """A scorer and a budget head that learn from what the frozen LLM answers with gates before its vision tokens.
+
+    Args:
+        teacher: Directory or Hugging Face repository of the frozen VLM.
+        gate: From scores and a count to gates.
+        divergence: KL of the answer to the dense one.
+        cross_entropy: Cross-entropy of the answer to the right one.
+        hardening: Pull of the gates to a hard choice.
+        distillation: What is left of the distillation from `target`.
+        sparsity: Pushes the budget head's mean keep ratio down.
+        start: Directory or repository of an exported scorer to go on from, its budget head included.
+        scorer: The scorer's class and arguments but its width, to start anew instead.
+        target: What the distillation is from; may be left out where its weight is 0.
+        way: "attention" or "features": what the gates act on (`asymvlm.reading`).
+        keeps: Smallest and largest share of tokens let through; every sample draws its own between them, uniform in the logarithm.
+        own_budget: Share of a step's samples whose count is the budget head's instead, which is how that learns; 0 leaves the head out.
+        checkpointing: Compute the LLM's layers again in the backward pass instead of keeping what they made.
+        val_keeps: Shares at which validation really removes tokens; `val/loss` is the mean divergence there and at the head's own budget.
+        learning_rate: Peak of AdamW's rate.
+        weight_decay: AdamW's decay.
+        warm_up: Share of all steps in which the rate rises.
+        budget_hidden: Width of a budget head that starts anew.
+    """
+
+    def __init__(
+        self,
+        teacher: str,
+        gate: Gate,
+        divergence: AnswerDivergence,
+        cross_entropy: AnswerCrossEntropy,
+        hardening: Hardening,
+        distillation: Distillation,
+        sparsity: Sparsity,
+        start: str | None = None,
+        scorer: Callable[[int], Scorer] | None = None,
+        target: Target | None = None,
+        way: str = "attention",
+        keeps: tuple[float, float] = (0.03125, 0.5),
+        own_budget: float = 0.25,
+        checkpointing: bool = False,
+        val_keeps: tuple[float, ...] = (0.0625, 0.25),
+        learning_rate: float = 1e-3,
+        weight_decay: float = 0.01,
+        warm_up: float = 0.05,
+        budget_hidden: int = 32,
+    ) -> None:
+        width = check_is_vlm(teacher)
+        if (start is None) == (scorer is None):
+            raise ValueError("model.start, model.scorer: give one of them, an exported scorer to go on from or one to start anew")
+        if way not in WAYS:
+            raise ValueError(f"model.way: {way!r} is not one of {', '.join(WAYS)}")
+        if not 0 < keeps[0] <= keeps[1] <= 1:
+            raise ValueError(f"model.keeps: {list(keeps)} must be a smaller and a larger share, both in (0, 1]")
+        if not 0 <= own_budget <= 1:
+            raise ValueError(f"model.own_budget: {own_budget} must lie in [0, 1]")
+        if distillation.weight > 0 and target is None:
+            raise ValueError("model.target: distillation has a weight, so name a target, or set model.distillation.weight to 0")
+        objectives = {
+            "divergence": divergence,
+            "cross_entropy": cross_entropy,
+            "hardening": hardening,
+            "distillation": distillation,
+            "sparsity": sparsity,
+        }
+        if start is not None:
+            trained = load_scorer(start)
+            if trained.width != width:
+                raise ValueError(f"model.start: the scorer of {start} is for a width of {trained.width}, {teacher} has {width}")
+            first, head = trained.scorer, trained.budget
+        else:
+            assert scorer is not None
+            first, head = scorer(width), None
+        if own_budget == 0:
+            head, objectives = None, {name: term for name, term in objectives.items() if name != "sparsity"}
+        elif head is None:
+            head = BudgetHead(width, budget_hidden)
+        super().__init__(teacher, target, first, head, objectives, learning_rate, weight_decay, warm_up)
+        self.gate, self.way, self.keeps, self.own_budget = gate, way, keeps, own_budget
+        self.checkpointing, self.val_keeps = checkpointing, val_keeps
+        self._while_fitting = ExitStack()
+
+    def observed_by(self) -> dict[str, Any]:
+        """Asked where a cache is to be read or written."""
+        raise ValueError("data.cache: true keeps targets alone; training through the LLM asks the live teacher, set it to false")
+
+    def on_fit_start(self) -> None:
+        if self.checkpointing:
+            model = self.teacher.model
+            self._while_fitting.enter_context(gating(model))  # layers are computed again when the forward call's own is closed
+            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+            for layer in self.teacher.backbone.decoder.layers:
+                layer.training = True  # what the layers look at; their parts stay in evaluation, without dropout
+
+    def on_fit_end(self) -> None:
+        self._while_fitting.close()
+
+    def observe(self, samples: Sequence[Sample]) -> list[Observation]:
+        return self._observed(self.teacher.look(samples))
+
+    def _observed(self, prompts: TargetInputs) -> list[Observation]:
+        if self.target is None:
+            relevances = [torch.full((count,), 1 / count, device=self.device) for count in prompts.layout.counts()]
+        else:
+            with torch.no_grad():
+                relevances = self.target(self.teacher.backbone, prompts)
+        return self.teacher.observations(prompts, relevances, torch.full((len(relevances),), torch.nan))
+
+    @torch.no_grad()
+    def batch(self, samples: Sequence[Sample]) -> ReadingBatch:
+        prompts = self.teacher.look(samples)
+        ids = torch.nn.utils.rnn.pad_sequence(prompts.answer_ids, batch_first=True, padding_value=-100)
+        return ReadingBatch(collate(self._observed(prompts)), prompts, answer_logits(self.teacher.backbone, prompts), ids)
+
+    def _predicted(self, batch: ReadingBatch) -> Prediction:
+        """Scores and keep ratios."""
+        tokens = batch.observed.tokens
+        scores = self.scorer(tokens)
+        none = scores.new_full((len(scores),), torch.nan)
+        return Prediction(scores, none if self.budget_head is None else self.budget_head(tokens, scores))
+
+    def _truth(self, batch: ReadingBatch) -> Truth:
+        observed = batch.observed
+        return Truth(observed.relevance, observed.enough, observed.tokens.vision_mask, batch.dense, batch.answer_ids)
+
+    def training_step(self, batch: ReadingBatch, index: int) -> Tensor:
+        prediction, truth = self._predicted(batch), self._truth(batch)
+        present = truth.vision_mask.sum(-1)
+        own = round(self.own_budget * len(batch))
+        shares = torch.cat([prediction.keep[:own], self._drawn(len(batch) - own).to(prediction.keep)])
+        prediction.counts = (shares * present).clamp_min(1.0)
+        prediction.log_gates = self.gate(prediction.scores, truth.vision_mask, prediction.counts, self.progress)
+        gates = [row[mine] for row, mine in zip(prediction.log_gates, truth.vision_mask, strict=True)]
+        prediction.answers = gated_answer_logits(self.teacher.backbone, batch.prompts, gates, self.way)
+        terms = self.terms(prediction, truth)
+        total = self.total(terms)
+        self.log_step(terms, total, prediction, len(batch))
+        return total
+
+    def _drawn(self, count: int) -> Float[Tensor, "count"]:
+        """Shares for samples of this step: a function of seed, step and process, so that a resumed run draws the same."""
+        seed = torch.initial_seed() + 1_000_003 * self.trainer.global_step + self.trainer.global_rank
+        low, high = self.keeps
+        return low * (high / low) ** torch.rand(count, generator=torch.Generator().manual_seed(seed % 2**63))
+
+    def validation_step(self, batch: ReadingBatch, index: int) -> None:
+        prediction, truth = self._predicted(batch), self._truth(batch)
+        shares = {f"val/divergence@{keep:g}": [keep] * len(batch) for keep in self.val_keeps}
+        if self.budget_head is not None:
+            shares["val/divergence@auto"] = prediction.keep.tolist()
+        logged = {}
+        for name, wanted in shares.items():
+            kept = [
+                top_k(row[mine], count_for(keep, int(mine.sum())))
+                for row, mine, keep in zip(prediction.scores, truth.vision_mask, wanted, strict=True)
+            ]
+            answers = answer_logits(self.teacher.backbone, batch.prompts, kept)
+            logged[name] = AnswerDivergence()(Prediction(prediction.scores, prediction.keep, answers=answers), truth)
+        sizes = {"batch_size": len(batch), "sync_dist": True, "on_epoch": True}
+        self.log("val/loss", torch.stack(list(logged.values())).mean(), prog_bar=True, **sizes)  # type: ignore[arg-type]
+        self.log_dict({**logged, "val/keep": prediction.keep.mean()}, **sizes)  # type: ignore[arg-type]

@@ -1,0 +1,122 @@
+"""Training through the frozen LLM, on a small random teacher: it trains, resumes, exports, and leaves the teacher alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import lightning as L
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import asymvlm
+from asymvlm.teacher import Teacher
+from asymvlm.training.cli import main
+
+pytestmark = pytest.mark.filterwarnings("default")  # Lightning's and jsonargparse's own, as a user would see them
+
+ROOT = Path(__file__).parent.parent
+CONFIG = ["--config", str(ROOT / "configs/vision-selector.yaml"), "--config", str(ROOT / "tests/small.yaml")]
+CROSS = ["--model.scorer", "asymvlm.scorers.cross_attention.CrossAttentionScorer", "--model.scorer.hidden", "16"]
+BUDGET = ["--model.own_budget", "0.25", "--model.sparsity.weight", "0.1", "--model.keeps", "[0.1,0.5]", "--model.way", "attention"]
+OWN = "asymvlm.training.callbacks."
+CALLBACKS = ["--trainer.callbacks", f"{OWN}ExportScorer", f"--trainer.callbacks+={OWN}RunCheckpoint"]
+
+
+@pytest.fixture(scope="module")
+def teacher(llava, processor, tmp_path_factory):
+    directory = tmp_path_factory.mktemp("teacher")
+    llava.save_pretrained(directory)
+    processor.save_pretrained(directory)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def data_root(tmp_path_factory):
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture
+def train(teacher, data_root, tmp_path, monkeypatch):
+    """Runs train.py's command; returns the run's folder."""
+
+    def run(folder, *flags, code=0):
+        out = tmp_path / folder
+        monkeypatch.chdir(ROOT)
+        given = ["--model.teacher", str(teacher), "--data.root", str(data_root), "--trainer.default_root_dir", str(out)]
+        assert main([*CONFIG, "--trainer.logger", "false", *CALLBACKS, *given, *flags]) == code
+        return out
+
+    return run
+
+
+def weights(out):
+    return load_file(out / "scorer" / "model.safetensors")
+
+
+def same(first, second):
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_trains_a_scorer_without_a_budget_head(train, llava, batch):
+    out = train("run")
+    scorer = asymvlm.load_scorer(out / "scorer")
+    assert scorer.scorer.kind == "vision_selector" and scorer.budget is None
+    with torch.no_grad(), asymvlm.prune(llava, scorer, keep=0.25) as report:
+        llava(**batch, logits_to_keep=1)
+    assert report.calls[-1].after == [64] * len(report.calls[-1].after)
+
+
+def test_the_teacher_stays_as_it_was_and_the_scorer_does_not(train, monkeypatch, llava):
+    loaded = []
+    original = Teacher.load.__func__
+    monkeypatch.setattr(Teacher, "load", classmethod(lambda *args, **kwargs: loaded.append(original(*args, **kwargs)) or loaded[-1]))
+    out = train("run", *CROSS, *BUDGET, "--model.checkpointing", "true")
+    trained = loaded[-1].model.state_dict()
+    assert trained.keys() == llava.state_dict().keys()
+    assert all(torch.equal(trained[name], tensor) for name, tensor in llava.state_dict().items())
+    assert all(parameter.grad is None for parameter in loaded[-1].model.parameters())
+    fresh = train("none", *CROSS, *BUDGET, "--model.learning_rate", "1e-12")
+    changed = [name for name, tensor in weights(out).items() if not torch.allclose(tensor, weights(fresh)[name], atol=1e-5)]
+    assert {name.split(".")[0] for name in changed} == {"scorer", "budget"}
+
+
+def test_checkpointing_changes_nothing_but_memory(train):
+    kept, computed = train("kept", *CROSS, *BUDGET), train("computed", *CROSS, *BUDGET, "--model.checkpointing", "true")
+    for name, tensor in weights(kept).items():
+        torch.testing.assert_close(weights(computed)[name], tensor, atol=1e-6, rtol=1e-5)
+
+
+class StopAfterOne(L.Callback):
+    """As if the process had ended there."""
+
+    def on_train_epoch_end(self, trainer, pl_module):
+        trainer.should_stop = True
+
+
+def test_resumed_equals_uninterrupted(train):
+    train("halves", *CROSS, *BUDGET, "--trainer.callbacks+=test_through_llm.StopAfterOne")
+    resumed = train("halves", *CROSS, *BUDGET, "--ckpt_path", "last")
+    assert same(weights(resumed), weights(train("whole", *CROSS, *BUDGET)))
+
+
+def test_goes_on_from_an_exported_scorer(train):
+    first = train("first", *CROSS, *BUDGET)
+    flags = ["--model.scorer", "null", "--model.start", str(first / "scorer"), *BUDGET]
+    second = train("second", *flags, "--model.learning_rate", "1e-12")
+    for name, tensor in weights(first).items():
+        torch.testing.assert_close(weights(second)[name], tensor, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("flags,says", [
+    (["--model.scorer", "null"], "model.start, model.scorer: give one of them"),
+    (["--model.way", "value"], "model.way: 'value' is not one of"),
+    (["--model.keeps", "[0.5,0.2]"], "model.keeps: [0.5, 0.2] must be"),
+    (["--model.own_budget", "2"], "model.own_budget: 2"),
+    (["--model.distillation.weight", "1"], "model.target: distillation has a weight"),
+    (["--data.cache", "true"], "data.cache: true keeps targets alone"),
+    (["--model.hardening.first_weight", "3"], "first_weight: 3"),
+])  # fmt: skip
+def test_bad_settings_are_one_message(train, capsys, flags, says):
+    train("bad", *flags, code=2)
+    assert says in capsys.readouterr().err
