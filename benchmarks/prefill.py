@@ -2,12 +2,15 @@
 
 A Llama-type decoder of about half a billion parameters with random weights behind 1,024 and 2,304 vision tokens and 32 words. Dense and
 pruned prefills run in turn in one process; times are medians. "of the FLOPs" is the speed-up divided by the ratio of the LLM's FLOPs: 1
-would be all that the FLOPs promise. "choosing" is the share of the pruned prefill that goes into the choice.
+would be all that the FLOPs promise. "of a short one" is the time of the same model on a prompt that never had more positions, divided by
+the pruned time: what pruning itself costs; the rest is what this machine makes of short prompts. "choosing" is the share of the pruned
+prefill that goes into the choice. The batch is the first argument: `python benchmarks/prefill.py 4`.
 """
 
 from __future__ import annotations
 
 import statistics
+import sys
 import time
 from typing import Any
 
@@ -43,9 +46,15 @@ def build(side: int) -> Any:
     return LlavaForConditionalGeneration(LlavaConfig(vision_config=tower, text_config=text, image_token_index=IMAGE)).eval()
 
 
-def prompt(side: int) -> dict[str, torch.Tensor]:
-    ids = torch.cat([torch.full((1, side * side), IMAGE), torch.randint(10, 32000, (1, WORDS))], dim=1)
-    return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "pixel_values": torch.randn(1, 3, 4 * side, 4 * side)}
+def prompt(batch: int, side: int) -> dict[str, torch.Tensor]:
+    ids = torch.cat([torch.full((batch, side * side), IMAGE), torch.randint(10, 32000, (batch, WORDS))], dim=1)
+    return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "pixel_values": torch.randn(batch, 3, 4 * side, 4 * side)}
+
+
+def short_prompt(batch: int, side: int, keep: float) -> dict[str, torch.Tensor]:
+    """As many positions as pruning leaves, all of them words."""
+    ids = torch.randint(10, 32000, (batch, round(keep * side * side) + WORDS))
+    return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
 
 
 class Watch:
@@ -69,23 +78,27 @@ class Watch:
 
 
 @torch.no_grad()
-def main() -> None:
+def main(batch: int) -> None:
     methods: dict[str, asymvlm.Method] = {
         "learned": Learned(TrainedScorer(CrossAttentionScorer(WIDTH, hidden=64, heads=4), None, ())),
         "vlm_pruner": VLMPruner(),
         "div_prune": DivPrune(),
     }
     watches = {name: Watch(method) for name, method in methods.items()}
-    print(f"{'tokens':>7}{'method':>12}{'keep':>7}{'dense s':>9}{'pruned s':>10}{'speed-up':>10}{'of the FLOPs':>14}{'choosing':>10}")
+    titles = f"{'tokens':>7}{'method':>12}{'keep':>7}{'dense s':>9}{'pruned s':>10}{'speed-up':>10}"
+    print(f"batch of {batch}\n{titles}{'of the FLOPs':>14}{'of a short one':>16}{'choosing':>10}")
     for side in SIDES:
-        model, inputs = build(side), prompt(side)
+        model, inputs = build(side), prompt(batch, side)
         runs = [(name, keep) for name in methods for keep in KEEPS]
         dense: list[float] = []
         pruned: dict[tuple[str, float], list[float]] = {run: [] for run in runs}
         chosen: dict[tuple[str, float], list[float]] = {run: [] for run in runs}
+        short: dict[float, list[float]] = {keep: [] for keep in KEEPS}
         costs = {}
         for _ in range(ROUNDS + 1):  # one to warm up
             dense.append(_seconds(model, inputs))
+            for keep in KEEPS:
+                short[keep].append(_seconds(model, short_prompt(batch, side, keep)))
             for name, keep in runs:
                 watches[name].seconds = 0.0
                 with asymvlm.prune(model, methods[name], keep) as report:
@@ -98,7 +111,8 @@ def main() -> None:
             after = statistics.median(pruned[run][1:])
             share = statistics.median(chosen[run][1:]) / after
             faster = before / after
-            cells = f"{before:>9.2f}{after:>10.2f}{faster:>10.2f}{faster * costs[run] / full:>14.2f}{share:>10.2%}"
+            alone = statistics.median(short[run[1]][1:]) / after
+            cells = f"{before:>9.2f}{after:>10.2f}{faster:>10.2f}{faster * costs[run] / full:>14.2f}{alone:>16.2f}{share:>10.2%}"
             print(f"{side * side:>7}{run[0]:>12}{run[1]:>7}{cells}")
 
 
@@ -109,4 +123,4 @@ def _seconds(model: Any, inputs: dict[str, torch.Tensor]) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 1)

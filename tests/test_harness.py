@@ -16,6 +16,7 @@ from asymvlm.evaluation.equal_cost import at_equal_cost
 from asymvlm.evaluation.evaluate import evaluate
 from asymvlm.evaluation.robustness import robustness
 from asymvlm.evaluation.run_log import RunLog, identity
+from asymvlm.methods import Learned
 from asymvlm.methods.atp import ATP
 from asymvlm.methods.grid import Grid
 from asymvlm.methods.random import Random
@@ -97,8 +98,9 @@ def test_what_cannot_act_is_named_and_the_rest_comes(settings, tmp_path, capsys)
         def score(self, tokens):
             return tokens.grid[:, 2].float()
 
-    rows = evaluate(methods={"grid": Grid(), "deep": NeedsMore()}, **settings)
+    rows = evaluate(methods={"grid": Grid(), "deep": NeedsMore(), "absent": Learned("nowhere/at/all")}, **settings)
     assert {row.method for row in rows} == {"grid"}
+    assert "absent @ 0.25: left out, nowhere/at/all: no such directory" in (tmp_path / "out/table.md").read_text()
     assert "deep @ 0.25: left out, layer: NeedsMore acts before layers [9]" in (tmp_path / "out/table.md").read_text()
     assert {one["method"] for one in json.loads((tmp_path / "out/latency.json").read_text())} == {"grid"}
     with pytest.raises(ValueError, match=r"none can act here\. deep @ 0\.25"):

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ..checkpoint import load_scorer
 from ..documents import Sample, samples
 from ..documents.generated import fingerprint
 from ..documents.source import pages_or_world
@@ -75,7 +76,7 @@ def evaluate(
     judge = judge_named(metric)
     chosen = dict(methods or {})
     if scorer is not None:
-        chosen = {"learned": Learned(scorer), **chosen}
+        chosen = {"learned": Learned(load_scorer(scorer)), **chosen}
     if not chosen:
         raise ValueError("methods: nothing to evaluate; name a scorer or at least one method")
     side = Teacher.load(teacher)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..checkpoint import load_scorer
 from ..documents import samples
 from ..documents.generated import fingerprint
 from ..documents.source import pages_or_world
@@ -86,7 +87,7 @@ def robustness(
             raise ValueError(f"corruptions: {name!r} is not one of {', '.join(known)}")
     chosen: dict[str, Method | None] = {"dense": None, **(methods or {})}
     if scorer is not None:
-        chosen["learned"] = Learned(scorer)
+        chosen["learned"] = Learned(load_scorer(scorer))
     side = Teacher.load(teacher)
     dataset = pages_or_world(path, root, split, pages, seed, questions)
     clean, out = list(samples(dataset)), Path(output)

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Iterable
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,9 @@ def _plain(thing: Any) -> Any:
     if isinstance(thing, str | int | float | bool | None):
         return thing
     if isinstance(thing, Method):
-        return [type(thing).__module__, type(thing).__qualname__, _plain(vars(thing))]
+        lazy = {name for cls in type(thing).__mro__ for name, value in vars(cls).items() if isinstance(value, cached_property)}
+        settings = vars(thing) | {name: getattr(thing, name) for name in lazy}  # whether they have been asked for yet or not
+        return [type(thing).__module__, type(thing).__qualname__, _plain(settings)]
     return type(thing).__qualname__
 
 

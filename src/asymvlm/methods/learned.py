@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import torch
 from torch import Tensor
 
@@ -12,12 +14,21 @@ from .base import Method, Tokens
 
 
 class Learned(Method):
-    """A trained scorer and its budget head (AsymVLM, arXiv 2605.29535, and the forms beside it in `asymvlm.scorers`)."""
+    """A trained scorer and its budget head (AsymVLM, arXiv 2605.29535, and the forms beside it in `asymvlm.scorers`).
+
+    Args:
+        trained: The scorer, or the directory or repository that it is loaded from when it is first needed.
+    """
 
     kind = "learned"
 
     def __init__(self, trained: TrainedScorer | str) -> None:
-        self.trained = load_scorer(trained) if isinstance(trained, str) else trained
+        self._given = trained
+
+    @cached_property
+    def trained(self) -> TrainedScorer:
+        """Raises DataError where there is none."""
+        return load_scorer(self._given) if isinstance(self._given, str) else self._given
 
     def _batch(self, tokens: Tokens) -> TokenBatch:
         if tokens.vision.shape[-1] != self.trained.width:
