@@ -152,9 +152,11 @@ class ThroughLLM(ScorerModule):
 
     @torch.no_grad()
     def batch(self, samples: Sequence[Sample]) -> ReadingBatch:
-        prompts = self.teacher.look(samples)
+        with self.trainer.precision_plugin.forward_context():  # the trainer opens it for steps alone
+            prompts = self.teacher.look(samples)
+            observed, dense = collate(self._observed(prompts)), answer_logits(self.teacher.backbone, prompts)
         ids = torch.nn.utils.rnn.pad_sequence(prompts.answer_ids, batch_first=True, padding_value=-100)
-        return ReadingBatch(collate(self._observed(prompts)), prompts, answer_logits(self.teacher.backbone, prompts), ids)
+        return ReadingBatch(observed, prompts, dense, ids)
 
     def _predicted(self, batch: ReadingBatch) -> Prediction:
         """Scores and keep ratios."""
