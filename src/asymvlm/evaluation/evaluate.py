@@ -111,7 +111,7 @@ def evaluate(
     examples_pictures(side, asked, {name: chosen[name] for name, _, _ in runs}, examples_keep, out, show_pages)
     if wandb_project is not None:
         log_to_wandb(wandb_project, rows, out, about)
-    print(f"results: {out}/results.json, latency.json, table.md, table.csv, table.tex, pareto.png, examples.png, heat_maps.png")
+    print(f"results: {out}/results.json, latency.json, summary.md, table.md, table.csv, table.tex, pareto.png, examples.png, heat_maps.png")
     return rows
 
 

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from .rows import Row
+from .summary import summary
 
 _HEAD = (
     "method", "keep", "task", "n", "accuracy", "- dense (95 %)", "agree", "evidence", "complete", "left", "p95", "per layer", "KV entries",
@@ -47,7 +48,7 @@ def _percent(share: float | None) -> str:
 
 
 def write_tables(rows: Sequence[Row], out: Path, about: dict[str, Any], left_out: dict[str, str], slower: Sequence[str]) -> None:
-    """Print the table; write it as table.md and table.tex, and all that is known of every row as table.csv.
+    """Print the table; write it as table.md and table.tex, one line a method as summary.md, and all that is known as table.csv.
 
     `left_out` are methods that cannot act on this model and why, `slower` those that cost more time than they save.
     """
@@ -68,6 +69,7 @@ def write_tables(rows: Sequence[Row], out: Path, about: dict[str, Any], left_out
     notes.append("; ".join(f"{key}: {value}" for key, value in about.items()))
     (out / "table.md").write_text("\n".join([*lines, "", *(f"- {note}" for note in notes), ""]), encoding="utf-8")
     (out / "table.tex").write_text(_latex(rows), encoding="utf-8")
+    (out / "summary.md").write_text(summary(rows), encoding="utf-8")
     with (out / "table.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=list(asdict(rows[0])))
         writer.writeheader()
