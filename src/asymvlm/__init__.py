@@ -9,14 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .checkpoint import TrainedScorer, load_scorer
+    from .eviction import Evictor, evict, evictors
     from .methods import Method, Tokens, methods
     from .pipeline import pruned_pipeline
     from .pruning import PruneReport, prune
 
 __version__ = "0.1.0"
-__all__ = ["Method", "PruneReport", "Tokens", "TrainedScorer", "load_scorer", "methods", "prune", "pruned_pipeline"]
+__all__ = [
+    "Evictor", "Method", "PruneReport", "Tokens", "TrainedScorer", "evict", "evictors", "load_scorer", "methods", "prune",
+    "pruned_pipeline",
+]  # fmt: skip
 
 _HOMES = {
+    "Evictor": "eviction", "evict": "eviction", "evictors": "eviction",
     "Method": "methods", "PruneReport": "pruning", "Tokens": "methods", "TrainedScorer": "checkpoint",
     "load_scorer": "checkpoint", "methods": "methods", "prune": "pruning", "pruned_pipeline": "pipeline",
 }  # fmt: skip

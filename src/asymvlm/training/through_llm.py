@@ -171,10 +171,7 @@ class ThroughLLM(ScorerModule):
 
     def training_step(self, batch: ReadingBatch, index: int) -> Tensor:
         prediction, truth = self._predicted(batch), self._truth(batch)
-        present = truth.vision_mask.sum(-1)
-        own = round(self.own_budget * len(batch))
-        shares = torch.cat([prediction.keep[:own], self._drawn(len(batch) - own).to(prediction.keep)])
-        prediction.counts = (shares * present).clamp_min(1.0)
+        prediction.counts = (self._shares(prediction.keep) * truth.vision_mask.sum(-1)).clamp_min(1.0)
         prediction.log_gates = self.gate(prediction.scores, truth.vision_mask, prediction.counts, self.progress)
         gates = [row[mine] for row, mine in zip(prediction.log_gates, truth.vision_mask, strict=True)]
         prediction.answers = gated_answer_logits(self.teacher.backbone, batch.prompts, gates, self.way)
@@ -183,11 +180,17 @@ class ThroughLLM(ScorerModule):
         self.log_step(terms, total, prediction, len(batch))
         return total
 
-    def _drawn(self, count: int) -> Float[Tensor, "count"]:
-        """Shares for samples of this step: a function of seed, step and process, so that a resumed run draws the same."""
+    def _shares(self, own: Float[Tensor, "B"]) -> Float[Tensor, "B"]:
+        """The budget head's shares for some samples of this step, drawn ones for the others.
+
+        What is drawn is a function of seed, step and process, so that a resumed run draws the same.
+        """
         seed = torch.initial_seed() + 1_000_003 * self.trainer.global_step + self.trainer.global_rank
+        generator = torch.Generator().manual_seed(seed % 2**63)
+        count = int(self.own_budget * len(own) + torch.rand(1, generator=generator))  # right on average in small batches too
         low, high = self.keeps
-        return low * (high / low) ** torch.rand(count, generator=torch.Generator().manual_seed(seed % 2**63))
+        drawn = low * (high / low) ** torch.rand(len(own) - count, generator=generator)
+        return torch.cat([own[:count], drawn.to(own)])
 
     def validation_step(self, batch: ReadingBatch, index: int) -> None:
         prediction, truth = self._predicted(batch), self._truth(batch)

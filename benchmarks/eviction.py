@@ -1,0 +1,89 @@
+"""What eviction costs per decoded token: `python benchmarks/eviction.py`.
+
+A Llama-type decoder of about a quarter of a billion parameters with random weights behind 256 vision tokens. Every policy decodes at its
+budget, so that an entry leaves every layer at every step; beside it, step by step in one process, the same model decodes on a plain
+`DynamicCache` that holds as many entries (half the steps fewer at the start, half more at the end). Times are medians over steps;
+"overhead" is the median of the differences of neighbours, as a share of the plain step. The number of threads is the first argument, the
+batch the second: `python benchmarks/eviction.py 1 4`.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from transformers import CLIPVisionConfig, DynamicCache, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
+
+import asymvlm
+
+SIDE, BUDGET, STEPS, WARM_UP, IMAGE = 16, 256, 48, 8, 5
+WIDTH, LAYERS = 1024, 20
+
+
+def build() -> Any:
+    torch.manual_seed(0)
+    text = LlamaConfig(
+        hidden_size=WIDTH,
+        intermediate_size=2816,
+        num_hidden_layers=LAYERS,
+        num_attention_heads=16,
+        num_key_value_heads=16,
+        vocab_size=32000,
+    )
+    tower = CLIPVisionConfig(
+        hidden_size=32, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, image_size=4 * SIDE, patch_size=4
+    )
+    return LlavaForConditionalGeneration(LlavaConfig(vision_config=tower, text_config=text, image_token_index=IMAGE)).eval()
+
+
+def prefilled(model: Any, batch: int, words: int) -> DynamicCache:
+    """A cache that has read a picture and some words; plain, or losing entries where `asymvlm.evict` is open."""
+    ids = torch.cat([torch.full((batch, SIDE * SIDE), IMAGE), torch.randint(10, 32000, (batch, words))], dim=1)
+    cache = DynamicCache(config=model.config)
+    model(input_ids=ids, pixel_values=torch.randn(batch, 3, 4 * SIDE, 4 * SIDE), past_key_values=cache, logits_to_keep=1)
+    return cache
+
+
+def stepper(model: Any, cache: DynamicCache, batch: int) -> Callable[[], float]:
+    """A function that decodes one more token and says how many milliseconds it took."""
+
+    def step() -> float:
+        word = torch.randint(10, 32000, (batch, 1))
+        start = time.perf_counter()
+        model(input_ids=word, past_key_values=cache)
+        return 1000 * (time.perf_counter() - start)
+
+    return step
+
+
+@torch.no_grad()
+def main(threads: int, batch: int) -> None:
+    torch.set_num_threads(threads)
+    model = build()
+    policies = {name: kind() for name, kind in asymvlm.evictors().items()}
+    runs = {}
+    for name, policy in policies.items():
+        with asymvlm.evict(model, policy, BUDGET):
+            runs[name] = stepper(model, prefilled(model, batch, BUDGET), batch)
+    plain_step = stepper(model, prefilled(model, batch, BUDGET - (STEPS + WARM_UP) // 2), batch)
+    plain: list[float] = []
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(STEPS + WARM_UP):
+        plain.append(plain_step())
+        for name, step in runs.items():
+            with asymvlm.evict(model, policies[name], BUDGET):
+                times[name].append(step())
+    before = statistics.median(plain[WARM_UP:])
+    print(f"batch {batch}, {threads} threads, {SIDE * SIDE} vision and {BUDGET} text entries, {STEPS} steps; plain {before:.1f} ms a token")
+    print(f"{'policy':>14}{'ms a token':>12}{'overhead':>10}")
+    for name, taken in times.items():
+        difference = statistics.median(one - other for one, other in zip(taken[WARM_UP:], plain[WARM_UP:], strict=True))
+        print(f"{name:>14}{statistics.median(taken[WARM_UP:]):>12.1f}{difference / before:>10.1%}")
+
+
+if __name__ == "__main__":
+    main(*(int(argument) for argument in (*sys.argv[1:], "1", "1")[:2]))

@@ -1,0 +1,53 @@
+"""The one interface of all eviction policies, built in or not."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from ..shapes import Float, Int64
+from .entries import Entries
+
+__all__ = ["ALL_ROWS", "Entries", "Evictor"]
+
+ALL_ROWS = 2**31  # every query row of every call
+
+
+class Evictor(ABC):
+    """Says which text entries leave a layer's cache first. Override `order`, and `first` or `observe` where it needs scores.
+
+    An object holds numbers to choose by and nothing of a batch: that lies in `Entries`, which follow their rows when beams change places.
+    All heads of a layer lose the same entries. The first `sinks` text entries of a row and its `recent` newest never leave.
+    """
+
+    kind: ClassVar[str]
+    sinks: int = 4
+    recent: int | None = 16  # None stands for half the budget
+    rows: int = 0  # of how many of the newest query rows it wants the attention
+    window: int = 0  # numbers per entry in `Entries.past`
+
+    def __init__(self, sinks: int = 4, recent: int | None = 16) -> None:
+        """Raises ValueError for a negative `sinks` and a `recent` below 1: the newest entry has just been written."""
+        if sinks < 0:
+            raise ValueError(f"sinks: {sinks} must not be negative; 0 protects none")
+        if recent is not None and recent < 1:
+            raise ValueError(f"recent: {recent} must be at least 1, or None for half the budget")
+        self.sinks, self.recent = sinks, recent
+
+    def first(self, keys: Float[Tensor, "B G q d"], position: Int64[Tensor, "B q"]) -> Float[Tensor, "B q"]:
+        """The score that new entries start with."""
+        return torch.zeros_like(position, dtype=torch.float32)
+
+    def observe(self, entries: Entries, attention: Float[Tensor, "B q K"]) -> None:  # noqa: B027 - a default, not a duty
+        """Renew `entries.score` (or `past`) from the attention of the newest rows, mean over heads, oldest row first.
+
+        Called once per step, or for a long prompt several times with a part of its rows. Rows of padding come first and are 0. Assign
+        new tensors; what is there must not be changed in place.
+        """
+
+    @abstractmethod
+    def order(self, entries: Entries) -> Float[Tensor, "B K"]:
+        """The lowest leave first; of equals the oldest."""

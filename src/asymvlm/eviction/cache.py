@@ -1,0 +1,166 @@
+"""A cache layer that loses entries: `DynamicLayer` as long as nothing has left, then slots that are used again.
+
+Attention does not mind in which order its keys stand, since their positions are in them. So what leaves only frees its slot, and the
+next token of the row is written there: nothing is moved while decoding.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import DynamicLayer
+
+from ..shapes import Bool, Float, Int64
+from .arrivals import Arrivals
+from .base import Evictor
+from .budget import Budget
+from .entries import Entries
+from .report import Ledger
+
+
+class EvictingLayer(DynamicLayer):
+    """Entries of a full-attention layer. One step is `expect`, `update`, `admit`, attention, `evict`.
+
+    To the model it looks as if nothing had left: its length and its masks are those of all tokens seen.
+    """
+
+    is_croppable = False
+    keys: Tensor  # type: ignore[assignment]  # there from the first update on
+    values: Tensor  # type: ignore[assignment]
+
+    def __init__(self, made_for: str) -> None:
+        super().__init__()
+        self.made_for = made_for  # the policy's name: scores of one mean nothing to another
+        self._empty()
+
+    def _empty(self) -> None:
+        self.entries: Entries | None = None
+        self.ledger = Ledger()
+        self.seen = 0  # tokens per row, padding included
+        self.thinned = False  # whether anything has left
+        self._filled: list[int] = []  # valid slots per row
+        self._expected = False
+        self._slot: Int64[Tensor, "B 1"] | None = None
+        self._new_keys: Tensor | None = None
+
+    def expect(self) -> None:
+        """The next `update` comes from a call that `admit` and `evict` follow."""
+        self._expected = True
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object) -> tuple[Tensor, Tensor]:
+        """Keys and values of all that the new tokens may attend to. Raises ValueError outside of `asymvlm.evict`."""
+        if not self._expected:
+            raise ValueError("past_key_values: this cache loses entries and is understood by asymvlm.evict alone; go on with it in there")
+        self._expected, self._slot, self._new_keys = False, None, key_states
+        self.seen += key_states.shape[-2]
+        if not self.thinned or key_states.shape[-2] > 1 or max(self._filled) == self.keys.shape[-2]:
+            return super().update(key_states, value_states)
+        assert self.entries is not None
+        self._slot = self.entries.valid.view(torch.uint8).argmin(-1, keepdim=True)
+        for held, new in ((self.keys, key_states), (self.values, value_states)):
+            held.scatter_(2, self._slot[:, None, :, None].expand_as(new), new)
+        return self.keys, self.values
+
+    def admit(self, new: Arrivals, policy: Evictor, mask: Tensor | None) -> Tensor | None:
+        """Take note of the tokens just written; the mask that this step's attention needs instead of the model's."""
+        assert self._new_keys is not None, "a layer is updated before it attends"
+        keys, self._new_keys = self._new_keys, None
+        score, past = policy.first(keys, new.position), keys.new_zeros(*new.position.shape, policy.window, dtype=torch.float32)
+        entries = Entries(keys, new.real, new.position, new.ordinal, score, past)
+        if self.entries is None:
+            self.entries = entries.changed(self.keys, torch.clone)
+        elif self._slot is None:
+            self.entries = self.entries.and_then(self.keys, entries)
+        else:
+            self.entries.write(self._slot, entries)
+        self._filled = [count + real for count, real in zip(self._filled or [0] * len(new.counts), new.counts, strict=True)]
+        self.ledger.came(new.texts)
+        return self._mask(mask, new.real.shape[1]) if self.thinned else mask
+
+    def _mask(self, mask: Tensor | None, new: int) -> Tensor | None:
+        assert self.entries is not None
+        valid = self.entries.valid[:, None, None]
+        if new == 1:
+            return None if min(self._filled) == valid.shape[-1] else valid
+        assert mask is not None, "several tokens behind a cache come with a mask"
+        return torch.cat([valid[..., :-new].expand(-1, 1, new, -1), mask[..., -new:].expand(len(valid), 1, new, new)], dim=-1)
+
+    def evict(self, new: Arrivals, policy: Evictor, budget: Budget) -> None:
+        """Let go what is above the budget, now that this step's tokens have seen it."""
+        entries, steps = self.entries, new.real.shape[1]
+        assert entries is not None
+        if steps == 1:
+            self.ledger.peak = max(self.ledger.peak, *self.ledger.held)
+        visions = [count - text for count, text in zip(self._filled, self.ledger.held, strict=True)]
+        texts_over = [max(0, count - budget.text) for count in self.ledger.held]
+        visions_over = [0 if budget.vision is None else max(0, count - budget.vision) for count in visions]
+        if any(texts_over):
+            may = (entries.ordinal >= budget.sinks) & (entries.ordinal < new.text_seen - budget.recent)
+            self._leave(policy.order(entries), may, texts_over, new)
+            self.ledger.held = [count - gone for count, gone in zip(self.ledger.held, texts_over, strict=True)]
+        if any(visions_over):
+            self._leave(policy.order(entries), entries.valid & ~entries.text, visions_over, new)
+        if steps > 1 and self.thinned:
+            self._close_up()
+        self.ledger.weighed(self.keys.nbytes + self.values.nbytes)
+
+    def _leave(self, order: Float[Tensor, "B K"], may: Bool[Tensor, "B K"], counts: list[int], new: Arrivals) -> None:
+        assert self.entries is not None
+        slots = lowest(order, may, self.entries.position, max(counts))
+        goes = None
+        if min(counts) < max(counts):
+            goes = torch.arange(slots.shape[1], device=slots.device) < torch.tensor(counts, device=slots.device)[:, None]
+        self.ledger.went(self.entries.position.gather(1, slots), goes, new.newest, self.seen)
+        self.entries.free(slots, goes)
+        self._filled = [count - gone for count, gone in zip(self._filled, counts, strict=True)]
+        self.thinned = True
+
+    def _close_up(self) -> None:
+        """Give up the slots that no row needs."""
+        assert self.entries is not None
+        slots = self.entries.valid.view(torch.uint8).argsort(dim=-1, stable=True)[:, -max(self._filled) :]
+        self.keys, self.values = (torch.take_along_dim(held, slots[:, None, :, None], 2) for held in (self.keys, self.values))
+        self.entries = self.entries.at(self.keys, slots)
+
+    def get_seq_length(self) -> int:
+        """Tokens seen."""
+        return self.seen
+
+    def crop(self, tokens_to_remove: int) -> None:
+        """Raises ValueError for any token: what left on its account cannot come back."""
+        if tokens_to_remove:
+            raise ValueError("past_key_values: tokens cannot be taken back from a cache that loses entries; start anew")
+
+    def reset(self) -> None:
+        super().reset()
+        self._empty()
+
+    def reorder_cache(self, beam_idx: Int64[Tensor, "n"]) -> None:
+        super().reorder_cache(beam_idx)  # type: ignore[arg-type]
+        self._reordered(beam_idx)
+
+    def batch_repeat_interleave(self, repeats: int) -> None:
+        super().batch_repeat_interleave(repeats)
+        self._reordered(torch.arange(len(self._filled)).repeat_interleave(repeats))
+
+    def batch_select_indices(self, indices: Int64[Tensor, "n"]) -> None:
+        super().batch_select_indices(indices)
+        self._reordered(indices)
+
+    def _reordered(self, rows: Int64[Tensor, "n"]) -> None:
+        if self.entries is None:
+            return
+        rows = rows.to(self.keys.device)
+        self.entries = self.entries.changed(self.keys, lambda one: one[rows])
+        self._filled = [self._filled[row] for row in rows.tolist()]
+        self.ledger.reordered(rows)
+
+
+def lowest(order: Float[Tensor, "B K"], may: Bool[Tensor, "B K"], position: Int64[Tensor, "B K"], count: int) -> Int64[Tensor, "B n"]:
+    """Slots of the `count` lowest of those that `may` leave, lowest first; of equals the oldest. Slots are in no order, ages are."""
+    order = order.masked_fill(~may, torch.inf)
+    if count == 1:
+        least = order.amin(-1, keepdim=True)
+        return position.masked_fill(order != least, torch.iinfo(torch.int64).max).argmin(-1, keepdim=True)
+    by_age = position.argsort(dim=-1, stable=True)
+    return by_age.gather(1, order.gather(1, by_age).argsort(dim=-1, stable=True))[:, :count]

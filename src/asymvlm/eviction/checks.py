@@ -1,0 +1,59 @@
+"""What `evict` refuses before anything is decoded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
+
+from ..backbone import Backbone
+from ..backbone.cross_attention import CrossAttention
+from ..errors import DataError
+
+
+def full_attention_layers(backbone: Backbone) -> list[int]:
+    """The numbers of the LLM's full-attention layers. Raises DataError for models that have none that can lose entries."""
+    name = type(backbone.model).__name__
+    if isinstance(backbone, CrossAttention):
+        raise DataError(f"{name} reads pictures through cross-attention; asymvlm.evict needs image tokens in the sequence")
+    config = backbone.model.config.get_text_config()
+    if getattr(config, "kv_sharing_modes", None):
+        raise DataError(f"{name} shares keys between layers, which then would have to lose the same entries; use another model")
+    found = [number for number, layer in enumerate(DynamicCache(config=config).layers) if type(layer) is DynamicLayer]
+    if not found:
+        raise DataError(f"{name} has no layer with full attention, so every entry leaves by itself; asymvlm.evict has nothing to do")
+    return found
+
+
+@contextmanager
+def checked_generation(model: Any) -> Iterator[None]:
+    """While open, `model.generate` raises ValueError for arguments that leave no cache to evict from, or take tokens back from it."""
+    original, before = model.generate, vars(model).get("generate")
+
+    def generate(*args: Any, **kwargs: Any) -> Any:
+        _check(kwargs, kwargs.get("generation_config") or model.generation_config)
+        return original(*args, **kwargs)
+
+    model.generate = generate
+    try:
+        yield
+    finally:
+        # `prune`, opened inside and closed before, has taken it away.
+        if vars(model).get("generate") is generate:
+            del model.generate
+            if before is not None:
+                model.generate = before
+
+
+def _check(arguments: Mapping[str, Any], defaults: Any) -> None:
+    if arguments.get("use_cache", defaults.use_cache) is False:
+        raise ValueError("use_cache: False leaves no cache to evict from; leave it out")
+    kind = arguments.get("cache_implementation", defaults.cache_implementation)
+    if kind not in (None, "dynamic"):
+        raise ValueError(f"cache_implementation: {kind!r} cannot lose entries; leave it out for a dynamic cache")
+    for name in ("assistant_model", "prompt_lookup_num_tokens"):
+        if arguments.get(name, getattr(defaults, name, None)) is not None:
+            raise ValueError(f"{name}: guessed tokens are taken back, and what left the cache on their account cannot return; leave it out")

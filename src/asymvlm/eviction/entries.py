@@ -1,0 +1,66 @@
+"""What one full-attention layer holds of a batch, entry by entry."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..shapes import Bool, Float, Int64
+
+
+@dataclass
+class Entries:
+    """The entries of B rows in K slots, in no order: a new entry is written where one has left.
+
+    G groups of keys, W the policy's `window`. Of slots that are not `valid` (padding, or free) nothing else means anything.
+    """
+
+    keys: Float[Tensor, "B G K d"]  # rotated, as the layer attends to them
+    valid: Bool[Tensor, "B K"]
+    position: Int64[Tensor, "B K"]  # real tokens of the row before it
+    ordinal: Int64[Tensor, "B K"]  # text tokens of the row before it; -1 for vision, and where nothing is held
+    score: Float[Tensor, "B K"]  # what the policy makes of it
+    past: Float[Tensor, "B K W"]  # the same, for policies that keep several numbers per entry
+
+    @property
+    def text(self) -> Bool[Tensor, "B K"]:
+        """The text entries that are held."""
+        return self.ordinal >= 0
+
+    def changed(self, keys: Tensor, change: Callable[[Tensor], Tensor]) -> Entries:
+        """These entries with `keys` and with everything else changed in the same way."""
+        return Entries(keys, *map(change, (self.valid, self.position, self.ordinal, self.score, self.past)))
+
+    def at(self, keys: Tensor, slots: Int64[Tensor, "B n"]) -> Entries:
+        """Those in some slots."""
+        return self.changed(keys, lambda one: torch.take_along_dim(one, slots if one.ndim == 2 else slots[..., None], 1))
+
+    def and_then(self, keys: Tensor, new: Entries) -> Entries:
+        """These entries and new ones behind them."""
+        pairs = zip(
+            (self.valid, self.position, self.ordinal, self.score, self.past),
+            (new.valid, new.position, new.ordinal, new.score, new.past),
+            strict=True,
+        )
+        return Entries(keys, *(torch.cat(pair, dim=1) for pair in pairs))
+
+    def write(self, slot: Int64[Tensor, "B 1"], new: Entries) -> None:
+        """Put one new entry per row into a slot that is free."""
+        self.valid.scatter_(1, slot, new.valid)
+        self.position.scatter_(1, slot, new.position)
+        self.ordinal.scatter_(1, slot, new.ordinal)
+        self.score.scatter_(1, slot, new.score)
+        if self.past.shape[-1]:
+            self.past.scatter_(1, slot[..., None].expand_as(new.past), new.past)
+
+    def free(self, slots: Int64[Tensor, "B n"], goes: Bool[Tensor, "B n"] | None) -> None:
+        """Let entries go: all in `slots`, or those that `goes` names."""
+        if goes is None:
+            self.valid.scatter_(1, slots, False)
+            self.ordinal.scatter_(1, slots, -1)
+        else:
+            self.valid.scatter_(1, slots, self.valid.gather(1, slots) & ~goes)
+            self.ordinal.scatter_(1, slots, self.ordinal.gather(1, slots).masked_fill(goes, -1))

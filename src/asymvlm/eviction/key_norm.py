@@ -1,0 +1,25 @@
+"""Keys that are long are looked at little."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from ..shapes import Float, Int64
+from .base import Entries, Evictor
+
+
+class KeyNorm(Evictor):
+    """The entry with the largest L2 norm of its key leaves, mean over key heads (Devoto et al., arXiv 2406.11430). Needs no attention.
+
+    The paper chooses for each head by itself and leaves the first two layers as they are; here all heads of a layer lose the same
+    entries, in every layer.
+    """
+
+    kind = "key_norm"
+
+    def first(self, keys: Float[Tensor, "B G q d"], position: Int64[Tensor, "B q"]) -> Float[Tensor, "B q"]:
+        # Turning a key changes its norm in the last digits. Without those, keys of one word are equally long in the first layer.
+        return keys.float().norm(dim=-1).mean(1).bfloat16().float()
+
+    def order(self, entries: Entries) -> Float[Tensor, "B K"]:
+        return -entries.score

@@ -1,0 +1,114 @@
+"""What left the cache, for the caller of `evict`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from ..shapes import Bool, Int64
+
+_ROOM = 256  # columns by which the record of departures grows
+
+
+@dataclass
+class Ledger:
+    """Counts of one layer, per row of the batch (after a beam search: per live beam), as they stand after the last step."""
+
+    seen: list[int] = field(default_factory=list)  # text tokens
+    held: list[int] = field(default_factory=list)  # text entries
+    peak: int = 0  # the most text entries of a row; the prompt's own counted once the layer has cut it
+    bytes: int = 0  # keys and values
+    peak_bytes: int = 0
+    # By position + 1, the position of the row's newest token when the entry left; -1 while it stays. Column 0 takes what is nobody's.
+    gone: Int64[Tensor, "B P"] | None = None
+
+    def came(self, texts: list[int]) -> None:
+        """New text tokens per row."""
+        self.seen = [count + new for count, new in zip(self.seen or [0] * len(texts), texts, strict=True)]
+        self.held = [count + new for count, new in zip(self.held or [0] * len(texts), texts, strict=True)]
+
+    def went(self, position: Int64[Tensor, "B n"], goes: Bool[Tensor, "B n"] | None, newest: Int64[Tensor, "B 1"], most: int) -> None:
+        """Entries left: all of them, or those that `goes` names; no row has seen more than `most` tokens."""
+        if self.gone is None:
+            self.gone = position.new_full((len(position), 1), -1)
+        if self.gone.shape[1] <= most:
+            self.gone = torch.nn.functional.pad(self.gone, (0, most + _ROOM - self.gone.shape[1]), value=-1)
+        place = position + 1 if goes is None else (position + 1).masked_fill(~goes, 0)
+        self.gone.scatter_(1, place, newest.expand_as(place))
+
+    def weighed(self, size: int) -> None:
+        """A step is over, and the layer holds `size` bytes."""
+        self.peak = max(self.peak, *self.held)
+        self.bytes, self.peak_bytes = size, max(self.peak_bytes, size)
+
+    def reordered(self, rows: Int64[Tensor, "n"]) -> None:
+        """The rows of the batch were chosen anew."""
+        index = rows.tolist()
+        self.seen, self.held = [self.seen[row] for row in index], [self.held[row] for row in index]
+        if self.gone is not None:
+            self.gone = self.gone[rows]
+
+    def evicted(self) -> list[list[tuple[int, int]]]:
+        """Per row, which entries left: (its position, the position of the newest token when it left), ascending by the second."""
+        if self.gone is None:
+            return [[] for _ in self.seen]
+        rows = [[(place - 1, int(row[place])) for place in (row >= 0).nonzero().flatten().tolist() if place] for row in self.gone.cpu()]
+        return [sorted(row, key=lambda pair: (pair[1], pair[0])) for row in rows]
+
+
+@dataclass
+class EvictionCall:
+    """One prompt and what followed on its cache, further turns included."""
+
+    ledgers: dict[int, Ledger]  # by the layers that evict: those with full attention
+
+    @property
+    def _any(self) -> Ledger:
+        return next(iter(self.ledgers.values()))
+
+    @property
+    def seen(self) -> list[int]:
+        """Text tokens per row."""
+        return self._any.seen
+
+    @property
+    def held(self) -> list[int]:
+        """Text entries per row that each of the layers still holds."""
+        return self._any.held
+
+    @property
+    def gone(self) -> list[int]:
+        """Text entries per row that have left each of the layers."""
+        return [seen - held for seen, held in zip(self.seen, self.held, strict=True)]
+
+    @property
+    def peak(self) -> int:
+        """The most text entries that a layer ever held of a row; a prompt's own count once the layer has cut it."""
+        return max(ledger.peak for ledger in self.ledgers.values())
+
+    @property
+    def bytes(self) -> int:
+        """Keys and values of these layers after the last step."""
+        return sum(ledger.bytes for ledger in self.ledgers.values())
+
+    @property
+    def peak_bytes(self) -> int:
+        """The same at its largest, between steps."""
+        return sum(ledger.peak_bytes for ledger in self.ledgers.values())
+
+    @property
+    def evicted(self) -> dict[int, list[list[tuple[int, int]]]]:
+        """By layer and row: the position of what left, and of the row's newest token when it did, which was the last to see it.
+
+        Positions count the real tokens of the row as the LLM was given it, so what `asymvlm.prune` dropped before is not counted.
+        """
+        return {layer: ledger.evicted() for layer, ledger in self.ledgers.items()}
+
+
+@dataclass
+class EvictionReport:
+    """What left, prompt by prompt."""
+
+    calls: list[EvictionCall] = field(default_factory=list)
