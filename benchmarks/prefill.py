@@ -1,10 +1,11 @@
 """What pruning buys in prefill time, and what choosing costs: `python benchmarks/prefill.py`.
 
 A Llama-type decoder of about half a billion parameters with random weights behind 1,024 and 2,304 vision tokens and 32 words. Dense and
-pruned prefills run in turn in one process; times are medians. "of the FLOPs" is the speed-up divided by the ratio of the LLM's FLOPs: 1
-would be all that the FLOPs promise. "of a short one" is the time of the same model on a prompt that never had more positions, divided by
-the pruned time: what pruning itself costs; the rest is what this machine makes of short prompts. "choosing" is the share of the pruned
-prefill that goes into the choice. The batch is the first argument: `python benchmarks/prefill.py 4`.
+pruned prefills run in turn in one process; times are medians. "of the FLOPs" is the speed-up divided by the ratio of the FLOPs of all
+that runs, as torch counts them, tower, projector and method included: 1 would be all that the FLOPs promise. "of a short one" is the time
+of the same model on a prompt that never had more positions, divided by the pruned time: what pruning itself costs; the rest is what this
+machine makes of short prompts. "choosing" is the share of the pruned prefill that goes into the choice. The batch is the first argument:
+`python benchmarks/prefill.py 4`.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForCon
 
 import asymvlm
 from asymvlm.checkpoint import TrainedScorer
-from asymvlm.evaluation.cost import llm_macs
+from asymvlm.evaluation.cost import flop_counter
 from asymvlm.methods.div_prune import DivPrune
 from asymvlm.methods.learned import Learned
 from asymvlm.methods.vlm_pruner import VLMPruner
@@ -94,18 +95,19 @@ def main(batch: int) -> None:
         pruned: dict[tuple[str, float], list[float]] = {run: [] for run in runs}
         chosen: dict[tuple[str, float], list[float]] = {run: [] for run in runs}
         short: dict[float, list[float]] = {keep: [] for keep in KEEPS}
-        costs = {}
+        costs, full = {}, _flops(model, inputs)
         for _ in range(ROUNDS + 1):  # one to warm up
             dense.append(_seconds(model, inputs))
             for keep in KEEPS:
                 short[keep].append(_seconds(model, short_prompt(batch, side, keep)))
             for name, keep in runs:
                 watches[name].seconds = 0.0
-                with asymvlm.prune(model, methods[name], keep) as report:
+                with asymvlm.prune(model, methods[name], keep):
+                    if (name, keep) not in costs:
+                        costs[name, keep] = _flops(model, inputs)
+                        watches[name].seconds = 0.0
                     pruned[name, keep].append(_seconds(model, inputs))
                 chosen[name, keep].append(watches[name].seconds)
-                costs[name, keep] = llm_macs(model.config, report.calls[0].per_layer(LAYERS)[0], WORDS)
-        full = llm_macs(model.config, side * side, WORDS)
         before = statistics.median(dense[1:])
         for run in runs:
             after = statistics.median(pruned[run][1:])
@@ -114,6 +116,12 @@ def main(batch: int) -> None:
             alone = statistics.median(short[run[1]][1:]) / after
             cells = f"{before:>9.2f}{after:>10.2f}{faster:>10.2f}{faster * costs[run] / full:>14.2f}{alone:>16.2f}{share:>10.2%}"
             print(f"{side * side:>7}{run[0]:>12}{run[1]:>7}{cells}")
+
+
+def _flops(model: Any, inputs: dict[str, torch.Tensor]) -> int:
+    with flop_counter() as counter:
+        model(**inputs, logits_to_keep=1)
+    return counter.get_total_flops()
 
 
 def _seconds(model: Any, inputs: dict[str, torch.Tensor]) -> float:

@@ -92,9 +92,9 @@ def pareto_picture(rows: Sequence[Row], path: Path, metric: str) -> None:
 
     colours = matplotlib.colormaps["tab20"].colors  # type: ignore[attr-defined]
     tasks = list(dict.fromkeys(row.task for row in rows))
-    figure = Figure(figsize=(5 * len(tasks), 4), layout="constrained")
-    panels = figure.subplots(1, len(tasks), squeeze=False)[0]
     methods = list(dict.fromkeys(row.method for row in rows))
+    figure = Figure(figsize=(5 * len(tasks), max(4.0, 0.21 * len(methods))), layout="constrained")  # the legend is a line a method
+    panels = figure.subplots(1, len(tasks), squeeze=False)[0]
     for panel, task in zip(panels, tasks, strict=True):
         mine = [row for row in rows if row.task == task]
         panel.axhline(100 * mine[0].dense_accuracy, color="grey", linestyle=":", label="dense")
