@@ -18,7 +18,7 @@ pytestmark = pytest.mark.filterwarnings("default")  # Lightning's and jsonargpar
 ROOT = Path(__file__).parent.parent
 CONFIG = ["--config", str(ROOT / "configs/vision-selector.yaml"), "--config", str(ROOT / "tests/small.yaml")]
 CROSS = ["--model.scorer", "asymvlm.scorers.cross_attention.CrossAttentionScorer", "--model.scorer.hidden", "16"]
-BUDGET = ["--model.own_budget", "0.25", "--model.sparsity.weight", "0.1", "--model.keeps", "[0.1,0.5]", "--model.way", "attention"]
+BUDGET = ["--model.own_budget", "0.25", "--model.sparsity.weight", "0.1", "--model.keep_range", "[0.1,0.5]", "--model.way", "attention"]
 OWN = "asymvlm.training.callbacks."
 CALLBACKS = ["--trainer.callbacks", f"{OWN}ExportScorer", f"--trainer.callbacks+={OWN}RunCheckpoint"]
 
@@ -111,7 +111,7 @@ def test_goes_on_from_an_exported_scorer(train):
 @pytest.mark.parametrize("flags,says", [
     (["--model.scorer", "null"], "model.start, model.scorer: give one of them"),
     (["--model.way", "value"], "model.way: 'value' is not one of"),
-    (["--model.keeps", "[0.5,0.2]"], "model.keeps: [0.5, 0.2] must be"),
+    (["--model.keep_range", "[0.5,0.2]"], "model.keep_range: [0.5, 0.2] must be"),
     (["--model.own_budget", "2"], "model.own_budget: 2"),
     (["--model.distillation.weight", "1"], "model.target: distillation has a weight"),
     (["--data.cache", "true"], "data.cache: true keeps targets alone"),

@@ -96,7 +96,8 @@ class ScorerModule(L.LightningModule, ABC):
         """What every training step logs."""
         self.log("train/loss", total, prog_bar=True, batch_size=size)
         self.log_dict({f"train/{name}": term for name, term in terms.items()}, batch_size=size)
-        self.log("train/keep", prediction.keep.mean(), batch_size=size)
+        if self.budget_head is not None:
+            self.log("train/keep", prediction.keep.mean(), batch_size=size)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """A checkpoint can be exported without the config or the teacher that made it."""

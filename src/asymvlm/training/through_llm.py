@@ -57,7 +57,7 @@ class ThroughLLM(ScorerModule):
         scorer: The scorer's class and arguments but its width, to start anew instead.
         target: What the distillation is from; may be left out where its weight is 0.
         way: "attention" or "features": what the gates act on (`asymvlm.reading`).
-        keeps: Smallest and largest share of tokens let through; every sample draws its own between them, uniform in the logarithm.
+        keep_range: Smallest and largest share of tokens let through; every sample draws its own between them, uniform in the logarithm.
         own_budget: Share of a step's samples whose count is the budget head's instead, which is how that learns; 0 leaves the head out.
         checkpointing: Compute the LLM's layers again in the backward pass instead of keeping what they made.
         val_keeps: Shares at which validation really removes tokens; `val/loss` is the mean divergence there and at the head's own budget.
@@ -80,7 +80,7 @@ class ThroughLLM(ScorerModule):
         scorer: Callable[[int], Scorer] | None = None,
         target: Target | None = None,
         way: str = "attention",
-        keeps: tuple[float, float] = (0.03125, 0.5),
+        keep_range: tuple[float, float] = (0.03125, 0.5),
         own_budget: float = 0.25,
         checkpointing: bool = False,
         val_keeps: tuple[float, ...] = (0.0625, 0.25),
@@ -94,8 +94,8 @@ class ThroughLLM(ScorerModule):
             raise ValueError("model.start, model.scorer: give one of them, an exported scorer to go on from or one to start anew")
         if way not in WAYS:
             raise ValueError(f"model.way: {way!r} is not one of {', '.join(WAYS)}")
-        if not 0 < keeps[0] <= keeps[1] <= 1:
-            raise ValueError(f"model.keeps: {list(keeps)} must be a smaller and a larger share, both in (0, 1]")
+        if not 0 < keep_range[0] <= keep_range[1] <= 1:
+            raise ValueError(f"model.keep_range: {list(keep_range)} must be a smaller and a larger share, both in (0, 1]")
         if not 0 <= own_budget <= 1:
             raise ValueError(f"model.own_budget: {own_budget} must lie in [0, 1]")
         if distillation.weight > 0 and target is None:
@@ -120,7 +120,7 @@ class ThroughLLM(ScorerModule):
         elif head is None:
             head = BudgetHead(width, budget_hidden)
         super().__init__(teacher, target, first, head, objectives, learning_rate, weight_decay, warm_up)
-        self.gate, self.way, self.keeps, self.own_budget = gate, way, keeps, own_budget
+        self.gate, self.way, self.keep_range, self.own_budget = gate, way, keep_range, own_budget
         self.checkpointing, self.val_keeps = checkpointing, val_keeps
         self._while_fitting = ExitStack()
 
@@ -188,7 +188,7 @@ class ThroughLLM(ScorerModule):
         seed = torch.initial_seed() + 1_000_003 * self.trainer.global_step + self.trainer.global_rank
         generator = torch.Generator().manual_seed(seed % 2**63)
         count = int(self.own_budget * len(own) + torch.rand(1, generator=generator))  # right on average in small batches too
-        low, high = self.keeps
+        low, high = self.keep_range
         drawn = low * (high / low) ** torch.rand(len(own) - count, generator=generator)
         return torch.cat([own[:count], drawn.to(own)])
 
@@ -197,14 +197,15 @@ class ThroughLLM(ScorerModule):
         shares = {f"val/divergence@{keep:g}": [keep] * len(batch) for keep in self.val_keeps}
         if self.budget_head is not None:
             shares["val/divergence@auto"] = prediction.keep.tolist()
-        logged = {}
+        divergences = {}
         for name, wanted in shares.items():
             kept = [
                 top_k(row[mine], count_for(keep, int(mine.sum())))
                 for row, mine, keep in zip(prediction.scores, truth.vision_mask, wanted, strict=True)
             ]
             answers = answer_logits(self.teacher.backbone, batch.prompts, kept)
-            logged[name] = AnswerDivergence()(Prediction(prediction.scores, prediction.keep, answers=answers), truth)
+            divergences[name] = AnswerDivergence()(Prediction(prediction.scores, prediction.keep, answers=answers), truth)
         sizes = {"batch_size": len(batch), "sync_dist": True, "on_epoch": True}
-        self.log("val/loss", torch.stack(list(logged.values())).mean(), prog_bar=True, **sizes)  # type: ignore[arg-type]
-        self.log_dict({**logged, "val/keep": prediction.keep.mean()}, **sizes)  # type: ignore[arg-type]
+        keep = {} if self.budget_head is None else {"val/keep": prediction.keep.mean()}
+        self.log("val/loss", torch.stack(list(divergences.values())).mean(), prog_bar=True, **sizes)  # type: ignore[arg-type]
+        self.log_dict({**divergences, **keep}, **sizes)  # type: ignore[arg-type]
