@@ -55,8 +55,9 @@ class ImportanceModule(ScorerModule):
     ) -> None:
         width = check_is_vlm(teacher)
         objectives = {"distillation": distillation, "ranking": ranking, "budget": budget, "sparsity": sparsity}
-        head = BudgetHead(width, budget_hidden)
-        super().__init__(teacher, target, scorer(width), head, objectives, learning_rate, weight_decay, warm_up)
+        # In this order: with a seed, which weights each starts from is part of the result.
+        first, head = scorer(width), BudgetHead(width, budget_hidden)
+        super().__init__(teacher, target, first, head, objectives, learning_rate, weight_decay, warm_up)
         self.budget_target = budget_target
         by_share = {f"{share:.0%}".rstrip("%"): share for share in SHARES}
         self.ranking_metrics = MetricCollection(
