@@ -16,28 +16,12 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from transformers import CLIPVisionConfig, DynamicCache, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
+from mid_size import IMAGE, mid_size_llava
+from transformers import DynamicCache
 
 import asymvlm
 
-SIDE, BUDGET, STEPS, WARM_UP, IMAGE = 16, 256, 48, 8, 5
-WIDTH, LAYERS = 1024, 20
-
-
-def build() -> Any:
-    torch.manual_seed(0)
-    text = LlamaConfig(
-        hidden_size=WIDTH,
-        intermediate_size=2816,
-        num_hidden_layers=LAYERS,
-        num_attention_heads=16,
-        num_key_value_heads=16,
-        vocab_size=32000,
-    )
-    tower = CLIPVisionConfig(
-        hidden_size=32, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, image_size=4 * SIDE, patch_size=4
-    )
-    return LlavaForConditionalGeneration(LlavaConfig(vision_config=tower, text_config=text, image_token_index=IMAGE)).eval()
+SIDE, BUDGET, STEPS, WARM_UP = 16, 256, 48, 8
 
 
 def prefilled(model: Any, batch: int, words: int) -> DynamicCache:
@@ -63,7 +47,7 @@ def stepper(model: Any, cache: DynamicCache, batch: int) -> Callable[[], float]:
 @torch.no_grad()
 def main(threads: int, batch: int) -> None:
     torch.set_num_threads(threads)
-    model = build()
+    model = mid_size_llava(1024, 2816, SIDE)
     policies = {name: kind() for name, kind in asymvlm.evictors().items()}
     runs = {}
     for name, policy in policies.items():

@@ -16,7 +16,7 @@ import time
 from typing import Any
 
 import torch
-from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
+from mid_size import IMAGE, mid_size_llava
 
 import asymvlm
 from asymvlm.checkpoint import TrainedScorer
@@ -28,23 +28,7 @@ from asymvlm.scorers.cross_attention import CrossAttentionScorer
 
 SIDES = (32, 48)  # patches: 1,024 and 2,304 tokens
 KEEPS = (0.25, 0.125)
-WORDS, WIDTH, LAYERS, IMAGE, ROUNDS = 32, 1280, 20, 5, 3
-
-
-def build(side: int) -> Any:
-    torch.manual_seed(0)
-    text = LlamaConfig(
-        hidden_size=WIDTH,
-        intermediate_size=3456,
-        num_hidden_layers=LAYERS,
-        num_attention_heads=20,
-        num_key_value_heads=20,
-        vocab_size=32000,
-    )
-    tower = CLIPVisionConfig(
-        hidden_size=32, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, image_size=4 * side, patch_size=4
-    )
-    return LlavaForConditionalGeneration(LlavaConfig(vision_config=tower, text_config=text, image_token_index=IMAGE)).eval()
+WORDS, WIDTH, ROUNDS = 32, 1280, 3
 
 
 def prompt(batch: int, side: int) -> dict[str, torch.Tensor]:
@@ -89,7 +73,7 @@ def main(batch: int) -> None:
     titles = f"{'tokens':>7}{'method':>12}{'keep':>7}{'dense s':>9}{'pruned s':>10}{'speed-up':>10}"
     print(f"batch of {batch}\n{titles}{'of the FLOPs':>14}{'of a short one':>16}{'choosing':>10}")
     for side in SIDES:
-        model, inputs = build(side), prompt(batch, side)
+        model, inputs = mid_size_llava(WIDTH, 3456, side), prompt(batch, side)
         runs = [(name, keep) for name in methods for keep in KEEPS]
         dense: list[float] = []
         pruned: dict[tuple[str, float], list[float]] = {run: [] for run in runs}

@@ -60,3 +60,18 @@ def batch(processor, page_samples):
 
     chosen = page_samples[::2]
     return Prompter(processor)(chosen).inputs
+
+
+@pytest.fixture(scope="module")
+def teacher(llava, processor, tmp_path_factory):
+    """The random LLaVA as a directory, for commands."""
+    directory = tmp_path_factory.mktemp("teacher")
+    llava.save_pretrained(directory)
+    processor.save_pretrained(directory)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def data_root(tmp_path_factory):
+    """Where a test file's trainings keep their data: pages and targets are made once."""
+    return tmp_path_factory.mktemp("data")

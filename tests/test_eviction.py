@@ -13,6 +13,7 @@ import pytest
 import torch
 import transformers as tf
 from families import PAD, ByCell
+from layer_hooks import before_layers
 
 import asymvlm
 from asymvlm.backbone import backbone_of
@@ -83,13 +84,11 @@ def extended(model, inputs, tokens):
     return backbone.extended(call, tokens, torch.ones_like(tokens))
 
 
-@contextmanager
 def blind(model, evicted, place, hidden=None, start=0):
     """The dense model whose layers miss each entry once it has left.
 
     `evicted` is the report's, `place` the position of each column, -1 on what is none; layers from `start` on do not see `hidden` at all.
     """
-    handles = []
 
     def hide(number):
         last = torch.full_like(place, 10**6)  # position of the last row that sees a column
@@ -112,13 +111,7 @@ def blind(model, evicted, place, hidden=None, start=0):
 
         return hook
 
-    for number, layer in enumerate(backbone_of(model).decoder.layers):
-        handles.append(layer.register_forward_pre_hook(hide(number), with_kwargs=True))
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+    return before_layers(model, hide)
 
 
 def places(mask, hidden=None):

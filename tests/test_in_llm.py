@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-
 import families
 import pytest
 import torch
 from families import LENGTH
+from layer_hooks import before_layers
 
 import asymvlm
 from asymvlm.backbone import backbone_of
@@ -43,12 +42,10 @@ def case(request):
     return model, families.batch(model, request.param), families.batch(model, request.param, request.param.beams)
 
 
-@contextmanager
 def blind(model, inputs, stages):
     """The dense model while its layers from each of `stages` on (layer: kept indices per sample) miss the other vision columns."""
     vision = backbone_of(model).layout(inputs).vision
     there = inputs["attention_mask"].bool()
-    handles = []
 
     def hide(layer):
         kept = [index for start, index in sorted(stages.items()) if start <= layer][-1]
@@ -74,14 +71,7 @@ def blind(model, inputs, stages):
 
         return hook
 
-    for number, layer in enumerate(backbone_of(model).decoder.layers):
-        if number >= min(stages):
-            handles.append(layer.register_forward_pre_hook(hide(number), with_kwargs=True))
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+    return before_layers(model, hide, min(stages))
 
 
 def first_stage(model, inputs):

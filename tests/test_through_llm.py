@@ -7,7 +7,7 @@ from pathlib import Path
 import lightning as L
 import pytest
 import torch
-from safetensors.torch import load_file
+from scorer_runs import same, weights
 
 import asymvlm
 from asymvlm.teacher import Teacher
@@ -23,19 +23,6 @@ OWN = "asymvlm.training.callbacks."
 CALLBACKS = ["--trainer.callbacks", f"{OWN}ExportScorer", f"--trainer.callbacks+={OWN}RunCheckpoint"]
 
 
-@pytest.fixture(scope="module")
-def teacher(llava, processor, tmp_path_factory):
-    directory = tmp_path_factory.mktemp("teacher")
-    llava.save_pretrained(directory)
-    processor.save_pretrained(directory)
-    return directory
-
-
-@pytest.fixture(scope="module")
-def data_root(tmp_path_factory):
-    return tmp_path_factory.mktemp("data")
-
-
 @pytest.fixture
 def train(teacher, data_root, tmp_path, monkeypatch):
     """Runs train.py's command; returns the run's folder."""
@@ -48,14 +35,6 @@ def train(teacher, data_root, tmp_path, monkeypatch):
         return out
 
     return run
-
-
-def weights(out):
-    return load_file(out / "scorer" / "model.safetensors")
-
-
-def same(first, second):
-    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
 def test_trains_a_scorer_without_a_budget_head(train, llava, batch):

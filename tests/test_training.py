@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from scorer_runs import same, weights
 
 import asymvlm
 from asymvlm.export import export_checkpoint
@@ -20,19 +20,6 @@ from asymvlm.export import export_checkpoint
 ROOT = Path(__file__).parent.parent
 SMALL = ["--config", str(ROOT / "configs/tiny.yaml"), "--config", str(ROOT / "tests/small.yaml")]
 BF = {"stderr": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-
-
-@pytest.fixture(scope="module")
-def teacher(llava, processor, tmp_path_factory):
-    directory = tmp_path_factory.mktemp("teacher")
-    llava.save_pretrained(directory)
-    processor.save_pretrained(directory)
-    return directory
-
-
-@pytest.fixture(scope="module")
-def data_root(tmp_path_factory):
-    return tmp_path_factory.mktemp("data")  # shared, so that pages and targets are made once
 
 
 @pytest.fixture
@@ -59,14 +46,6 @@ def train(start, tmp_path):
         return (tmp_path / folder / "out") if code == 0 else err
 
     return run
-
-
-def weights(out):
-    return load_file(out / "scorer" / "model.safetensors")
-
-
-def same(first, second):
-    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
 def last_val_loss(out):

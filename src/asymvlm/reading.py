@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -59,9 +58,8 @@ def _logits(backbone: Backbone, batch: TargetInputs, kept: list[Kept], bias: Flo
     inputs = {name: value for name, value in batch.inputs.items() if name != "labels"}
     call = backbone.drop(inputs, batch.encoded, batch.layout, kept, generating=True)
     call, there = forced(backbone, call, [ids[:-1] for ids in batch.answer_ids])
-    more = {}
-    if bias is not None:
-        behind = there.shape[1]
-        more["column_bias"] = torch.nn.functional.pad(bias, (0, behind))
-    with gating(model) if more else nullcontext():
-        return model(**call, **more, use_cache=False, logits_to_keep=there.shape[1] + 1).logits
+    arguments = {**call, "use_cache": False, "logits_to_keep": there.shape[1] + 1}
+    if bias is None:
+        return model(**arguments).logits
+    with gating(model):
+        return model(**arguments, column_bias=torch.nn.functional.pad(bias, (0, there.shape[1]))).logits

@@ -31,7 +31,7 @@ class ReadingBatch:
 
     observed: TrainingBatch
     prompts: TargetInputs
-    dense: Float[Tensor, "B A V"]
+    dense: Float[Tensor, "B A V"] | None  # where a term or the validation compares with it
     answer_ids: Int64[Tensor, "B A"]  # -100 on padding
 
     def __len__(self) -> int:
@@ -154,7 +154,9 @@ class ThroughLLM(ScorerModule):
     def batch(self, samples: Sequence[Sample]) -> ReadingBatch:
         with self.trainer.precision_plugin.forward_context():  # the trainer opens it for steps alone
             prompts = self.teacher.look(samples)
-            observed, dense = collate(self._observed(prompts)), answer_logits(self.teacher.backbone, prompts)
+            observed = collate(self._observed(prompts))
+            compared = "divergence" in self.objectives or not self.trainer.training
+            dense = answer_logits(self.teacher.backbone, prompts) if compared else None
         ids = torch.nn.utils.rnn.pad_sequence(prompts.answer_ids, batch_first=True, padding_value=-100)
         return ReadingBatch(observed, prompts, dense, ids)
 
