@@ -36,7 +36,7 @@ def test_answers_follow_from_the_fields(page, questions):
         by_name.setdefault(field.name, []).append(field)
     for question in questions:
         (answer,) = question.answers
-        if question.localised:
+        if question.group == "localised":
             fields = [f for f in page.fields if f.value_box in question.evidence_boxes]
             assert str(fields[0].value) == answer
             assert fields[0].name in question.text and (fields[0].column or "") in question.text

@@ -1,4 +1,4 @@
-"""The recipe runs through its three stages and writes a directory that transformers loads; its parts do what they say."""
+"""The recipe runs through its four stages and writes a directory that transformers loads; its parts do what they say."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 import torch
 
-from asymvlm.documents.teacher.blocks import BlockBuilder, block_logits, cells, easy_reading, sparse_reading
+from asymvlm.documents.dialogues import Difficulty, dialogue
+from asymvlm.documents.teacher.blocks import BlockBuilder, block_logits, cells, easy_reading, sparse_reading, talking_reading
 from asymvlm.documents.teacher.build import build_teacher
 from asymvlm.documents.teacher.labels import WORD_IDS, patch_labels
-from asymvlm.documents.words import WORDS
+from asymvlm.documents.words import PEOPLE, WORDS
 from asymvlm.documents.world import generate
+from asymvlm.prompts import Prompter
 
 ROOT = Path(__file__).parent.parent
 
@@ -24,7 +26,7 @@ def test_no_word_is_unknown_and_the_worlds_are_single_tokens(processor):
     tokenizer = processor.tokenizer
     for text in ("naïve 東京 €5 \n\tZebra", "What is the tax of tea? 470"):
         assert tokenizer.decode(tokenizer(text).input_ids) == text
-    assert all(len(tokenizer(form).input_ids) == 1 for word in WORDS for form in (word, f" {word}"))
+    assert all(len(tokenizer(form).input_ids) == 1 for word in WORDS + PEOPLE for form in (word, f" {word}"))
     assert len(tokenizer("470").input_ids) == 3
 
 
@@ -52,23 +54,51 @@ def test_readings_keep_the_evidence():
         assert len(easy.tokens) == 24 and len(easy.questions) == 1
 
 
-def test_a_block_gives_the_logits_of_the_plain_prompt(processor):
-    """Many questions in one sequence are read as if each stood alone."""
+def test_dialogues_state_what_is_asked():
+    rng = np.random.default_rng(0)
+    for index in range(8):
+        page, _ = generate(0, "teacher", index)
+        questions = dialogue(page, rng, Difficulty(6, 4), text=6, page_only=1, both=3)
+        assert [question.group for question in questions] == ["text"] * 6 + ["page"] + ["both"] * 3
+        (history,) = {question.history for question in questions}
+        facts = " ".join(user for user, reply in history if reply == "noted")
+        for question in questions:
+            person = next((one for one in PEOPLE if one in question.text), None)
+            stated = [fact for fact in facts.split(".") if person and f" {person} " in f" {fact.strip()} "]
+            assert len(stated) == (question.group != "page")
+            if question.group == "text":
+                assert question.answers[0] in stated[0] and not question.evidence_boxes
+            if question.group == "both":
+                fields = [field for field in page.fields if str(field.value) == question.answers[0]]
+                assert any(field.name in stated[0] for field in fields) and question.evidence_boxes
+        assert len(history) >= 4 + 2
+
+
+@pytest.mark.parametrize("talk", [None, 3], ids=["questions", "dialogue"])
+def test_a_block_gives_the_logits_of_the_plain_prompt(processor, talk):
+    """Many questions in one sequence are read as if each stood alone, at the end of the same dialogue."""
     torch.manual_seed(0)
     teacher = build_teacher(processor.tokenizer).eval()
     builder = BlockBuilder(processor.tokenizer, 256)
     page, _ = generate(0, "val", 1)
     rng = np.random.default_rng(0)
-    reading = easy_reading(0, page, rng, 99, 256, 4, 14)
+    if talk is None:
+        reading = easy_reading(0, page, rng, 99, 256, 4, 14)
+    else:
+        reading = talking_reading(0, page, rng, Difficulty(5, talk), 99, 256, 14)
+    tokenizer, history = processor.tokenizer, reading.questions[0].history
     pixels = torch.from_numpy(np.asarray(page.image).copy()).permute(2, 0, 1)[None].float() / 127.5 - 1
     with torch.no_grad():
         features = torch.stack(list(teacher.model.get_image_features(pixels, return_dict=True).pooler_output))
         logits, labels = block_logits(teacher, builder([reading]), features)
+        replies = [[*tokenizer(reply).input_ids, tokenizer.eos_token_id] for _, reply in history]
+        said = [token for reply in replies for token in reply]
+        assert labels[: len(said)].tolist() == said
+        logits, labels = logits[len(said) :], labels[len(said) :]
         rows = []
         for question in reading.questions:
-            content = [{"type": "image"}, {"type": "text", "text": question.text}]
-            prompt = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
-            answer = processor.tokenizer(question.answers[0]).input_ids
+            prompt = Prompter(processor).text(question.text, 1, question.history)
+            answer = tokenizer(question.answers[0]).input_ids
             inputs = processor(images=page.image, text=prompt, return_tensors="pt")
             ids = torch.cat([inputs["input_ids"], torch.tensor([answer])], 1)
             out = teacher(input_ids=ids, pixel_values=inputs["pixel_values"]).logits[0, -len(answer) - 1 :]
@@ -83,8 +113,9 @@ def test_recipe_runs_and_transformers_loads_the_result(config, tmp_path, page_sa
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
     small = {
-        "model.tower.steps": 2, "model.reading.steps": 2, "model.joint.steps": 2, "data.pages": 12, "data.crowded": 4,
-        "data.tower_batch": 3, "data.reading_batch": 3, "data.joint_batch": 3, "trainer.enable_progress_bar": "false",
+        "model.tower.steps": 2, "model.reading.steps": 2, "model.talking.steps": 2, "model.joint.steps": 2, "data.pages": 12,
+        "data.crowded": 4, "data.tower_batch": 3, "data.reading_batch": 3, "data.talking_batch": 3, "data.joint_batch": 3,
+        "trainer.enable_progress_bar": "false",
     }  # fmt: skip
     flags = [part for key, value in small.items() for part in (f"--{key}", str(value))]
     overlay = tmp_path / "overlay.yaml"

@@ -13,15 +13,20 @@ from torch import Tensor
 
 from .shapes import Bool
 
+History = Sequence[tuple[str, str]]  # turns of (user, assistant)
+
 
 class Asked(Protocol):
-    """A question about one or several pictures."""
+    """A question about one or several pictures, and the turns of the dialogue that it ends."""
 
     @property
     def images(self) -> tuple[Image.Image, ...]: ...
 
     @property
     def question(self) -> str: ...
+
+    @property
+    def history(self) -> History: ...
 
 
 @dataclass
@@ -40,10 +45,14 @@ class Prompter:
         self.tokenizer = processor.tokenizer
         self.tokenizer.padding_side = "left"
 
-    def text(self, question: str, pictures: int = 1) -> str:
-        """The prompt as text, up to where the answer starts."""
-        content = [{"type": "image"}] * pictures + [{"type": "text", "text": question}]
-        return self.processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
+    def text(self, question: str, pictures: int = 1, history: History = ()) -> str:
+        """The prompt as text, up to where the answer starts; the pictures belong to its first turn."""
+        said = [*(part for turn in history for part in turn), question]
+        messages = [
+            {"role": ("user", "assistant")[number % 2], "content": [{"type": "text", "text": text}]} for number, text in enumerate(said)
+        ]
+        messages[0]["content"] = [{"type": "image"}] * pictures + messages[0]["content"]
+        return self.processor.apply_chat_template(messages, add_generation_prompt=True)
 
     def __call__(self, asked: Sequence[Asked]) -> Prompts:
         inputs = dict(self._processed(asked))
@@ -51,7 +60,7 @@ class Prompter:
         return Prompts(inputs, question)
 
     def _processed(self, asked: Sequence[Asked]) -> Any:
-        texts = [self.text(one.question, len(one.images)) for one in asked]
+        texts = [self.text(one.question, len(one.images), one.history) for one in asked]
         images = [list(one.images) for one in asked]
         return self.processor(images=images, text=texts, return_tensors="pt", padding=True, add_special_tokens=self._adds_special(texts[0]))
 
@@ -80,24 +89,26 @@ class Prompter:
 class PlainPrompter(Prompter):
     """For processors without a template that put the picture first by themselves, in the words of BLIP-2 (arXiv 2301.12597)."""
 
-    def text(self, question: str, pictures: int = 1) -> str:
+    def text(self, question: str, pictures: int = 1, history: History = ()) -> str:
         if pictures != 1:
             raise ValueError(f"images: {type(self.processor).__name__} takes one picture a question, here are {pictures}")
-        return f"Question: {question} Answer:"
+        said = "".join(f"Question: {user} Answer: {assistant}. " for user, assistant in history)
+        return f"{said}Question: {question} Answer:"
 
     def _processed(self, asked: Sequence[Asked]) -> Any:
-        texts = [self.text(one.question, len(one.images)) for one in asked]
+        texts = [self.text(one.question, len(one.images), one.history) for one in asked]
         return self.processor(images=[one.images[0] for one in asked], text=texts, return_tensors="pt", padding=True)
 
 
 class InterleavedPrompter(Prompter):
     """For Idefics v1, whose processor takes words and pictures in one list."""
 
-    def text(self, question: str, pictures: int = 1) -> str:
-        return f"{question}\nAssistant:"
+    def text(self, question: str, pictures: int = 1, history: History = ()) -> str:
+        said = "".join(f"{user}\nAssistant: {assistant}\nUser:" for user, assistant in history)
+        return f"{said}{question}\nAssistant:"
 
     def _processed(self, asked: Sequence[Asked]) -> Any:
-        prompts = [["User:", *one.images, self.text(one.question)] for one in asked]
+        prompts = [["User:", *one.images, self.text(one.question, history=one.history)] for one in asked]
         return self.processor(text=prompts, return_tensors="pt", padding=True, add_special_tokens=False)
 
     @cached_property

@@ -1,4 +1,4 @@
-"""LLaVA's JSON: pictures with conversations; every answer that follows a question is one sample."""
+"""LLaVA's JSON: pictures with conversations; every answer that follows a question is one sample, with what was said before."""
 
 from __future__ import annotations
 
@@ -31,6 +31,9 @@ def add_conversations(table: PageTable, file: Path) -> None:
 
 
 def _asked(turns: list[Any]) -> Iterator[dict[str, Any]]:
+    history: list[list[str]] = []
     for question, answer in pairwise(turns):
         if question.get("from") in ("human", "user") and answer.get("from") in ("gpt", "assistant"):
-            yield {"question": str(question.get("value")).replace("<image>", "").strip(), "answers": [str(answer.get("value")).strip()]}
+            said = [str(question.get("value")).replace("<image>", "").strip(), str(answer.get("value")).strip()]
+            yield {"question": said[0], "answers": [said[1]], "history": list(history)}
+            history.append(said)

@@ -43,14 +43,18 @@ class Page:
 
 @dataclass(frozen=True)
 class Question:
-    """A question with its answers (any is right) and the boxes that hold the answer (all are needed)."""
+    """A question with its answers (any is right) and the boxes that hold the answer (all are needed).
+
+    `history` is what was said before: turns of (user, assistant).
+    """
 
     text: str
     answers: tuple[str, ...]
     evidence_boxes: tuple[Box, ...]
     key_boxes: tuple[Box, ...]  # what has to be found before the evidence is: labels, row and column headers
     kind: str
-    localised: bool
+    group: str  # questions that are reported together
+    history: tuple[tuple[str, str], ...] = ()
 
 
 def draw_names(rng: np.random.Generator, count: int) -> list[str]:

@@ -39,7 +39,7 @@ def _look_up(page: Page, field: Field, rng: np.random.Generator) -> Question:
     else:
         kind, text = f"{page.kind}_value", _phrase(words.VALUE_QUESTIONS, rng, name=field.name)
     keys = _boxes(field.name_box, field.column_box)
-    return Question(text, (str(field.value),), (field.value_box,), keys, kind, localised=True)
+    return Question(text, (str(field.value),), (field.value_box,), keys, kind, "localised")
 
 
 def _presence(page: Page, rng: np.random.Generator, there: bool) -> Question:
@@ -53,7 +53,7 @@ def _presence(page: Page, rng: np.random.Generator, there: bool) -> Question:
         name = next(name for name in draw_names(rng, len(shown) + 1) if name not in shown)
         evidence, answer = _boxes(*(field.name_box for field in page.fields)), "no"
     text = _phrase(words.PRESENCE_QUESTIONS, rng, name=name)
-    return Question(text, (answer,), evidence, (), "presence", localised=False)
+    return Question(text, (answer,), evidence, (), "presence", "holistic")
 
 
 def _largest(page: Page, rng: np.random.Generator) -> Question:
@@ -65,7 +65,7 @@ def _largest(page: Page, rng: np.random.Generator) -> Question:
     winner = max(fields, key=lambda field: field.value)
     evidence = _boxes(*(field.value_box for field in fields))
     keys = _boxes(winner.name_box, winner.column_box)
-    return Question(_phrase(templates, rng, column=column), (winner.name,), evidence, keys, "largest", localised=False)
+    return Question(_phrase(templates, rng, column=column), (winner.name,), evidence, keys, "largest", "holistic")
 
 
 def _halves(page: Page, rng: np.random.Generator) -> list[Question]:
@@ -83,5 +83,5 @@ def _halves(page: Page, rng: np.random.Generator) -> list[Question]:
         first = len(page.fields) - second
         if abs(first - second) >= 2:
             answer = names[int(second > first)]
-            questions.append(Question(_phrase(templates, rng), (answer,), evidence, (), "half", localised=False))
+            questions.append(Question(_phrase(templates, rng), (answer,), evidence, (), "half", "holistic"))
     return questions

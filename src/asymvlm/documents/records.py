@@ -30,7 +30,17 @@ def checked_question(record: Any, name: str) -> dict[str, Any]:
     for key, value in [*boxes.items(), *(("alt_evidence", group) for group in alternatives)]:
         if not all(len(box) == 4 and box[0] < box[2] and box[1] < box[3] for box in value):
             raise ValueError(f"{key} must hold boxes [x0, y0, x1, y1] with x0 < x1 and y0 < y1")
-    described = {"id": str(record.get("id") or name), "kind": kind, "group": kind, "alt_evidence": alternatives, **boxes}
+    history = record.get("history") or []
+    if not all(isinstance(turn, list) and len(turn) == 2 and all(isinstance(said, str) for said in turn) for turn in history):
+        raise ValueError("history must hold turns [user, assistant], both texts")
+    described = {
+        "history": history,
+        "id": str(record.get("id") or name),
+        "kind": kind,
+        "group": kind,
+        "alt_evidence": alternatives,
+        **boxes,
+    }
     return {"question": question, "answers": answers, **described}
 
 

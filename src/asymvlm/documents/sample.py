@@ -22,6 +22,7 @@ FEATURES = datasets.Features(
             "id": datasets.Value("string"),
             "question": datasets.Value("string"),
             "answers": datasets.List(datasets.Value("string")),
+            "history": datasets.List(datasets.List(datasets.Value("string"))),
             "evidence_boxes": _BOXES,
             "key_boxes": _BOXES,
             "alt_evidence": datasets.List(_BOXES),
@@ -34,7 +35,10 @@ FEATURES = datasets.Features(
 
 @dataclass(frozen=True)
 class Sample:
-    """A question about one page, or several. Boxes are pixels of the first one as it is stored; all `evidence_boxes` are needed."""
+    """A question about one page, or several, that may end a dialogue.
+
+    Boxes are pixels of the first page as it is stored; all `evidence_boxes` are needed.
+    """
 
     id: str
     page: int  # row of the page in its dataset
@@ -46,6 +50,7 @@ class Sample:
     alt_evidence: tuple[tuple[Box, ...], ...]  # other places that show the answer; any one group is as good
     kind: str
     group: str  # questions that are reported together: localised, holistic, or the data's own
+    history: tuple[tuple[str, str], ...] = ()  # turns that were said before: (user, assistant)
 
     @property
     def image(self) -> Image.Image:
@@ -86,6 +91,7 @@ def _sample(question: dict[str, Any], row: int, images: tuple[Image.Image, ...])
         alt_evidence=tuple(tuple(tuple(box) for box in group) for group in question["alt_evidence"]),
         kind=question["kind"],
         group=question["group"],
+        history=tuple((user, assistant) for user, assistant in question["history"]),
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 # Short nouns, so that a label fits under a bar and in a table's first column.
 NAMES: tuple[str, ...] = (
     "tea", "milk", "rice", "corn", "salt", "soap", "lamp", "cup", "pen", "book", "bag", "hat",
@@ -70,6 +72,51 @@ LEVEL_QUESTIONS: tuple[str, ...] = (
 # Words that carry no information; a scorer has to learn to overlook them.
 FILLERS: tuple[str, ...] = ("", "", "", "Please look. ", "Dear reader, ", "One more thing: ", "Quick question. ")
 
+# Dialogues: facts are about people, so that none is confused with what a page shows.
+PEOPLE: tuple[str, ...] = (
+    "Anna", "Ben", "Clara", "David", "Emma", "Felix", "Greta", "Hugo", "Ida", "Jonas", "Karla", "Leo", "Mia", "Noah", "Olga", "Paul",
+)  # fmt: skip
+NUMBER_FACTS: tuple[str, ...] = ("{person} has {value}.", "{person} paid {value}.", "{person} owes {value}.")
+WISH_FACTS: tuple[str, ...] = ("{person} wants {name}.", "{person} chose {name}.", "{person} likes {name}.")
+NUMBER_QUESTIONS: tuple[str, ...] = (
+    "What was the number of {person}?",
+    "How much did I say for {person}?",
+    "Which number goes with {person}?",
+)
+WISH_QUESTIONS: tuple[str, ...] = (
+    "What was the wish of {person}?",
+    "Which entry did I name for {person}?",
+    "What goes with {person}?",
+)
+WISH_VALUE_QUESTIONS: tuple[str, ...] = (
+    "Find the wish of {person} on the page and read its value.",
+    "What does the page say for the wish of {person}?",
+)
+WISH_CELL_QUESTIONS: tuple[str, ...] = (
+    "Find the wish of {person} on the page and read its {column}.",
+    "What {column} does the page say for the wish of {person}?",
+)
+# Talk that states nothing which is asked for.
+CHATTER: tuple[str, ...] = (
+    "The weather was fine this morning.",
+    "We had to wait for a long time.",
+    "My train came late again today.",
+    "The office will be closed next week.",
+    "I am still looking for my keys.",
+    "The garden is full of flowers now.",
+    "They painted the old house in green.",
+    "Our meeting went very well, I think.",
+    "The printer makes a strange noise.",
+    "You should see the new museum.",
+    "It was raining all night long.",
+    "The children were playing outside.",
+    "I have not slept much lately.",
+    "Somebody left the window open.",
+    "The coffee here is not too bad.",
+    "Let us talk about it later.",
+)
+REPLIES: tuple[str, str] = ("noted", "I see")  # to facts, and to talk
+
 FIXED_ANSWERS: tuple[str, ...] = ("yes", "no", "left", "right", "top", "bottom")
 
 
@@ -77,8 +124,9 @@ def corpus() -> list[str]:
     """Every template and word once, for training the tokenizer."""
     templates = (
         VALUE_QUESTIONS + CELL_QUESTIONS + BAR_QUESTIONS + PRESENCE_QUESTIONS + LARGEST_QUESTIONS
-        + LARGEST_CELL_QUESTIONS + SIDE_QUESTIONS + LEVEL_QUESTIONS + FILLERS
+        + LARGEST_CELL_QUESTIONS + SIDE_QUESTIONS + LEVEL_QUESTIONS + FILLERS + NUMBER_FACTS + WISH_FACTS + NUMBER_QUESTIONS
+        + WISH_QUESTIONS + WISH_VALUE_QUESTIONS + WISH_CELL_QUESTIONS + CHATTER + REPLIES
     )  # fmt: skip
-    plain = [template.replace("{name}", " ").replace("{column}", " ") for template in templates]
-    words = [f" {word}" for word in WORDS + FIXED_ANSWERS] + [*WORDS, *FIXED_ANSWERS]
+    plain = [re.sub(r"\{\w+\}", " ", template) for template in templates]
+    words = [f" {word}" for word in WORDS + FIXED_ANSWERS + PEOPLE] + [*WORDS, *FIXED_ANSWERS, *PEOPLE]
     return plain + words

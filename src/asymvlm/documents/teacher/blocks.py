@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..canvas import Box
 from ..cells import box_shares
+from ..dialogues import Difficulty, dialogue
 from ..page import Field, Page, Question
 from ..questions import ask
 from .tokens import IMAGE_TOKEN
@@ -31,7 +32,10 @@ def cells(boxes: Sequence[Box], page: Page, patch: int) -> np.ndarray:
 
 @dataclass
 class Reading:
-    """One page with some of its vision tokens and some questions, to be read by the LLM alone."""
+    """One page with some of its vision tokens and some questions, to be read by the LLM alone.
+
+    Where the questions have a history, it is one and the same.
+    """
 
     page: int  # row in the table of features
     tokens: np.ndarray  # kept vision tokens, ascending
@@ -39,7 +43,24 @@ class Reading:
 
 
 def easy_reading(row: int, page: Page, rng: np.random.Generator, fields: int, tokens: int, questions: int, patch: int) -> Reading:
-    """A page cut down to a few fields: their cells and blank ones, as if nothing else were printed."""
+    """Questions about a page cut down to a few fields."""
+    part, kept = _cut(page, rng, fields, tokens, patch)
+    # With one entry left, "which is largest" and "which half" teach nothing.
+    holistic = questions // 2 if fields > 3 else int(rng.random() < 0.3)
+    asked = ask(part, rng, questions - min(holistic, questions - 1), min(holistic, questions - 1))
+    return Reading(row, kept, asked[:questions])
+
+
+def talking_reading(
+    row: int, page: Page, rng: np.random.Generator, difficulty: Difficulty, fields: int, tokens: int, patch: int
+) -> Reading:
+    """A dialogue about a page cut down to a few fields, and the questions that may end it."""
+    part, kept = _cut(page, rng, fields, tokens, patch)
+    return Reading(row, kept, dialogue(part, rng, difficulty, text=4, page_only=2, both=3))
+
+
+def _cut(page: Page, rng: np.random.Generator, fields: int, tokens: int, patch: int) -> tuple[Page, np.ndarray]:
+    """The page with a few of its fields, and their cells with blank ones, as if nothing else were printed."""
     if fields >= len(page.fields):
         part = page
     else:
@@ -48,11 +69,7 @@ def easy_reading(row: int, page: Page, rng: np.random.Generator, fields: int, to
     hidden = [box for field in page.fields if field not in part.fields for box in _boxes(field)]
     shown = cells([box for field in part.fields for box in _boxes(field)], page, patch)
     blank = np.setdiff1d(np.arange((page.size // patch) ** 2), np.union1d(shown, cells(hidden, page, patch)))
-    kept = _fill(shown, blank, tokens, rng)
-    # With one entry left, "which is largest" and "which half" teach nothing.
-    holistic = questions // 2 if fields > 3 else int(rng.random() < 0.3)
-    asked = ask(part, rng, questions - min(holistic, questions - 1), min(holistic, questions - 1))
-    return Reading(row, kept, asked[:questions])
+    return part, _fill(shown, blank, tokens, rng)
 
 
 def sparse_reading(row: int, page: Page, rng: np.random.Generator, tokens: int, questions: int, patch: int) -> Reading:
@@ -78,7 +95,7 @@ def _fill(needed: np.ndarray, others: np.ndarray, count: int, rng: np.random.Gen
 
 @dataclass
 class BlockBatch:
-    """Readings as one LLM batch: S = prefix + K vision tokens + all question blocks, right-padded."""
+    """Readings as one LLM batch: S = prefix + K vision tokens + what was said before + all question blocks, right-padded."""
 
     input_ids: Int64[Tensor, "B S"]
     position_ids: Int64[Tensor, "B S"]
@@ -95,38 +112,62 @@ class BlockBuilder:
     def __init__(self, tokenizer: Any, vision_tokens: int) -> None:
         self.tokenizer = tokenizer
         self.vision_tokens = vision_tokens
-        template = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "\x00"}]}]
+        hole = {"type": "text", "text": "\x00"}
+        turns = [("user", [{"type": "image"}, hole]), ("assistant", [hole]), ("user", [hole])]
+        template = [{"role": role, "content": content} for role, content in turns]
         whole = tokenizer.apply_chat_template(template, tokenize=False, add_generation_prompt=True)
         before, after = whole.split(IMAGE_TOKEN)
-        self.head, self.tail = after.split("\x00")
-        self.prefix = tokenizer(before, add_special_tokens=False).input_ids
+        self.head, self.tail, again, _ = after.split("\x00")
+        self.again = again.removeprefix(tokenizer.eos_token)  # between a reply's end and what the user says next
+        self.prefix = self._ids(before)
+
+    def _ids(self, text: str) -> list[int]:
+        return self.tokenizer(text, add_special_tokens=False).input_ids
+
+    def _turn(self, before: str, user: str, assistant: str) -> tuple[list[int], list[int]]:
+        """(tokens of a turn up to the reply's last, the next token where it belongs to the reply)."""
+        prompt, reply = self._ids(before + user + self.tail), self._ids(assistant)
+        return prompt + reply, [-100] * (len(prompt) - 1) + reply + [self.tokenizer.eos_token_id]
+
+    def said(self, history: Sequence[tuple[str, str]]) -> tuple[list[int], list[int]]:
+        """What all questions of a dialogue see of it, as tokens with labels, up to where the user goes on."""
+        ids: list[int] = []
+        targets: list[int] = []
+        for number, (user, assistant) in enumerate(history):
+            more, labels = self._turn(self.again if number else self.head, user, assistant)
+            ids += [*more, self.tokenizer.eos_token_id]
+            targets += [*labels, -100]
+        last = self._ids(self.again.rstrip()) if history else []  # a space goes with the word behind it
+        return ids + last, targets + [-100] * len(last)
 
     def block(self, question: Question) -> tuple[list[int], list[int]]:
-        """(tokens from behind the picture to the answer's last, labels of the same length)."""
-        prompt = self.tokenizer(self.head + question.text + self.tail, add_special_tokens=False).input_ids
-        answer = self.tokenizer(question.answers[0], add_special_tokens=False).input_ids
-        ids = prompt + answer
-        targets = [-100] * (len(prompt) - 1) + answer + [self.tokenizer.eos_token_id]
-        return ids, targets
+        """(tokens from where the question starts to the answer's last, labels of the same length)."""
+        before = self.again.removeprefix(self.again.rstrip()) if question.history else self.head
+        return self._turn(before, question.text, question.answers[0])
 
     def __call__(self, readings: list[Reading]) -> BlockBatch:
         count = len(readings[0].tokens)
         blocks = [[self.block(question) for question in reading.questions] for reading in readings]
-        head = len(self.prefix) + count
-        length = head + max(sum(len(ids) for ids, _ in row) for row in blocks)
+        histories = [self.said(reading.questions[0].history if reading.questions else ()) for reading in readings]
+        seen_by_all = len(self.prefix) + count
+        sizes = [len(said) + sum(len(ids) for ids, _ in row) for (said, _), row in zip(histories, blocks, strict=True)]
+        length = seen_by_all + max(sizes)
         shape = (len(readings), length)
         ids = np.full(shape, self.tokenizer.pad_token_id)
         positions, labels, segment = np.zeros(shape, np.int64), np.full(shape, -100), np.full(shape, -1)
-        for row, (reading, questions) in enumerate(zip(readings, blocks, strict=True)):
-            ids[row, : len(self.prefix)] = self.prefix
+        behind = len(self.prefix) + self.vision_tokens  # the position of the first word behind the picture
+        for row, (reading, (said, replies), questions) in enumerate(zip(readings, histories, blocks, strict=True)):
+            head = seen_by_all + len(said)
+            ids[row, : len(self.prefix)], ids[row, seen_by_all:head], labels[row, seen_by_all:head] = self.prefix, said, replies
             positions[row, : len(self.prefix)] = np.arange(len(self.prefix))
-            positions[row, len(self.prefix) : head] = len(self.prefix) + reading.tokens
+            positions[row, len(self.prefix) : seen_by_all] = len(self.prefix) + reading.tokens
+            positions[row, seen_by_all:head] = behind + np.arange(len(said))
             segment[row, :head] = 0
             start = head
             for number, (block, targets) in enumerate(questions, start=1):
                 end = start + len(block)
                 ids[row, start:end], labels[row, start:end], segment[row, start:end] = block, targets, number
-                positions[row, start:end] = len(self.prefix) + self.vision_tokens + np.arange(len(block))
+                positions[row, start:end] = behind + len(said) + np.arange(len(block))
                 start = end
         seen = (segment[:, None, :] == 0) | (segment[:, None, :] == segment[:, :, None])
         seen &= np.tril(np.ones((length, length), bool))[None]

@@ -13,10 +13,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from ...progress import track
+from ..dialogues import Difficulty
 from ..forms import crowded_form
 from ..page import Page
 from ..world import generate
-from .blocks import BlockBuilder, Reading, easy_reading, sparse_reading
+from .blocks import BlockBuilder, Reading, easy_reading, sparse_reading, talking_reading
 from .labels import PatchLabels, patch_labels
 from .recipe import TeacherBatch, TeacherRecipe
 from .tokens import PATCH_SIZE, caption_tokenizer
@@ -25,6 +26,13 @@ from .tokens import PATCH_SIZE, caption_tokenizer
 # the lesson has had its share of the steps: questions about halves can keep the loss of a middle lesson up for good.
 LESSONS = ((1, 24, 1), (2, 40, 2), (4, 80, 4), (6, 128, 6), (99, 256, 9))
 _LEARNED, _LONGEST = 0.6, 0.12
+# The third stage's: (facts and turns of talk, entries shown, vision tokens shown).
+TALKS = (
+    (Difficulty(2, 0), 2, 40),
+    (Difficulty(4, 1), 4, 80),
+    (Difficulty(6, 3), 6, 128),
+    (Difficulty(8, 6), 99, 256),
+)
 # Token dropout: vision tokens shown of a whole page, and questions whose evidence must fit.
 SPARSE = ((16, 2), (24, 3), (48, 4), (96, 6), (160, 8))
 
@@ -52,15 +60,17 @@ class PagePool:
 
 
 class TeacherPages(L.LightningDataModule):
-    """Feeds the three stages, one an epoch.
+    """Feeds the four stages, one an epoch.
 
     Args:
         pages: Generated pages of the world's own layouts.
         crowded: Pages full of fields besides, for the first stage: much to read at once.
         tower_batch: Pages per step of the first stage.
         reading_batch: Pages per step of the second stage, read from frozen features.
-        joint_batch: Pages per step of the third stage.
+        talking_batch: Dialogues per step of the third stage, from frozen features too.
+        joint_batch: Pages per step of the fourth stage.
         sparse_from: Share of the second stage after which half of the batches show few tokens.
+        talk_share: Share of the fourth stage's batches that are dialogues; of the third's last lesson it is half.
         seed: Seed of pages and batches.
     """
 
@@ -70,14 +80,16 @@ class TeacherPages(L.LightningDataModule):
         crowded: int = 3000,
         tower_batch: int = 16,
         reading_batch: int = 32,
+        talking_batch: int = 16,
         joint_batch: int = 16,
         sparse_from: float = 0.5,
+        talk_share: float = 0.25,
         seed: int = 0,
     ) -> None:
         super().__init__()
         self.sizes = (pages, crowded)
-        self.batches = (tower_batch, reading_batch, joint_batch)
-        self.sparse_from, self.seed = sparse_from, seed
+        self.batches = (tower_batch, reading_batch, talking_batch, joint_batch)
+        self.sparse_from, self.talk_share, self.seed = sparse_from, talk_share, seed
         self.pool: PagePool | None = None
 
     def train_dataloader(self) -> DataLoader:
@@ -107,7 +119,7 @@ class _Course(IterableDataset):
         return self.steps
 
     def __iter__(self) -> Iterator[TeacherBatch]:
-        return (self._tower, self._lessons, self._joint)[self.stage]()
+        return (self._tower, self._reading, self._talking, self._joint)[self.stage]()
 
     def _tower(self) -> Iterator[TeacherBatch]:
         settings = self.settings
@@ -117,10 +129,10 @@ class _Course(IterableDataset):
             yield self._labelled(self.pool if step % 2 else full, settings.batches[0])
 
     def _joint(self) -> Iterator[TeacherBatch]:
-        size = self.settings.batches[2]
+        size = self.settings.batches[3]
         for _ in range(self.steps):
             rows = self.rng.integers(0, len(self.pool), size)
-            yield self._labelled(self.pool, size, rows, self._whole_or_sparse(rows))
+            yield self._labelled(self.pool, size, rows, self._pages_or_talk(rows, self.settings.talk_share))
 
     def _labelled(self, pool: PagePool, size: int, rows: np.ndarray | None = None, readings: list[Reading] | None = None) -> TeacherBatch:
         rows = self.rng.integers(0, len(pool), size) if rows is None else rows
@@ -137,23 +149,33 @@ class _Course(IterableDataset):
         words = [f"{field.name} {field.value}" if self.rng.random() < 0.3 else field.name for field in fields]
         return " ".join(words)
 
-    def _lessons(self) -> Iterator[TeacherBatch]:
+    def _reading(self) -> Iterator[TeacherBatch]:
         pool, size = self.pool, self.settings.batches[1]
-        features = self._features(pool)
-        lesson, since, loss = 0, 0, float("nan")
+        features, course = self._features(pool), _Lessons(len(LESSONS), self)
         for step in range(self.steps):
             rows = self.rng.integers(0, len(pool), size)
-            fields, tokens, questions = LESSONS[lesson]
-            last = lesson == len(LESSONS) - 1
-            if last and step > self.settings.sparse_from * self.steps:
+            if course.last and step > self.settings.sparse_from * self.steps:
                 readings = self._whole_or_sparse(rows)
             else:
-                readings = [easy_reading(int(row), pool.pages[row], self.rng, fields, tokens, questions, PATCH_SIZE) for row in rows]
+                lesson = LESSONS[course.number]
+                readings = [easy_reading(int(row), pool.pages[row], self.rng, *lesson, PATCH_SIZE) for row in rows]
             yield TeacherBatch(None, features[torch.from_numpy(rows)], None, None, self.builder(readings))
-            now, since = self.recipe.last_answer_loss, since + 1
-            loss = now if np.isnan(loss) else 0.95 * loss + 0.05 * now
-            if not last and since > 20 and (loss < _LEARNED or since > _LONGEST * self.steps):
-                lesson, since, loss = lesson + 1, 0, loss + 0.5
+            course.hear(self.recipe.last_answer_loss)
+
+    def _talking(self) -> Iterator[TeacherBatch]:
+        pool, size = self.pool, self.settings.batches[2]
+        features, course = self._features(pool), _Lessons(len(TALKS), self)
+        for _ in range(self.steps):
+            rows = self.rng.integers(0, len(pool), size)
+            readings = self._pages_or_talk(rows, 0.5) if course.last else self._talk(rows, course.number)
+            yield TeacherBatch(None, features[torch.from_numpy(rows)], None, None, self.builder(readings))
+            course.hear(self.recipe.last_answer_loss)
+
+    def _talk(self, rows: np.ndarray, lesson: int) -> list[Reading]:
+        return [talking_reading(int(row), self.pool.pages[row], self.rng, *TALKS[lesson], PATCH_SIZE) for row in rows]
+
+    def _pages_or_talk(self, rows: np.ndarray, talk: float) -> list[Reading]:
+        return self._talk(rows, -1) if self.rng.random() < talk else self._whole_or_sparse(rows)
 
     def _whole_or_sparse(self, rows: np.ndarray) -> list[Reading]:
         pool = self.pool
@@ -172,3 +194,22 @@ class _Course(IterableDataset):
                 parts.append(self.recipe.tower_features(pool.batch(rows))[0].bfloat16())
                 advance(len(rows))
         return torch.cat(parts)
+
+
+class _Lessons:
+    """Goes through the lessons of a stage: on when the loss is low, or when a lesson has had its share of the steps."""
+
+    def __init__(self, count: int, course: _Course) -> None:
+        self.count, self.longest = count, _LONGEST * course.steps
+        self.number, self.since, self.loss = 0, 0, float("nan")
+
+    @property
+    def last(self) -> bool:
+        return self.number == self.count - 1
+
+    def hear(self, loss: float) -> None:
+        """The loss of the newest step's answers."""
+        self.since += 1
+        self.loss = loss if np.isnan(self.loss) else 0.95 * self.loss + 0.05 * loss
+        if not self.last and self.since > 20 and (self.loss < _LEARNED or self.since > self.longest):
+            self.number, self.since, self.loss = self.number + 1, 0, self.loss + 0.5

@@ -24,7 +24,7 @@ CHAT_TEMPLATE = (
 )
 
 
-def build_tokenizer(vocab_size: int = 640) -> PreTrainedTokenizerFast:
+def build_tokenizer(vocab_size: int = 900) -> PreTrainedTokenizerFast:
     """Byte-level BPE over the world's own words; digits are single tokens, other text falls back to bytes."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(

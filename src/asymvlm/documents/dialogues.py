@@ -1,0 +1,93 @@
+"""Dialogues about a page: facts stated early in words, talk about other things, and questions that need the text, the page, or both."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from . import words
+from .page import Field, Page, Question
+from .questions import ask
+
+
+@dataclass(frozen=True)
+class Difficulty:
+    """How much is said before the question."""
+
+    facts: int  # stated at the start, one a person
+    talk: int  # turns between the facts and the question
+
+
+def dialogue(
+    page: Page, rng: np.random.Generator, difficulty: Difficulty, text: int = 1, page_only: int = 1, both: int = 1
+) -> list[Question]:
+    """Questions that end one and the same dialogue: up to so many that need the text alone, the page alone, or both.
+
+    Half of the facts (rounded up) are numbers, the others wishes for an entry of the page; every other turn of the talk is a question
+    about the page with its answer, about entries that nobody wishes for. `Question.group` is "text", "page" or "both", of 16 people at most.
+    """
+    people = [str(person) for person in rng.choice(words.PEOPLE, size=difficulty.facts, replace=False)]
+    fields = [page.fields[index] for index in rng.permutation(len(page.fields))]
+    split = (len(people) + 1) // 2
+    numbers = {person: int(rng.integers(100, 1000)) for person in people[:split]}
+    wishes = dict(zip(people[split:], fields, strict=False))
+    wished = {field.name for field in wishes.values()}
+    others = tuple(field for field in page.fields if field.name not in wished) or page.fields
+    history = _facts(numbers, wishes, rng) + _talk(replace(page, fields=others), rng, difficulty.talk)
+    asked = [_number(person, value, rng) for person, value in numbers.items()]
+    asked += [_wish(person, field, rng) for person, field in wishes.items()]
+    chosen = [
+        *_some(asked, text, rng),
+        *(replace(one, kind="page", group="page") for one in ask(page, rng, page_only, 0)),
+        *_some([_wish_value(person, field, rng) for person, field in wishes.items()], both, rng),
+    ]
+    return [replace(one, history=tuple(history)) for one in chosen]
+
+
+def _some(questions: list[Question], count: int, rng: np.random.Generator) -> list[Question]:
+    return [questions[index] for index in rng.permutation(len(questions))[:count]]
+
+
+def _phrase(templates: tuple[str, ...], rng: np.random.Generator, **slots: object) -> str:
+    return str(rng.choice(templates)).format(**slots)
+
+
+def _facts(numbers: dict[str, int], wishes: dict[str, Field], rng: np.random.Generator) -> list[tuple[str, str]]:
+    """One to three facts a turn, in random order."""
+    facts = [_phrase(words.NUMBER_FACTS, rng, person=person, value=value) for person, value in numbers.items()]
+    facts += [_phrase(words.WISH_FACTS, rng, person=person, name=field.name) for person, field in wishes.items()]
+    facts = [facts[index] for index in rng.permutation(len(facts))]
+    turns = []
+    while facts:
+        count = int(rng.integers(1, 4))
+        turns.append((" ".join(facts[:count]), words.REPLIES[0]))
+        facts = facts[count:]
+    return turns
+
+
+def _talk(page: Page, rng: np.random.Generator, turns: int) -> list[tuple[str, str]]:
+    made = []
+    for number in range(turns):
+        if number % 2:
+            question = ask(page, rng, 1, 0)[0]
+            made.append((question.text, question.answers[0]))
+        else:
+            said = rng.choice(words.CHATTER, size=int(rng.integers(2, 5)), replace=False)
+            made.append((" ".join(said), words.REPLIES[1]))
+    return made
+
+
+def _number(person: str, value: int, rng: np.random.Generator) -> Question:
+    return Question(_phrase(words.NUMBER_QUESTIONS, rng, person=person), (str(value),), (), (), "number", "text")
+
+
+def _wish(person: str, field: Field, rng: np.random.Generator) -> Question:
+    return Question(_phrase(words.WISH_QUESTIONS, rng, person=person), (field.name,), (), (), "wish", "text")
+
+
+def _wish_value(person: str, field: Field, rng: np.random.Generator) -> Question:
+    templates = words.WISH_VALUE_QUESTIONS if field.column is None else words.WISH_CELL_QUESTIONS
+    text = _phrase(templates, rng, person=person, column=field.column)
+    keys = tuple(box for box in (field.name_box, field.column_box) if box is not None)
+    return Question(text, (str(field.value),), (field.value_box,), keys, "wish_value", "both")
