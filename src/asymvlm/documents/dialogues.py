@@ -25,7 +25,7 @@ def dialogue(
     """Questions that end one and the same dialogue: up to so many that need the text alone, the page alone, or both.
 
     Half of the facts (rounded up) are numbers, the others wishes for an entry of the page; every other turn of the talk is a question
-    about the page with its answer, about entries that nobody wishes for. `Question.group` is "text", "page" or "both", of 16 people at most.
+    about the page with its answer, about entries that nobody wishes for. `Question.group` is "text", "page" or "both".
     """
     people = [str(person) for person in rng.choice(words.PEOPLE, size=difficulty.facts, replace=False)]
     fields = [page.fields[index] for index in rng.permutation(len(page.fields))]
