@@ -91,6 +91,7 @@ class TeacherPages(L.LightningDataModule):
         self.batches = (tower_batch, reading_batch, talking_batch, joint_batch)
         self.sparse_from, self.talk_share, self.seed = sparse_from, talk_share, seed
         self.pool: PagePool | None = None
+        self.features: Tensor | None = None
 
     def train_dataloader(self) -> DataLoader:
         assert self.trainer is not None
@@ -151,7 +152,7 @@ class _Course(IterableDataset):
 
     def _reading(self) -> Iterator[TeacherBatch]:
         pool, size = self.pool, self.settings.batches[1]
-        features, course = self._features(pool), _Lessons(len(LESSONS), self)
+        features, course = self._frozen_features(), _Lessons(len(LESSONS), self)
         for step in range(self.steps):
             rows = self.rng.integers(0, len(pool), size)
             if course.last and step > self.settings.sparse_from * self.steps:
@@ -164,7 +165,7 @@ class _Course(IterableDataset):
 
     def _talking(self) -> Iterator[TeacherBatch]:
         pool, size = self.pool, self.settings.batches[2]
-        features, course = self._features(pool), _Lessons(len(TALKS), self)
+        features, course = self._frozen_features(), _Lessons(len(TALKS), self)
         for _ in range(self.steps):
             rows = self.rng.integers(0, len(pool), size)
             readings = self._pages_or_talk(rows, 0.5) if course.last else self._talk(rows, course.number)
@@ -183,6 +184,12 @@ class _Course(IterableDataset):
             return [easy_reading(int(row), pool.pages[row], self.rng, *LESSONS[-1], PATCH_SIZE) for row in rows]
         tokens, questions = SPARSE[self.rng.integers(len(SPARSE))]
         return [sparse_reading(int(row), pool.pages[row], self.rng, tokens, questions, PATCH_SIZE) for row in rows]
+
+    def _frozen_features(self) -> Tensor:
+        """V of every page; the second and third stages share it, since the tower rests from the first to the fourth."""
+        if self.settings.features is None:
+            self.settings.features = self._features(self.pool)
+        return self.settings.features
 
     @torch.no_grad()
     def _features(self, pool: PagePool, size: int = 64) -> Tensor:
