@@ -1,4 +1,4 @@
-"""`python eval.py [--config X] [--dotted.flag value]`."""
+"""`python eval.py [eviction] [--config X] [--dotted.flag value]`."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import sys
 from pathlib import Path
 
 from ..front_door import call, run
+from .dialogues import evict_table
 from .evaluate import evaluate
 
 DEFAULT_CONFIG = Path("configs/eval/tiny.yaml")
+EVICTION_CONFIG = Path("configs/eval/eviction.yaml")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -17,5 +19,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def evaluate_from(arguments: list[str]) -> None:
-    """Parse and evaluate; raises where `main` would print an error."""
-    call(evaluate, arguments, DEFAULT_CONFIG)
+    """Parse and evaluate: pruning methods, or after the word `eviction` what leaves the cache. Raises where `main` would print an error."""
+    if arguments[:1] == ["eviction"]:
+        call(evict_table, arguments[1:], EVICTION_CONFIG)
+    else:
+        call(evaluate, arguments, DEFAULT_CONFIG)

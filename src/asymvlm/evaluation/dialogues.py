@@ -1,0 +1,190 @@
+"""Eviction policies on dialogues: policy x text budget x task, alone and together with vision pruning."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from ..checkpoint import load_scorer
+from ..documents import Sample, samples
+from ..documents.generated import fingerprint, generated_dialogues
+from ..eviction import Evictor, evict
+from ..methods import Learned, Method
+from ..progress import track
+from ..pruning import prune
+from ..selectors import check_keep
+from ..teacher import Teacher
+from .bootstrap import paired_difference
+from .evaluate import judge_named
+from .replay import Ending, replayed
+from .run_log import write_json
+
+FULL = "full cache"
+
+
+@dataclass
+class EvictionRow:
+    """Accuracies and agreement are shares in [0, 1]."""
+
+    policy: str
+    text_budget: int | None  # entries; None for the full cache
+    share: float  # the budget as a share of the mean text length
+    keep: float  # of the vision tokens
+    task: str
+    n: int
+    accuracy: float
+    minus_full: str  # points against the full cache at the same keep, with the paired 95 % interval
+    agreement: float  # with the full cache at the same keep
+    peak_bytes: float  # of keys and values, mean over dialogues
+    tokens_per_s: float  # read and written after the first turn
+
+
+def evict_table(
+    policies: dict[str, Evictor],
+    teacher: str = "checkpoints/tiny-teacher",
+    scorer: str | None = "checkpoints/tiny/scorer",
+    keep: float = 0.25,
+    shares: list[float] | None = None,
+    root: str = "data",
+    split: str = "test",
+    pages: int = 64,
+    seed: int = 0,
+    metric: str = "exact_match",
+    longest_answer: int = 8,
+    output: str = "results/eviction",
+) -> list[EvictionRow]:
+    """Evaluate eviction policies on generated dialogues, which are replayed turn by turn.
+
+    Args:
+        policies: Policies by the name under which they are reported.
+        teacher: Directory or repository of the VLM.
+        scorer: Directory of a trained scorer, with which everything is run once more at `keep`; null leaves that out.
+        keep: Share of vision tokens that the scorer keeps.
+        shares: Text budgets as shares of the mean text length; a half and a quarter if left out.
+        root: Where generated dialogues are written.
+        split: Split to evaluate on.
+        pages: Dialogues; three questions end each.
+        seed: Seed of the dialogues.
+        metric: How answers are judged, as for the other evaluation.
+        longest_answer: Tokens that are generated at most.
+        output: Where eviction.json and eviction.md go.
+    """
+    check_keep(keep)
+    judge = judge_named(metric)
+    side = Teacher.load(teacher)
+    method = None if scorer is None else Learned(load_scorer(scorer))
+    data = generated_dialogues(Path(root), split, pages, seed)
+    asked = list(samples(data))
+    mean = float(np.mean([_words(side, sample) for sample in asked]))
+    out = Path(output)
+    out.mkdir(parents=True, exist_ok=True)
+    rows: list[EvictionRow] = []
+    for chosen, kept in ((None, 1.0), *([] if method is None else [(method, keep)])):
+        full = _run(side, asked, longest_answer, FULL, chosen, kept, None, None)
+        runs = [(FULL, None, 1.0, full)]
+        for share in shares or [0.5, 0.25]:
+            budget = max(1, round(share * mean))
+            runs += [
+                (name, budget, share, _run(side, asked, longest_answer, name, chosen, kept, policy, budget))
+                for name, policy in policies.items()
+            ]
+        for name, budget, share, endings in runs:
+            rows += _rows((name, budget, share, kept), asked, endings, full, judge.scores)
+        write_json(out / "eviction.json", [asdict(row) for row in rows])
+    about = f"dialogues {fingerprint(data)}, {len(asked)} questions, mean text length {mean:.0f} tokens, seed {seed}"
+    _write(rows, out / "eviction.md", about)
+    print(f"results: {out}/eviction.json, eviction.md")
+    return rows
+
+
+def _words(teacher: Teacher, sample: Sample) -> int:
+    """Text tokens of a prompt."""
+    return int(teacher.backbone.layout(teacher.inputs([sample])).text.sum())
+
+
+def _run(
+    teacher: Teacher,
+    asked: Sequence[Sample],
+    longest: int,
+    name: str,
+    method: Method | None,
+    keep: float,
+    policy: Evictor | None,
+    budget: int | None,
+) -> list[Ending]:
+    endings = []
+    title = f"{name} @ {budget or 'all'}" + (f", {keep:g} of the vision" if method is not None else "")
+    with track(title, len(asked)) as advance:
+        for sample in asked:
+            with ExitStack() as stack:
+                if method is not None:
+                    stack.enter_context(prune(teacher.model, method, keep))
+                report = None
+                if policy is not None and budget is not None:
+                    report = stack.enter_context(evict(teacher.model, policy, budget))
+                endings.append(replayed(teacher, sample, longest, report))
+            advance(1)
+    return endings
+
+
+def _rows(
+    run: tuple[str, int | None, float, float], asked: Sequence[Sample], endings: Sequence[Ending], full: Sequence[Ending], score: Any
+) -> list[EvictionRow]:
+    right, right_full = (score([one.text for one in each], [sample.answers for sample in asked]) for each in (endings, full))
+    pages = [sample.page for sample in asked]
+    rows = []
+    for task in [*dict.fromkeys(sample.group for sample in asked), "all"]:
+        index = [place for place, sample in enumerate(asked) if task in (sample.group, "all")]
+        mine = [endings[place] for place in index]
+        rows.append(
+            EvictionRow(
+                policy=run[0],
+                text_budget=run[1],
+                share=run[2],
+                keep=run[3],
+                task=task,
+                n=len(index),
+                accuracy=float(np.mean([right[place] for place in index])),
+                minus_full=str(paired_difference([right[p] for p in index], [right_full[p] for p in index], [pages[p] for p in index])),
+                agreement=float(np.mean([endings[place].text == full[place].text for place in index])),
+                peak_bytes=float(np.mean([one.peak_bytes for one in mine])),
+                tokens_per_s=sum(one.tokens for one in mine) / max(1e-9, sum(one.seconds for one in mine)),
+            )
+        )
+    return rows
+
+
+def _write(rows: Sequence[EvictionRow], path: Path, about: str) -> None:
+    head = ("policy", "budget", "of the text", "vision", "task", "n", "accuracy", "- full (95 %)", "agree", "peak KiB", "tokens / s")
+    lines = [_cells(row) for row in rows]
+    table = Table(title=about)
+    for name in head:
+        table.add_column(name, justify="left" if name in ("policy", "task") else "right")
+    for line in lines:
+        table.add_row(*line)
+    Console(width=160).print(table)
+    text = ["| " + " | ".join(line) + " |" for line in (head, ["---"] * len(head), *lines)]
+    path.write_text("\n".join([*text, "", about, ""]), encoding="utf-8")
+
+
+def _cells(row: EvictionRow) -> tuple[str, ...]:
+    return (
+        row.policy,
+        "-" if row.text_budget is None else str(row.text_budget),
+        f"{row.share:g}",
+        f"{row.keep:g}",
+        row.task,
+        str(row.n),
+        f"{100 * row.accuracy:.1f}",
+        row.minus_full,
+        f"{100 * row.agreement:.1f}",
+        f"{row.peak_bytes / 1024:.0f}",
+        f"{row.tokens_per_s:.0f}",
+    )

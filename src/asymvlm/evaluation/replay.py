@@ -1,0 +1,76 @@
+"""A dialogue replayed turn by turn on one cache, and how the model ends it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from ..documents import Sample
+from ..eviction import EvictionReport
+from ..shapes import Int64
+from ..teacher import Teacher
+
+_OTHER = "#"  # no question begins like this
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What came of one dialogue."""
+
+    id: str
+    text: str
+    text_tokens: int  # of the whole prompt
+    peak_bytes: int  # keys and values of all layers at their largest, between steps
+    tokens: int  # read and written after the first turn
+    seconds: float  # for these
+
+
+@torch.no_grad()
+def replayed(teacher: Teacher, sample: Sample, longest: int, evictions: EvictionReport | None = None) -> Ending:
+    """The greedy answer of at most `longest` tokens to the question that ends a dialogue, whose history was read turn by turn.
+
+    What was said is given, replies too; every turn is read on the cache that the turns before left behind, as in a conversation. So what
+    leaves that cache leaves before the question is known. `evictions` is the open report of `asymvlm.evict`, for the size of the cache.
+    """
+    model: Any = teacher.model
+    inputs = teacher.inputs([sample])
+    ids = inputs["input_ids"]
+    ends = [*_ends_of_turns(teacher, sample), ids.shape[1]]
+    cache = DynamicCache(config=model.config.get_text_config())
+    peak, seconds, since = 0, 0.0, 0
+    made = ids
+    for number, end in enumerate(ends):
+        turn = {name: value[:, :end] if value.shape == ids.shape else value for name, value in inputs.items()}
+        if number:
+            turn = teacher.backbone.without_pictures(turn)
+        start = time.perf_counter()
+        new = longest if end == ids.shape[1] else 1  # what it would say to a turn of the past is not kept
+        made = model.generate(**turn, past_key_values=cache, max_new_tokens=new, do_sample=False)
+        if number:
+            seconds, since = seconds + time.perf_counter() - start, since + made.shape[1] - ends[number - 1]
+        peak = max(peak, sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers))
+    if evictions is not None:
+        peak = max(peak, evictions.calls[-1].peak_bytes)
+    words = int(teacher.backbone.layout(inputs).text.sum())
+    return Ending(sample.id, teacher.prompter.decode(made[:, ids.shape[1] :])[0], words, peak, since, seconds)
+
+
+def _ends_of_turns(teacher: Teacher, sample: Sample) -> list[int]:
+    """Where each past turn ends in the prompt: behind its reply and what the template writes before the user goes on.
+
+    The prompts of the same dialogue with another next question are alike up to there.
+    """
+    others = [replace(sample, question=_OTHER, history=sample.history[:count]) for count in range(1, len(sample.history) + 1)]
+    whole = teacher.inputs([sample])["input_ids"][0]
+    return [_alike(whole, teacher.inputs([other])["input_ids"][0]) for other in others]
+
+
+def _alike(first: Int64[Tensor, "n"], second: Int64[Tensor, "m"]) -> int:
+    length = min(len(first), len(second))
+    differs = (first[:length] != second[:length]).nonzero()
+    return int(differs[0]) if len(differs) else length
