@@ -1,0 +1,96 @@
+"""Dialogues replayed turn by turn, and the table of eviction policies."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import datasets
+import pytest
+import torch
+
+import asymvlm
+from asymvlm.checkpoint import TrainedScorer, save_scorer
+from asymvlm.documents import samples
+from asymvlm.documents.generated import generated_dialogues, page_row
+from asymvlm.documents.sample import FEATURES
+from asymvlm.documents.world import generate_dialogue
+from asymvlm.evaluation.cli import main
+from asymvlm.evaluation.replay import _ends_of_turns, replayed
+from asymvlm.eviction.streaming_llm import StreamingLLM
+from asymvlm.methods.grid import Grid
+from asymvlm.prompts import Prompter
+from asymvlm.scorers import BudgetHead, scorers
+from asymvlm.teacher import Teacher
+
+
+@pytest.fixture(scope="module")
+def side(llava, processor):
+    return Teacher(llava, Prompter(processor))
+
+
+@pytest.fixture(scope="module")
+def asked():
+    rows = [page_row(f"d{index}", *generate_dialogue(3, "test", index)) for index in range(2)]
+    return list(samples(datasets.Dataset.from_list(rows, features=FEATURES)))
+
+
+def test_turns_end_where_the_user_goes_on(side, asked):
+    sample = asked[0]
+    ids = side.inputs([sample])["input_ids"][0]
+    ends = _ends_of_turns(side, sample)
+    assert len(ends) == len(sample.history) and ends == sorted(set(ends)) and ends[-1] < len(ids)
+    for (user, reply), start, end in zip(sample.history, [0, *ends], ends, strict=False):
+        said = side.prompter.tokenizer.decode(ids[start:end])
+        assert user.split()[-1] in said and f"ASSISTANT:{reply}</s>" in said
+
+
+def test_replayed_without_eviction_is_the_whole_prompt(side, asked):
+    for sample in asked[:3]:
+        inputs = side.inputs([sample])
+        with torch.no_grad():
+            made = side.model.generate(**inputs, max_new_tokens=6, do_sample=False)
+        whole = side.prompter.decode(made[:, inputs["input_ids"].shape[1] :])[0]
+        ending = replayed(side, sample, 6)
+        assert ending.text == whole
+        assert ending.text_tokens == inputs["input_ids"].shape[1] - 256
+        assert ending.peak_bytes > 0 and ending.tokens > 0
+
+
+def test_replayed_with_pruning_and_eviction(side, asked):
+    sample = asked[0]
+    full = replayed(side, sample, 4)
+    with asymvlm.prune(side.model, Grid(), keep=0.25) as pruned, asymvlm.evict(side.model, StreamingLLM(recent=8), 24) as evicted:
+        ending = replayed(side, sample, 4, evicted)
+    assert pruned.calls[0].after == [64] and len(pruned.calls) == 1, "pruned once, and every turn read on that cache"
+    (call,) = evicted.calls
+    assert call.held[0] <= 24 < call.seen[0]
+    assert ending.peak_bytes < full.peak_bytes
+
+
+def test_the_command_writes_a_table(llava, processor, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    llava.save_pretrained("teacher")
+    processor.save_pretrained("teacher")
+    save_scorer(TrainedScorer(scorers()["low_rank"](40), BudgetHead(40), (0, 1, 2, 3)), tmp_path / "scorer", "card")
+    (tmp_path / "table.yaml").write_text(
+        "policies:\n  newest: {class_path: asymvlm.eviction.streaming_llm.StreamingLLM, init_args: {recent: 4}}\n"
+        "teacher: teacher\nscorer: scorer\nshares: [0.5]\npages: 2\nlongest_answer: 3\noutput: out\n"
+    )
+    assert main(["eviction", "--config", "table.yaml"]) == 0
+    rows = json.loads((tmp_path / "out/eviction.json").read_text())
+    assert {(row["policy"], row["keep"], row["task"]) for row in rows} == {
+        (policy, keep, task) for policy in ("full cache", "newest") for keep in (1.0, 0.25) for task in ("text", "page", "both", "all")
+    }
+    for row in rows:
+        assert row["n"] == (6 if row["task"] == "all" else 2) and 0 <= row["accuracy"] <= 1
+        assert (row["text_budget"] is None) == (row["policy"] == "full cache") == (row["agreement"] == 1.0) or row["agreement"] <= 1.0
+    sizes = {(row["policy"], row["keep"]): row["peak_bytes"] for row in rows if row["task"] == "all"}
+    assert sizes["newest", 1.0] < sizes["full cache", 1.0] > sizes["full cache", 0.25] > sizes["newest", 0.25]
+    assert "| newest |" in (tmp_path / "out/eviction.md").read_text()
+
+
+def test_dialogues_are_stored_with_their_history(tmp_path):
+    again = [list(samples(generated_dialogues(tmp_path, "test", 2, seed=3))) for _ in range(2)]
+    assert [replace(one, images=()) for one in again[0]] == [replace(one, images=()) for one in again[1]]
+    assert {one.group for one in again[0]} == {"text", "page", "both"} and all(one.history for one in again[0])
