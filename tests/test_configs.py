@@ -18,6 +18,7 @@ from asymvlm.training.cli import main as train
 ROOT = Path(__file__).parent.parent
 TRAIN = [path for folder in ("", "teacher") for path in sorted((ROOT / "configs" / folder).glob("*.yaml"))]
 OVERLAYS = sorted((ROOT / "configs/ablations").glob("*.yaml"))
+STAGE2 = sorted((ROOT / "configs/stage2").glob("*.yaml"))
 MODELS = sorted((ROOT / "configs/models").glob("*.yaml"))
 ROBUSTNESS = ROOT / "configs/eval/robustness.yaml"  # of a command of its own
 EVAL = sorted(set((ROOT / "configs/eval").glob("*.yaml")) - {ROBUSTNESS})
@@ -52,6 +53,16 @@ def test_overlays_compose(printed, overlay):
     wanted = yaml.safe_load(overlay.read_text())
     assert merged["trainer"]["default_root_dir"] == wanted["trainer"]["default_root_dir"]
     assert merged["data"]["init_args"]["train_pages"] == 1500
+
+
+@pytest.mark.parametrize("overlay", STAGE2, ids=lambda path: path.stem)
+def test_stage_two_overlays_compose(printed, overlay, tmp_path):
+    first = printed(train, ROOT / "configs/tiny-stage2.yaml", overlay)
+    merged, wanted = yaml.safe_load(first), yaml.safe_load(overlay.read_text())
+    (tmp_path / "again.yaml").write_text(first)
+    assert yaml.safe_load(printed(train, tmp_path / "again.yaml")) == merged
+    assert merged["trainer"]["default_root_dir"] == wanted["trainer"]["default_root_dir"]
+    assert all(merged["model"]["init_args"][key] == value or key == "gate" for key, value in wanted["model"]["init_args"].items())
 
 
 @pytest.mark.parametrize("overlay", MODELS, ids=lambda path: path.stem)

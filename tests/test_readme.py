@@ -21,7 +21,7 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SMALL = {
     "train_pages": 12, "val_pages": 4, "max_epochs": 1, "batch_size": 8, "enable_model_summary": False,
-    "pages": 8, "check_pages": 4, "crowded": 4, "steps": 2, "tower_batch": 3, "reading_batch": 3, "talking_batch": 3, "joint_batch": 3,
+    "pages": 8, "check_pages": 4, "crowded": 4, "steps": 2, "tower_batch": 3, "reading_batch": 3, "joint_batch": 3,
     "keeps": [0.25],
     "latency_batches": [2], "severities": [5],
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""The recipe runs through its four stages and writes a directory that transformers loads; its parts do what they say."""
+"""The recipe runs through its three stages and writes a directory that transformers loads; its parts do what they say."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_dialogues_state_what_is_asked():
             if question.group == "text":
                 assert question.answers[0] in stated[0] and not question.evidence_boxes
             if question.group == "both":
-                fields = [field for field in page.fields if str(field.value) == question.answers[0]]
+                fields = [field for field in page.fields if f"{field.name} {field.value}" == question.answers[0]]
                 assert any(field.name in stated[0] for field in fields) and question.evidence_boxes
         assert len(history) >= 4 + 2
 
@@ -85,16 +85,12 @@ def test_a_block_gives_the_logits_of_the_plain_prompt(processor, talk):
     if talk is None:
         reading = easy_reading(0, page, rng, 99, 256, 4, 14)
     else:
-        reading = talking_reading(0, page, rng, Difficulty(5, talk), 99, 256, 14)
-    tokenizer, history = processor.tokenizer, reading.questions[0].history
+        reading = talking_reading(0, page, rng, Difficulty(5, talk), 99, 256, (4, 2, 3), 14)
+    tokenizer = processor.tokenizer
     pixels = torch.from_numpy(np.asarray(page.image).copy()).permute(2, 0, 1)[None].float() / 127.5 - 1
     with torch.no_grad():
         features = torch.stack(list(teacher.model.get_image_features(pixels, return_dict=True).pooler_output))
         logits, labels = block_logits(teacher, builder([reading]), features)
-        replies = [[*tokenizer(reply).input_ids, tokenizer.eos_token_id] for _, reply in history]
-        said = [token for reply in replies for token in reply]
-        assert labels[: len(said)].tolist() == said
-        logits, labels = logits[len(said) :], labels[len(said) :]
         rows = []
         for question in reading.questions:
             prompt = Prompter(processor).text(question.text, 1, question.history)
@@ -113,8 +109,8 @@ def test_recipe_runs_and_transformers_loads_the_result(config, tmp_path, page_sa
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
     small = {
-        "model.tower.steps": 2, "model.reading.steps": 2, "model.talking.steps": 2, "model.joint.steps": 2, "data.pages": 12,
-        "data.crowded": 4, "data.tower_batch": 3, "data.reading_batch": 3, "data.talking_batch": 3, "data.joint_batch": 3,
+        "model.tower.steps": 2, "model.reading.steps": 2, "model.joint.steps": 2, "data.pages": 12,
+        "data.crowded": 4, "data.tower_batch": 3, "data.reading_batch": 3, "data.joint_batch": 3,
         "trainer.enable_progress_bar": "false",
     }  # fmt: skip
     flags = [part for key, value in small.items() for part in (f"--{key}", str(value))]

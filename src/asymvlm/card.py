@@ -26,6 +26,7 @@ with asymvlm.prune(model, scorer, keep=0.25) as report:
 |---|---|
 | scorer | `{kind}` {arguments} |
 | budget head | {budget} |
+| adapter | {adapter} |
 | width | {width} |
 | trained for | {epochs} epochs, {steps} steps, seed {seed} |
 | data fingerprints | {fingerprints} |
@@ -39,7 +40,7 @@ Validation:
 """
 
 
-def model_card(config: dict[str, Any]) -> str:
+def model_card(config: dict[str, Any], adapted: bool = False) -> str:
     """A card in Hugging Face's form from the contents of config.json."""
     training = config["training"]
     return _CARD.format(
@@ -47,6 +48,7 @@ def model_card(config: dict[str, Any]) -> str:
         kind=config["scorer"]["kind"],
         arguments=json.dumps(config["scorer"]["arguments"]),
         budget="no" if config["budget"] is None else 'yes, `keep="auto"`',
+        adapter="`adapter/`, LoRA for the VLM: `asymvlm.prune(model, scorer, keep=0.25, adapter=True)`" if adapted else "no",
         width=config["input"]["width"],
         epochs=training["epochs"],
         steps=training["steps"],

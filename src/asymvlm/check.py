@@ -13,6 +13,9 @@ FORMAT = "asymvlm-scorer"
 FORMAT_VERSION = 1
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
+ADAPTER_FOLDER = "adapter"
+ADAPTER_CONFIG_FILE = "adapter_config.json"
+ADAPTER_WEIGHTS_FILE = "adapter_model.safetensors"
 
 _CONTEXT: dict[str, tuple[int | str, ...]] = {
     "context.filter.weight": ("C", 1, 3, 3),
@@ -53,7 +56,7 @@ def problems(directory: Path) -> list[str]:
         config = json.loads((directory / CONFIG_FILE).read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         return [f"{CONFIG_FILE} is not JSON ({error}); export it again"]
-    return _config_problems(config) or _weight_problems(config, directory / WEIGHTS_FILE)
+    return _config_problems(config) or _weight_problems(config, directory / WEIGHTS_FILE) + _adapter_problems(config, directory)
 
 
 def _config_problems(config: Any) -> list[str]:
@@ -100,6 +103,23 @@ def _weight_problems(config: dict[str, Any], path: Path) -> list[str]:
         if shapes[name] != expected[name]
     ]
     return sorted(found)
+
+
+def _adapter_problems(config: dict[str, Any], directory: Path) -> list[str]:
+    named = config.get("adapter")
+    if named is None:
+        return []
+    if named != ADAPTER_FOLDER:
+        return [f"{CONFIG_FILE}: 'adapter' is {named!r}, must be {ADAPTER_FOLDER!r} or left out"]
+    missing = [name for name in (ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE) if not (directory / named / name).is_file()]
+    if missing:
+        return [f"{named}/{name} is missing; copy the whole folder, or export it again" for name in missing]
+    try:
+        with safe_open(directory / named / ADAPTER_WEIGHTS_FILE, framework="np") as weights:
+            weights.keys()
+    except (SafetensorError, OSError) as error:
+        return [f"{named}/{ADAPTER_WEIGHTS_FILE} is truncated or corrupt ({error}); export or copy it again"]
+    return []
 
 
 def _expected(part: str, tensors: dict[str, tuple[int | str, ...]], arguments: dict[str, Any]) -> dict[str, tuple[int, ...]]:

@@ -10,23 +10,27 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from .check import CONFIG_FILE, FORMAT, FORMAT_VERSION, WEIGHTS_FILE, problems
+from .check import ADAPTER_FOLDER, CONFIG_FILE, FORMAT, FORMAT_VERSION, WEIGHTS_FILE, problems
 from .errors import DataError
 from .scorers import BudgetHead, Scorer, TokenBatch, scorers
 from .shapes import Bool, Float
+
+if TYPE_CHECKING:
+    from .adapter import AdapterWeights
 
 
 class TrainedScorer(nn.Module):
     """A scorer with its budget head and what has to be known to use them.
 
-    `masked_ids` are token ids of the prompt that the scorer must not read: template and special tokens.
+    `masked_ids` are token ids of the prompt that the scorer must not read: template and special tokens. `adapter` is the directory of a
+    LoRA adapter that was trained beside the scorer, if there is one; `asymvlm.prune(..., adapter=True)` applies it.
     """
 
     def __init__(
@@ -37,6 +41,7 @@ class TrainedScorer(nn.Module):
         self.budget = budget
         self.masked_ids = masked_ids
         self.about = about or {}
+        self.adapter: Path | None = None
 
     @property
     def width(self) -> int:
@@ -67,14 +72,17 @@ class TrainedScorer(nn.Module):
         }
 
 
-def save_scorer(trained: TrainedScorer, directory: str | Path, card: str) -> Path:
-    """Write the directory whole or not at all: it is built beside its place and renamed into it."""
+def save_scorer(trained: TrainedScorer, directory: str | Path, card: str, adapter: AdapterWeights | None = None) -> Path:
+    """Write the directory, an adapter with it, whole or not at all: it is built beside its place and renamed into it."""
     target = Path(directory).resolve()
     target.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
         save_file({name: tensor.contiguous().cpu() for name, tensor in trained.state_dict().items()}, draft / WEIGHTS_FILE)
-        (draft / CONFIG_FILE).write_text(json.dumps(trained.config(), indent=2) + "\n", encoding="utf-8")
+        named = {} if adapter is None else {"adapter": ADAPTER_FOLDER}
+        (draft / CONFIG_FILE).write_text(json.dumps(trained.config() | named, indent=2) + "\n", encoding="utf-8")
+        if adapter is not None:
+            adapter.save(draft / ADAPTER_FOLDER)
         (draft / "README.md").write_text(card, encoding="utf-8")
         draft.chmod(0o755)
         _swap(draft, target)
@@ -112,6 +120,7 @@ def load_scorer(path: str | Path, device: str | torch.device = "cpu") -> Trained
         trained.load_state_dict(load_file(directory / WEIGHTS_FILE))
     except (RuntimeError, SafetensorError) as error:
         raise DataError(f"{directory / WEIGHTS_FILE} does not fit its {CONFIG_FILE}: {error}; export it again") from error
+    trained.adapter = directory / ADAPTER_FOLDER if config.get("adapter") else None
     return trained.eval().to(device)
 
 
@@ -139,6 +148,6 @@ def _resolve(path: str | Path) -> Path:
     try:
         from huggingface_hub import snapshot_download
 
-        return Path(snapshot_download(repository, allow_patterns=[CONFIG_FILE, WEIGHTS_FILE, "README.md"]))
+        return Path(snapshot_download(repository, allow_patterns=[CONFIG_FILE, WEIGHTS_FILE, "README.md", f"{ADAPTER_FOLDER}/*"]))
     except Exception as error:
         raise DataError(f"{path}: neither a directory here nor a repository that could be fetched ({error})") from error

@@ -31,7 +31,13 @@ def export_checkpoint(checkpoint: str | Path, directory: str | Path) -> Path:
     trained.load_state_dict(
         {new + name.removeprefix(old): value for old, new in parts.items() for name, value in state.items() if name.startswith(old)}
     )
-    return save_scorer(trained, directory, model_card(config))
+    about = stored[CONTENTS].get("adapter")
+    adapter = None
+    if about is not None:
+        from .adapter import AdapterWeights
+
+        adapter = AdapterWeights.stored(about, state)
+    return save_scorer(trained, directory, model_card(config, adapter is not None), adapter)
 
 
 def _main(arguments: list[str]) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 from transformers import PreTrainedModel
 
+from .adapter import wearing
 from .backbone import backbone_of
 from .before_llm import BeforeLLM
 from .checkpoint import TrainedScorer
@@ -18,20 +19,22 @@ from .selectors import Keep, check_keep
 
 
 @contextmanager
-def prune(model: PreTrainedModel, scorer: TrainedScorer | Method, keep: Keep = 0.25) -> Iterator[PruneReport]:
+def prune(model: PreTrainedModel, scorer: TrainedScorer | Method, keep: Keep = 0.25, adapter: bool = False) -> Iterator[PruneReport]:
     """While open, `model(...)` and `model.generate(...)` drop vision tokens: before the LLM, or before the LLM layer that a method names.
 
     `keep` is a share in (0, 1], a count per sample, "auto" (the scorer's budget head) or "gap" (the score-gap rule). What
-    `generate` returns starts with the original prompt. Survivors keep their positions.
+    `generate` returns starts with the original prompt. Survivors keep their positions. With `adapter` the model wears the LoRA adapter that
+    was trained beside the scorer meanwhile.
 
-    Raises ValueError for a bad `keep` or method, DataError for a model that cannot be pruned. Warns if the model was not called.
+    Raises ValueError for a bad `keep` or method, or an adapter that is not there or does not fit, DataError for a model that cannot be
+    pruned. Warns if the model was not called.
     """
     check_keep(keep)
-    method = Learned(scorer) if isinstance(scorer, TrainedScorer) else scorer
+    method = Learned(scorer, adapter) if isinstance(scorer, TrainedScorer) else scorer
     if not isinstance(method, Method):
         raise ValueError(f"scorer: {scorer!r} is neither a scorer from asymvlm.load_scorer nor an asymvlm.Method")
     pruner = (BeforeLLM if method.layer is None else InLLM)(backbone_of(model), method, keep)
-    with pruner.open():
+    with nullcontext() if method.adapter is None else wearing(model, method.adapter), pruner.open():
         yield pruner.report
     if not pruner.report.calls and not pruner.report.text_only:
         warnings.warn("asymvlm.prune: the model was not called inside the context, so nothing was pruned", stacklevel=3)

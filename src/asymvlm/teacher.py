@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -125,6 +127,12 @@ class Teacher:
 def load_prompter(path: str) -> Prompter:
     """The processor at `path`, as a prompter. Raises DataError where there is none."""
     return prompter_for(load_processor(path))
+
+
+def weights_mark(path: str) -> str:
+    """Changes when the weights in a local directory do; empty for a repository, whose name and revision are its own mark."""
+    files = sorted(Path(path).glob("*.safetensors")) if Path(path).is_dir() else []
+    return ";".join(f"{file.name}:{hashlib.sha256(file.read_bytes()).hexdigest()[:16]}" for file in files)
 
 
 def check_is_vlm(path: str) -> int:

@@ -90,4 +90,4 @@ def _wish_value(person: str, field: Field, rng: np.random.Generator) -> Question
     templates = words.WISH_VALUE_QUESTIONS if field.column is None else words.WISH_CELL_QUESTIONS
     text = _phrase(templates, rng, person=person, column=field.column)
     keys = tuple(box for box in (field.name_box, field.column_box) if box is not None)
-    return Question(text, (str(field.value),), (field.value_box,), keys, "wish_value", "both")
+    return Question(text, (f"{field.name} {field.value}",), (field.value_box,), keys, "wish_value", "both")

@@ -88,13 +88,14 @@ WISH_QUESTIONS: tuple[str, ...] = (
     "Which entry did I name for {person}?",
     "What goes with {person}?",
 )
+# Answered by the entry and what the page says for it.
 WISH_VALUE_QUESTIONS: tuple[str, ...] = (
-    "Find the wish of {person} on the page and read its value.",
-    "What does the page say for the wish of {person}?",
+    "Name the wish of {person} and its value on the page.",
+    "Which entry goes with {person}, and what does the page say?",
 )
 WISH_CELL_QUESTIONS: tuple[str, ...] = (
-    "Find the wish of {person} on the page and read its {column}.",
-    "What {column} does the page say for the wish of {person}?",
+    "Name the wish of {person} and its {column} on the page.",
+    "Which entry goes with {person}, and what {column} does the page say?",
 )
 # Talk that states nothing which is asked for.
 CHATTER: tuple[str, ...] = (

@@ -88,15 +88,15 @@ def evict_table(
     rows: list[EvictionRow] = []
     for chosen, kept in ((None, 1.0), *([] if method is None else [(method, keep)])):
         full = _run(side, asked, longest_answer, FULL, chosen, kept, None, None)
-        runs = [(FULL, None, 1.0, full)]
+        runs: list[tuple[str, int | None, float, list[Ending]]] = [(FULL, None, 1.0, full)]
         for share in shares or [0.5, 0.25]:
             budget = max(1, round(share * mean))
             runs += [
                 (name, budget, share, _run(side, asked, longest_answer, name, chosen, kept, policy, budget))
                 for name, policy in policies.items()
             ]
-        for name, budget, share, endings in runs:
-            rows += _rows((name, budget, share, kept), asked, endings, full, judge.scores)
+        for name, entries, share, endings in runs:
+            rows += _rows((name, entries, share, kept), asked, endings, full, judge.scores)
         write_json(out / "eviction.json", [asdict(row) for row in rows])
     about = f"dialogues {fingerprint(data)}, {len(asked)} questions, mean text length {mean:.0f} tokens, seed {seed}"
     _write(rows, out / "eviction.md", about)

@@ -53,7 +53,7 @@ def replayed(teacher: Teacher, sample: Sample, longest: int, evictions: Eviction
         made = model.generate(**turn, past_key_values=cache, max_new_tokens=new, do_sample=False)
         if number:
             seconds, since = seconds + time.perf_counter() - start, since + made.shape[1] - ends[number - 1]
-        peak = max(peak, sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers))
+        peak = max(peak, sum(int(layer.keys.nbytes + layer.values.nbytes) for layer in cache.layers))
     if evictions is not None:
         peak = max(peak, evictions.calls[-1].peak_bytes)
     words = int(teacher.backbone.layout(inputs).text.sum())

@@ -83,6 +83,8 @@ def _plain(thing: Any) -> Any:
         lazy = {name for cls in type(thing).__mro__ for name, value in vars(cls).items() if isinstance(value, cached_property)}
         settings = vars(thing) | {name: getattr(thing, name) for name in lazy}  # whether they have been asked for yet or not
         return [type(thing).__module__, type(thing).__qualname__, _plain(settings)]
+    if isinstance(thing, Path):
+        return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(thing.iterdir())}
     return type(thing).__qualname__
 
 

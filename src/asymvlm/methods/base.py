@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 from torch import Tensor
@@ -52,6 +53,7 @@ class Method(ABC):
     kind: ClassVar[str]
     reads_tower: bool = False  # True has the tower watched while it runs; else `tokens.tower()` runs it again
     layer: int | None = None  # the LLM layer before which it acts; None stands for before the LLM
+    adapter: Path | None = None  # a peft directory that the model wears meanwhile
 
     def score(self, tokens: Tokens) -> Float[Tensor, "n"]:
         """Importance of each vision token; higher keeps."""

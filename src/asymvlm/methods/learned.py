@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -18,17 +19,27 @@ class Learned(Method):
 
     Args:
         trained: The scorer, or the directory or repository that it is loaded from when it is first needed.
+        adapter: Have the model wear the LoRA adapter that was trained beside the scorer.
     """
 
     kind = "learned"
 
-    def __init__(self, trained: TrainedScorer | str) -> None:
-        self._given = trained
+    def __init__(self, trained: TrainedScorer | str, adapter: bool = False) -> None:
+        self._given, self._wears = trained, adapter
 
     @cached_property
     def trained(self) -> TrainedScorer:
         """Raises DataError where there is none."""
         return load_scorer(self._given) if isinstance(self._given, str) else self._given
+
+    @cached_property
+    def adapter(self) -> Path | None:  # type: ignore[override]
+        """Raises ValueError where one is asked for that is not there."""
+        if not self._wears:
+            return None
+        if self.trained.adapter is None:
+            raise ValueError("adapter: the scorer's directory has none; train one with --model.recovery lora, or leave adapter out")
+        return self.trained.adapter
 
     def _batch(self, tokens: Tokens) -> TokenBatch:
         if tokens.vision.shape[-1] != self.trained.width:

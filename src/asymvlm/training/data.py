@@ -127,7 +127,7 @@ class PagesData(L.LightningDataModule):
         side = self._side
         parts = {
             "pages": self.fingerprints[split],
-            "weights": _weights_mark(side.teacher_path),
+            "weights": side.teacher_mark,
             **side.observed_by(),
             "format": 2,
         }
@@ -207,9 +207,3 @@ def _observe_all(work: _Work) -> Iterator[dict[str, bytes]]:
         if waiting:
             yield from map(to_record, work.side.observe(waiting))
             advance(len(waiting))
-
-
-def _weights_mark(path: str) -> str:
-    """Changes when the weights at a local path do; a repository's name and revision are its own mark."""
-    files = sorted(Path(path).glob("*.safetensors")) if Path(path).is_dir() else []
-    return ";".join(f"{file.name}:{hashlib.sha256(file.read_bytes()).hexdigest()[:16]}" for file in files)

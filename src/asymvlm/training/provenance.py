@@ -25,11 +25,11 @@ def commit() -> str | None:
     return name.stdout.strip() + ("-dirty" if changes.stdout.strip() else "")
 
 
-def provenance(trainer: L.Trainer, teacher: str, target: Target | None) -> dict[str, Any]:
+def provenance(trainer: L.Trainer, teacher: dict[str, str], target: Target | None) -> dict[str, Any]:
     """The `teacher`, `data` and `training` parts of a checkpoint's config.json. No times and no folders: equal runs, equal files."""
     metrics = {name: round(float(value), 6) for name, value in sorted(trainer.callback_metrics.items()) if name.startswith("val/")}
     return {
-        "teacher": {"name": teacher},
+        "teacher": teacher,
         "data": {"fingerprints": dict(getattr(trainer.datamodule, "fingerprints", {}))},  # type: ignore[attr-defined]
         "training": {
             "seed": torch.initial_seed(),

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ..checkpoint import TrainedScorer
 from ..documents import Sample
+from ..errors import DataError
 from ..export import CONTENTS
 from ..objectives import Objective, Prediction, Truth
 from ..prompts import Prompter
@@ -21,7 +22,7 @@ from ..schedule import warm_up_cosine
 from ..scorers import BudgetHead, Scorer
 from ..shapes import Float
 from ..targets import Target
-from ..teacher import Observation, Teacher, load_prompter
+from ..teacher import Observation, Teacher, load_prompter, weights_mark
 from .provenance import provenance, settings
 
 
@@ -62,6 +63,11 @@ class ScorerModule(L.LightningModule, ABC):
         return Teacher.load(self.teacher_path, self.device)
 
     @cached_property
+    def teacher_mark(self) -> str:
+        """`weights_mark` of the teacher: read once, since a large teacher takes a while."""
+        return weights_mark(self.teacher_path)
+
+    @cached_property
     def prompter(self) -> Prompter:
         """The teacher's processor alone."""
         return load_prompter(self.teacher_path)
@@ -92,8 +98,20 @@ class ScorerModule(L.LightningModule, ABC):
         """The share of all steps that is done, in [0, 1]."""
         return min(1.0, self.trainer.global_step / max(1, int(self.trainer.estimated_stepping_batches)))
 
-    def log_step(self, terms: Mapping[str, Tensor], total: Tensor, prediction: Prediction, size: int) -> None:
-        """What every training step logs."""
+    def log_step(self, terms: Mapping[str, Tensor], total: Tensor, prediction: Prediction, size: int, names: Sequence[str] = ()) -> None:
+        """What every training step logs. Raises DataError for a loss that is no number, before it reaches the weights.
+
+        `names` are the batch's samples, where they are known.
+        """
+        if not bool(total.isfinite()):
+            newest = getattr(self.trainer.checkpoint_callback, "last_model_path", "")
+            raise DataError(
+                f"loss is {float(total.detach())} in epoch {self.current_epoch}, step {self.global_step}"
+                + (f", samples {', '.join(names)}" if names else "")
+                + f" ({', '.join(f'{name} {float(term.detach()):.4g}' for name, term in terms.items())}); "
+                + (f"the newest good checkpoint is {newest}; " if newest else "")
+                + "lower model.learning_rate, or look at these samples"
+            )
         self.log("train/loss", total, prog_bar=True, batch_size=size)
         self.log_dict({f"train/{name}": term for name, term in terms.items()}, batch_size=size)
         if self.budget_head is not None:
@@ -101,7 +119,7 @@ class ScorerModule(L.LightningModule, ABC):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """A checkpoint can be exported without the config or the teacher that made it."""
-        about = provenance(self.trainer, self.teacher_path, self.target)
+        about = provenance(self.trainer, {"name": self.teacher_path, "weights": self.teacher_mark}, self.target)
         trained = TrainedScorer(self.scorer, self.budget_head, self.prompter.masked_ids, about)
         checkpoint[CONTENTS] = {"config": trained.config()}
 

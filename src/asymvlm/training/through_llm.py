@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
-from typing import Any
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from torch import Tensor
 from ..backbone.gated import gating
 from ..checkpoint import load_scorer
 from ..documents import Sample
+from ..export import CONTENTS
 from ..gates import Gate
 from ..objectives import AnswerCrossEntropy, AnswerDivergence, Distillation, Hardening, Prediction, Sparsity, Truth
 from ..reading import WAYS, answer_logits, gated_answer_logits
@@ -20,8 +21,9 @@ from ..scorers import BudgetHead, Scorer
 from ..selectors import count_for, top_k
 from ..shapes import Float, Int64
 from ..targets import Target, TargetInputs
-from ..teacher import Observation, check_is_vlm
+from ..teacher import Observation, check_is_vlm, weights_mark
 from .batch import TrainingBatch, collate
+from .lora import Adapters, Lora
 from .scorer_module import ScorerModule
 
 
@@ -33,6 +35,7 @@ class ReadingBatch:
     prompts: TargetInputs
     dense: Float[Tensor, "B A V"] | None  # where a term or the validation compares with it
     answer_ids: Int64[Tensor, "B A"]  # -100 on padding
+    names: list[str]
 
     def __len__(self) -> int:
         return len(self.observed)
@@ -44,6 +47,9 @@ class ReadingBatch:
 
 class ThroughLLM(ScorerModule):
     """A scorer and a budget head that learn from what the frozen LLM answers with gates before its vision tokens.
+
+    With `recovery`, adapters inside the LLM learn to give the answers that it gives without them and without pruning: beside a frozen
+    scorer with tokens really removed, beside a scorer that learns behind the same gates (`StraightThrough` ones remove them too).
 
     Args:
         teacher: Directory or Hugging Face repository of the frozen VLM.
@@ -59,6 +65,9 @@ class ThroughLLM(ScorerModule):
         way: "attention" or "features": what the gates act on (`asymvlm.reading`).
         keep_range: Smallest and largest share of tokens let through; every sample draws its own between them, uniform in the logarithm.
         own_budget: Share of a step's samples whose count is the budget head's instead, which is how that learns; 0 leaves the head out.
+        recovery: "lora" trains adapters too.
+        lora: What they are.
+        frozen_scorer: Train adapters alone; terms that only the scorer could follow are left out.
         checkpointing: Compute the LLM's layers again in the backward pass instead of keeping what they made.
         val_keeps: Shares at which validation really removes tokens; `val/loss` is the mean divergence there and at the head's own budget.
         learning_rate: Peak of AdamW's rate.
@@ -82,6 +91,9 @@ class ThroughLLM(ScorerModule):
         way: str = "attention",
         keep_range: tuple[float, float] = (0.03125, 0.5),
         own_budget: float = 0.25,
+        recovery: Literal["none", "lora"] = "none",
+        lora: Lora | None = None,
+        frozen_scorer: bool = False,
         checkpointing: bool = False,
         val_keeps: tuple[float, ...] = (0.0625, 0.25),
         learning_rate: float = 1e-3,
@@ -98,6 +110,8 @@ class ThroughLLM(ScorerModule):
             raise ValueError(f"model.keep_range: {list(keep_range)} must be a smaller and a larger share, both in (0, 1]")
         if not 0 <= own_budget <= 1:
             raise ValueError(f"model.own_budget: {own_budget} must lie in [0, 1]")
+        if frozen_scorer and (recovery == "none" or start is None):
+            raise ValueError("model.frozen_scorer: nothing useful is left to train; give model.start and model.recovery lora")
         if distillation.weight > 0 and target is None:
             raise ValueError("model.target: distillation has a weight, so name a target, or set model.distillation.weight to 0")
         objectives = {
@@ -111,6 +125,12 @@ class ThroughLLM(ScorerModule):
             trained = load_scorer(start)
             if trained.width != width:
                 raise ValueError(f"model.start: the scorer of {start} is for a width of {trained.width}, {teacher} has {width}")
+            learned_from, mark = trained.about.get("teacher", {}), weights_mark(teacher)
+            if mark and learned_from.get("weights", mark) not in ("", mark):
+                raise ValueError(
+                    f"model.start: the scorer of {start} was trained on other weights ({learned_from['name']}) than those of {teacher}; "
+                    "train one on this teacher first"
+                )
             first, head = trained.scorer, trained.budget
         else:
             assert scorer is not None
@@ -119,16 +139,27 @@ class ThroughLLM(ScorerModule):
             head, objectives = None, {name: term for name, term in objectives.items() if name != "sparsity"}
         elif head is None:
             head = BudgetHead(width, budget_hidden)
+        if frozen_scorer:
+            first.requires_grad_(False)
+            head = None if head is None else head.requires_grad_(False)
+            objectives = {name: objectives[name] for name in ("divergence", "cross_entropy")}
         super().__init__(teacher, target, first, head, objectives, learning_rate, weight_decay, warm_up)
         self.gate, self.way, self.keep_range, self.own_budget = gate, way, keep_range, own_budget
         self.checkpointing, self.val_keeps = checkpointing, val_keeps
+        self.frozen_scorer, self.lora = frozen_scorer, (lora or Lora()) if recovery == "lora" else None
+        self.adapters: Adapters | None = None
         self._while_fitting = ExitStack()
 
     def observed_by(self) -> dict[str, Any]:
         """Asked where a cache is to be read or written."""
         raise ValueError("data.cache: true keeps targets alone; training through the LLM asks the live teacher, set it to false")
 
+    def configure_model(self) -> None:
+        if self.lora is not None and self.adapters is None:
+            self.adapters = Adapters(self.teacher.backbone, self.lora)
+
     def on_fit_start(self) -> None:
+        self.teacher.model.to(self.device)  # with adapters it was loaded before the trainer knew where to
         if self.checkpointing:
             model = self.teacher.model
             self._while_fitting.enter_context(gating(model))  # layers are computed again when the forward call's own is closed
@@ -156,9 +187,15 @@ class ThroughLLM(ScorerModule):
             prompts = self.teacher.look(samples)
             observed = collate(self._observed(prompts))
             compared = "divergence" in self.objectives or not self.trainer.training
-            dense = answer_logits(self.teacher.backbone, prompts) if compared else None
+            dense = self._dense(samples, prompts) if compared else None
         ids = torch.nn.utils.rnn.pad_sequence(prompts.answer_ids, batch_first=True, padding_value=-100)
-        return ReadingBatch(observed, prompts, dense, ids)
+        return ReadingBatch(observed, prompts, dense, ids, [sample.id for sample in samples])
+
+    def _dense(self, samples: Sequence[Sample], prompts: TargetInputs) -> Float[Tensor, "B A V"]:
+        """What the VLM answers as it came: all tokens, no adapters."""
+        with nullcontext() if self.adapters is None else self.adapters.off():
+            seen = self.teacher.look(samples) if self.adapters is not None and self.adapters.before_llm else prompts
+            return answer_logits(self.teacher.backbone, seen)
 
     def _predicted(self, batch: ReadingBatch) -> Prediction:
         """Scores and keep ratios."""
@@ -174,13 +211,24 @@ class ThroughLLM(ScorerModule):
     def training_step(self, batch: ReadingBatch, index: int) -> Tensor:
         prediction, truth = self._predicted(batch), self._truth(batch)
         prediction.counts = (self._shares(prediction.keep) * truth.vision_mask.sum(-1)).clamp_min(1.0)
-        prediction.log_gates = self.gate(prediction.scores, truth.vision_mask, prediction.counts, self.progress)
-        gates = [row[mine] for row, mine in zip(prediction.log_gates, truth.vision_mask, strict=True)]
-        prediction.answers = gated_answer_logits(self.teacher.backbone, batch.prompts, gates, self.way)
+        prompts, backbone = batch.prompts, self.teacher.backbone
+        if self.adapters is not None and self.adapters.before_llm:
+            prompts = replace(prompts, encoded=backbone.encode(prompts.inputs))  # again, with gradients
+        if self.frozen_scorer:
+            prediction.answers = answer_logits(backbone, prompts, self._kept(prediction, truth, (prediction.counts + 0.5).int().tolist()))
+        else:
+            prediction.log_gates = self.gate(prediction.scores, truth.vision_mask, prediction.counts, self.progress)
+            gates = [row[mine] for row, mine in zip(prediction.log_gates, truth.vision_mask, strict=True)]
+            prediction.answers = gated_answer_logits(backbone, prompts, gates, self.way)
         terms = self.terms(prediction, truth)
         total = self.total(terms)
-        self.log_step(terms, total, prediction, len(batch))
+        self.log_step(terms, total, prediction, len(batch), batch.names)
         return total
+
+    def _kept(self, prediction: Prediction, truth: Truth, wanted: Sequence[float | int]) -> list[Int64[Tensor, "k"]]:
+        """Indices of each sample's best tokens: a share or a count of them."""
+        rows = zip(prediction.scores, truth.vision_mask, wanted, strict=True)
+        return [top_k(row[mine], count_for(keep, int(mine.sum()))) for row, mine, keep in rows]
 
     def _shares(self, own: Float[Tensor, "B"]) -> Float[Tensor, "B"]:
         """The budget head's shares for some samples of this step, drawn ones for the others.
@@ -201,13 +249,14 @@ class ThroughLLM(ScorerModule):
             shares["val/divergence@auto"] = prediction.keep.tolist()
         divergences = {}
         for name, wanted in shares.items():
-            kept = [
-                top_k(row[mine], count_for(keep, int(mine.sum())))
-                for row, mine, keep in zip(prediction.scores, truth.vision_mask, wanted, strict=True)
-            ]
-            answers = answer_logits(self.teacher.backbone, batch.prompts, kept)
+            answers = answer_logits(self.teacher.backbone, batch.prompts, self._kept(prediction, truth, wanted))
             divergences[name] = AnswerDivergence()(Prediction(prediction.scores, prediction.keep, answers=answers), truth)
         sizes = {"batch_size": len(batch), "sync_dist": True, "on_epoch": True}
         keep = {} if self.budget_head is None else {"val/keep": prediction.keep.mean()}
         self.log("val/loss", torch.stack(list(divergences.values())).mean(), prog_bar=True, **sizes)  # type: ignore[arg-type]
         self.log_dict({**divergences, **keep}, **sizes)  # type: ignore[arg-type]
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_save_checkpoint(checkpoint)
+        if self.adapters is not None:
+            checkpoint[CONTENTS]["adapter"] = self.adapters.description()

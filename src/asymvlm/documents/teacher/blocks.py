@@ -52,11 +52,21 @@ def easy_reading(row: int, page: Page, rng: np.random.Generator, fields: int, to
 
 
 def talking_reading(
-    row: int, page: Page, rng: np.random.Generator, difficulty: Difficulty, fields: int, tokens: int, patch: int
+    row: int,
+    page: Page,
+    rng: np.random.Generator,
+    difficulty: Difficulty,
+    fields: int,
+    tokens: int,
+    questions: tuple[int, int, int],
+    patch: int,
 ) -> Reading:
-    """A dialogue about a page cut down to a few fields, and the questions that may end it."""
+    """A dialogue about a page cut down to a few fields, and up to so many questions that end it: for the text, the page, and both.
+
+    With no vision tokens there is no page.
+    """
     part, kept = _cut(page, rng, fields, tokens, patch)
-    return Reading(row, kept, dialogue(part, rng, difficulty, text=4, page_only=2, both=3))
+    return Reading(row, kept, dialogue(part, rng, difficulty, *questions))
 
 
 def _cut(page: Page, rng: np.random.Generator, fields: int, tokens: int, patch: int) -> tuple[Page, np.ndarray]:
@@ -129,16 +139,12 @@ class BlockBuilder:
         prompt, reply = self._ids(before + user + self.tail), self._ids(assistant)
         return prompt + reply, [-100] * (len(prompt) - 1) + reply + [self.tokenizer.eos_token_id]
 
-    def said(self, history: Sequence[tuple[str, str]]) -> tuple[list[int], list[int]]:
-        """What all questions of a dialogue see of it, as tokens with labels, up to where the user goes on."""
+    def said(self, history: Sequence[tuple[str, str]]) -> list[int]:
+        """What all questions of a dialogue see of it, up to where the user goes on."""
         ids: list[int] = []
-        targets: list[int] = []
         for number, (user, assistant) in enumerate(history):
-            more, labels = self._turn(self.again if number else self.head, user, assistant)
-            ids += [*more, self.tokenizer.eos_token_id]
-            targets += [*labels, -100]
-        last = self._ids(self.again.rstrip()) if history else []  # a space goes with the word behind it
-        return ids + last, targets + [-100] * len(last)
+            ids += [*self._turn(self.again if number else self.head, user, assistant)[0], self.tokenizer.eos_token_id]
+        return ids + (self._ids(self.again.rstrip()) if history else [])  # a space goes with the word behind it
 
     def block(self, question: Question) -> tuple[list[int], list[int]]:
         """(tokens from where the question starts to the answer's last, labels of the same length)."""
@@ -150,15 +156,15 @@ class BlockBuilder:
         blocks = [[self.block(question) for question in reading.questions] for reading in readings]
         histories = [self.said(reading.questions[0].history if reading.questions else ()) for reading in readings]
         seen_by_all = len(self.prefix) + count
-        sizes = [len(said) + sum(len(ids) for ids, _ in row) for (said, _), row in zip(histories, blocks, strict=True)]
+        sizes = [len(said) + sum(len(ids) for ids, _ in row) for said, row in zip(histories, blocks, strict=True)]
         length = seen_by_all + max(sizes)
         shape = (len(readings), length)
         ids = np.full(shape, self.tokenizer.pad_token_id)
         positions, labels, segment = np.zeros(shape, np.int64), np.full(shape, -100), np.full(shape, -1)
         behind = len(self.prefix) + self.vision_tokens  # the position of the first word behind the picture
-        for row, (reading, (said, replies), questions) in enumerate(zip(readings, histories, blocks, strict=True)):
+        for row, (reading, said, questions) in enumerate(zip(readings, histories, blocks, strict=True)):
             head = seen_by_all + len(said)
-            ids[row, : len(self.prefix)], ids[row, seen_by_all:head], labels[row, seen_by_all:head] = self.prefix, said, replies
+            ids[row, : len(self.prefix)], ids[row, seen_by_all:head] = self.prefix, said
             positions[row, : len(self.prefix)] = np.arange(len(self.prefix))
             positions[row, len(self.prefix) : seen_by_all] = len(self.prefix) + reading.tokens
             positions[row, seen_by_all:head] = behind + np.arange(len(said))

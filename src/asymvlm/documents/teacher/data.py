@@ -22,17 +22,20 @@ from .labels import PatchLabels, patch_labels
 from .recipe import TeacherBatch, TeacherRecipe
 from .tokens import PATCH_SIZE, caption_tokenizer
 
-# The second stage's lessons: (entries shown, vision tokens shown, questions a page). The next one starts when the loss is low, or when
-# the lesson has had its share of the steps: questions about halves can keep the loss of a middle lesson up for good.
+# The second stage's lessons: (entries shown, vision tokens shown, questions a page).
 LESSONS = ((1, 24, 1), (2, 40, 2), (4, 80, 4), (6, 128, 6), (99, 256, 9))
-_LEARNED, _LONGEST = 0.6, 0.12
-# The third stage's: (facts and turns of talk, entries shown, vision tokens shown).
+# Its lessons of dialogues, besides: (facts and turns of talk, entries shown, vision tokens shown, questions for text, page and both).
+# The first are without a page: a model that finds its answers on the page does not learn to remember what was said.
 TALKS = (
-    (Difficulty(2, 0), 2, 40),
-    (Difficulty(4, 1), 4, 80),
-    (Difficulty(6, 3), 6, 128),
-    (Difficulty(8, 6), 99, 256),
+    (Difficulty(2, 0), 99, 0, (2, 0, 0)),
+    (Difficulty(4, 0), 99, 0, (4, 0, 0)),
+    (Difficulty(8, 0), 99, 0, (8, 0, 0)),
+    (Difficulty(8, 2), 4, 64, (4, 1, 3)),
+    (Difficulty(8, 6), 99, 256, (4, 1, 3)),
 )
+# The next lesson starts when the loss is low, or when one has had its share of the steps: questions about halves can keep the loss of a
+# middle lesson up for good.
+_LEARNED, _LEARNED_TALK, _LONGEST = 0.6, 0.3, 0.12
 # Token dropout: vision tokens shown of a whole page, and questions whose evidence must fit.
 SPARSE = ((16, 2), (24, 3), (48, 4), (96, 6), (160, 8))
 
@@ -60,17 +63,16 @@ class PagePool:
 
 
 class TeacherPages(L.LightningDataModule):
-    """Feeds the four stages, one an epoch.
+    """Feeds the three stages, one an epoch.
 
     Args:
         pages: Generated pages of the world's own layouts.
         crowded: Pages full of fields besides, for the first stage: much to read at once.
         tower_batch: Pages per step of the first stage.
         reading_batch: Pages per step of the second stage, read from frozen features.
-        talking_batch: Dialogues per step of the third stage, from frozen features too.
-        joint_batch: Pages per step of the fourth stage.
+        joint_batch: Pages per step of the third stage.
         sparse_from: Share of the second stage after which half of the batches show few tokens.
-        talk_share: Share of the fourth stage's batches that are dialogues; of the third's last lesson it is half.
+        talk_share: Shares of the second and of the third stage's batches that are dialogues.
         seed: Seed of pages and batches.
     """
 
@@ -80,18 +82,16 @@ class TeacherPages(L.LightningDataModule):
         crowded: int = 3000,
         tower_batch: int = 16,
         reading_batch: int = 32,
-        talking_batch: int = 16,
         joint_batch: int = 16,
         sparse_from: float = 0.5,
-        talk_share: float = 0.25,
+        talk_share: tuple[float, float] = (0.5, 0.3),
         seed: int = 0,
     ) -> None:
         super().__init__()
         self.sizes = (pages, crowded)
-        self.batches = (tower_batch, reading_batch, talking_batch, joint_batch)
+        self.batches = (tower_batch, reading_batch, joint_batch)
         self.sparse_from, self.talk_share, self.seed = sparse_from, talk_share, seed
         self.pool: PagePool | None = None
-        self.features: Tensor | None = None
 
     def train_dataloader(self) -> DataLoader:
         assert self.trainer is not None
@@ -120,7 +120,7 @@ class _Course(IterableDataset):
         return self.steps
 
     def __iter__(self) -> Iterator[TeacherBatch]:
-        return (self._tower, self._reading, self._talking, self._joint)[self.stage]()
+        return (self._tower, self._reading, self._joint)[self.stage]()
 
     def _tower(self) -> Iterator[TeacherBatch]:
         settings = self.settings
@@ -130,10 +130,12 @@ class _Course(IterableDataset):
             yield self._labelled(self.pool if step % 2 else full, settings.batches[0])
 
     def _joint(self) -> Iterator[TeacherBatch]:
-        size = self.settings.batches[3]
+        size = self.settings.batches[2]
         for _ in range(self.steps):
             rows = self.rng.integers(0, len(self.pool), size)
-            yield self._labelled(self.pool, size, rows, self._pages_or_talk(rows, self.settings.talk_share))
+            talk = self.rng.random() < self.settings.talk_share[1]
+            readings = self._talk(rows, TALKS[-1]) if talk else self._whole_or_sparse(rows)
+            yield self._labelled(self.pool, size, rows, readings)
 
     def _labelled(self, pool: PagePool, size: int, rows: np.ndarray | None = None, readings: list[Reading] | None = None) -> TeacherBatch:
         rows = self.rng.integers(0, len(pool), size) if rows is None else rows
@@ -151,32 +153,24 @@ class _Course(IterableDataset):
         return " ".join(words)
 
     def _reading(self) -> Iterator[TeacherBatch]:
-        pool, size = self.pool, self.settings.batches[1]
-        features, course = self._frozen_features(), _Lessons(len(LESSONS), self)
+        pool, share = self.pool, self.settings.talk_share[0]
+        features = self._features(pool)
+        pages = _Lessons(len(LESSONS), _LEARNED, _LONGEST * self.steps * (1 - share))
+        talks = _Lessons(len(TALKS), _LEARNED_TALK, _LONGEST * self.steps * share)
         for step in range(self.steps):
-            rows = self.rng.integers(0, len(pool), size)
-            if course.last and step > self.settings.sparse_from * self.steps:
+            rows = self.rng.integers(0, len(pool), self.settings.batches[1])
+            lessons = talks if self.rng.random() < share else pages
+            if lessons is talks:
+                readings = self._talk(rows, TALKS[talks.number])
+            elif pages.last and step > self.settings.sparse_from * self.steps:
                 readings = self._whole_or_sparse(rows)
             else:
-                lesson = LESSONS[course.number]
-                readings = [easy_reading(int(row), pool.pages[row], self.rng, *lesson, PATCH_SIZE) for row in rows]
+                readings = [easy_reading(int(row), pool.pages[row], self.rng, *LESSONS[pages.number], PATCH_SIZE) for row in rows]
             yield TeacherBatch(None, features[torch.from_numpy(rows)], None, None, self.builder(readings))
-            course.hear(self.recipe.last_answer_loss)
+            lessons.hear(self.recipe.last_answer_loss)
 
-    def _talking(self) -> Iterator[TeacherBatch]:
-        pool, size = self.pool, self.settings.batches[2]
-        features, course = self._frozen_features(), _Lessons(len(TALKS), self)
-        for _ in range(self.steps):
-            rows = self.rng.integers(0, len(pool), size)
-            readings = self._pages_or_talk(rows, 0.5) if course.last else self._talk(rows, course.number)
-            yield TeacherBatch(None, features[torch.from_numpy(rows)], None, None, self.builder(readings))
-            course.hear(self.recipe.last_answer_loss)
-
-    def _talk(self, rows: np.ndarray, lesson: int) -> list[Reading]:
-        return [talking_reading(int(row), self.pool.pages[row], self.rng, *TALKS[lesson], PATCH_SIZE) for row in rows]
-
-    def _pages_or_talk(self, rows: np.ndarray, talk: float) -> list[Reading]:
-        return self._talk(rows, -1) if self.rng.random() < talk else self._whole_or_sparse(rows)
+    def _talk(self, rows: np.ndarray, lesson: tuple[Difficulty, int, int, tuple[int, int, int]]) -> list[Reading]:
+        return [talking_reading(int(row), self.pool.pages[row], self.rng, *lesson, PATCH_SIZE) for row in rows]
 
     def _whole_or_sparse(self, rows: np.ndarray) -> list[Reading]:
         pool = self.pool
@@ -184,12 +178,6 @@ class _Course(IterableDataset):
             return [easy_reading(int(row), pool.pages[row], self.rng, *LESSONS[-1], PATCH_SIZE) for row in rows]
         tokens, questions = SPARSE[self.rng.integers(len(SPARSE))]
         return [sparse_reading(int(row), pool.pages[row], self.rng, tokens, questions, PATCH_SIZE) for row in rows]
-
-    def _frozen_features(self) -> Tensor:
-        """V of every page; the second and third stages share it, since the tower rests from the first to the fourth."""
-        if self.settings.features is None:
-            self.settings.features = self._features(self.pool)
-        return self.settings.features
 
     @torch.no_grad()
     def _features(self, pool: PagePool, size: int = 64) -> Tensor:
@@ -204,10 +192,10 @@ class _Course(IterableDataset):
 
 
 class _Lessons:
-    """Goes through the lessons of a stage: on when the loss is low, or when a lesson has had its share of the steps."""
+    """Goes through lessons: on when the loss is low, or when one has lasted too long."""
 
-    def __init__(self, count: int, course: _Course) -> None:
-        self.count, self.longest = count, _LONGEST * course.steps
+    def __init__(self, count: int, learned: float, longest: float) -> None:
+        self.count, self.learned, self.longest = count, learned, longest
         self.number, self.since, self.loss = 0, 0, float("nan")
 
     @property
@@ -218,5 +206,5 @@ class _Lessons:
         """The loss of the newest step's answers."""
         self.since += 1
         self.loss = loss if np.isnan(self.loss) else 0.95 * self.loss + 0.05 * loss
-        if not self.last and self.since > 20 and (self.loss < _LEARNED or self.since > self.longest):
+        if not self.last and self.since > 20 and (self.loss < self.learned or self.since > self.longest):
             self.number, self.since, self.loss = self.number + 1, 0, self.loss + 0.5

@@ -1,8 +1,8 @@
-"""The tiny teacher's recipe as a LightningModule: four stages, each an epoch with its own batches, parameters and schedule.
+"""The tiny teacher's recipe as a LightningModule: three stages, each an epoch with its own batches, parameters and schedule.
 
 Why stages: from answers alone a model of this size stays at the language prior for as long as one likes to wait. So the tower learns to
 read first, from dense labels (`tower.py`); then the LLM learns to look things up in frozen features, in small pages first
-(`blocks.py`); then it learns to remember what was said; then all are trained together.
+(`blocks.py`); then both are trained together.
 """
 
 from __future__ import annotations
@@ -54,31 +54,29 @@ class TeacherRecipe(L.LightningModule):
     Args:
         tower: First stage: tower and projector from dense labels, CLS as CLIP trains it.
         reading: Second stage: the LLM on frozen features.
-        talking: Third stage: the LLM on dialogues.
-        joint: Fourth stage: all together.
+        joint: Third stage: all together.
         aligned: Whether V is read out against the LLM's own embeddings, so that it comes to lie in text space.
         contrastive: Weight of CLIP's loss.
-        dense: Weight of the dense labels in the last stage.
+        dense: Weight of the dense labels in the third stage.
     """
 
     def __init__(
-        self, tower: Stage, reading: Stage, talking: Stage, joint: Stage, aligned: bool = True, contrastive: float = 0.3, dense: float = 0.3
+        self, tower: Stage, reading: Stage, joint: Stage, aligned: bool = True, contrastive: float = 0.3, dense: float = 0.3
     ) -> None:
         super().__init__()
-        self.automatic_optimization = False  # four pairs of optimisers in turn, each with a schedule of its own
-        self.stages = (tower, reading, talking, joint)
+        self.automatic_optimization = False  # three optimisers in turn, each with a schedule of its own
+        self.stages = (tower, reading, joint)
         self.contrastive, self.dense = contrastive, dense
         self.processor = build_processor()
         tokenizer = self.processor.tokenizer
         self.teacher = build_teacher(tokenizer)
         self.reader = TowerReader(self.teacher, build_text_side(tokenizer), tokenizer, aligned)
-        self.last_answer_loss = float("nan")  # lessons go on when it is low
+        self.last_answer_loss = float("nan")  # the lessons of the second stage go on when it is low
 
     def _trained_modules(self) -> Iterator[list[nn.Module]]:
         inner, llm = self.teacher.model, self.teacher.model.language_model
         seeing = [inner.vision_tower, inner.multi_modal_projector, self.reader]
         yield [*seeing, llm.embed_tokens]
-        yield [llm]
         yield [llm]
         yield [*seeing, llm]
 

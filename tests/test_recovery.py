@@ -1,0 +1,185 @@
+"""LoRA adapters beside a scorer: trained under pruning, exported as peft's own, worn only when asked."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file
+from scorer_runs import same, weights
+
+import asymvlm
+from asymvlm.backbone import backbone_of
+from asymvlm.check import problems
+from asymvlm.evaluation.run_log import identity
+from asymvlm.methods import Learned
+from asymvlm.training.cli import main
+from asymvlm.training.lora import Adapters, Lora
+
+pytestmark = pytest.mark.filterwarnings("default")  # Lightning's, jsonargparse's and peft's own, as a user would see them
+
+ROOT = Path(__file__).parent.parent
+CONFIG = ["--config", str(ROOT / "configs/vision-selector.yaml"), "--config", str(ROOT / "tests/small.yaml")]
+OWN = "asymvlm.training.callbacks."
+CALLBACKS = ["--trainer.callbacks", f"{OWN}ExportScorer", f"--trainer.callbacks+={OWN}RunCheckpoint"]
+KL = ["--model.divergence.weight", "1", "--model.cross_entropy.weight", "0", "--model.hardening.weight", "0"]
+LORA = ["--model.recovery", "lora", "--model.lora.rank", "2", *KL]
+
+
+@pytest.fixture(scope="module")
+def train(teacher, data_root, tmp_path_factory):
+    """Runs train.py's command; returns the run's folder."""
+    place = tmp_path_factory.mktemp("recovery")
+
+    def run(folder, *flags, code=0):
+        out = place / folder
+        given = ["--model.teacher", str(teacher), "--data.root", str(data_root), "--trainer.default_root_dir", str(out)]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(ROOT)
+            assert main([*CONFIG, "--trainer.logger", "false", *CALLBACKS, *given, *flags]) == code
+        return out
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def first(train):
+    """A scorer to start from."""
+    return train("first", *KL) / "scorer"
+
+
+@pytest.fixture(scope="module")
+def frozen(train, first):
+    """Adapters alone, beside it."""
+    return train("frozen", *LORA, "--model.scorer", "null", "--model.start", str(first), "--model.frozen_scorer", "true") / "scorer"
+
+
+def adapter(scorer):
+    return load_file(scorer / "adapter/adapter_model.safetensors")
+
+
+def test_adapters_learn_and_the_scorer_stays(frozen, first):
+    assert same(weights(frozen.parent), weights(first.parent)) and problems(frozen) == []
+    learned = {name: float(tensor.abs().max()) for name, tensor in adapter(frozen).items() if "lora_B" in name}
+    assert learned and all(size > 0 for size in learned.values()), "B starts at zero, so what is not zero has learned"
+    assert all("language_model" in name for name in learned)
+    assert "adapter=True" in (frozen / "README.md").read_text()
+
+
+@torch.no_grad()
+def test_worn_while_pruning_and_gone_afterwards(frozen, first, llava, batch):
+    scorer, dense = asymvlm.load_scorer(frozen), llava(**batch).logits
+    before = {name: tensor.clone() for name, tensor in llava.state_dict().items()}
+    with asymvlm.prune(llava, scorer, keep=0.25):
+        plain = llava(**batch).logits
+    with asymvlm.prune(llava, scorer, keep=0.25, adapter=True) as report:
+        worn = llava(**batch).logits
+    assert set(report.calls[-1].after) == {64} and not torch.equal(worn, plain)
+    assert llava.state_dict().keys() == before.keys() and all(torch.equal(before[name], one) for name, one in llava.state_dict().items())
+    assert torch.equal(llava(**batch).logits, dense) and not hasattr(llava, "peft_config")
+    with asymvlm.prune(llava, asymvlm.load_scorer(first), keep=0.25):
+        assert torch.equal(llava(**batch).logits, plain)
+
+
+@torch.no_grad()
+def test_plain_peft_loads_it(frozen, llava, batch):
+    scorer = asymvlm.load_scorer(frozen)
+    with asymvlm.prune(llava, scorer, keep=0.25, adapter=True):
+        worn = llava(**batch).logits
+    adapted = PeftModel.from_pretrained(llava, str(scorer.adapter))
+    try:
+        with asymvlm.prune(adapted, scorer, keep=0.25):
+            assert torch.equal(adapted(**batch).logits, worn)
+        with pytest.raises(ValueError, match="has adapters already"), asymvlm.prune(adapted, scorer, keep=0.25, adapter=True):
+            pass
+    finally:
+        adapted.unload()
+
+
+def test_adapters_and_scorer_learn_together(train, first):
+    flags = ["--model.gate", "asymvlm.gates.StraightThrough", "--model.lora.targets", "[v_proj,multi_modal_projector.linear_2]"]
+    out = train("together", *LORA, *flags, "--model.scorer", "null", "--model.start", str(first))
+    assert not same(weights(out), weights(first.parent))
+    learned = {name: float(tensor.abs().max()) for name, tensor in adapter(out / "scorer").items() if "lora_B" in name}
+    assert any("multi_modal_projector" in name for name in learned) and all(size > 0 for size in learned.values())
+
+
+def test_checkpointing_changes_nothing_but_memory(train, first, frozen):
+    flags = ["--model.scorer", "null", "--model.start", str(first), "--model.frozen_scorer", "true", "--model.checkpointing", "true"]
+    for name, tensor in adapter(train("computed", *LORA, *flags) / "scorer").items():
+        torch.testing.assert_close(adapter(frozen)[name], tensor, atol=1e-6, rtol=1e-4)
+
+
+def test_what_is_frozen_stays(llava):
+    adapters = Adapters(backbone_of(llava), Lora(rank=2))
+    try:
+        own = {id(parameter) for parameter in adapters.parameters()}
+        assert own == {id(parameter) for parameter in llava.parameters() if parameter.requires_grad}
+        assert len(adapters._names) == len(adapters.weights) == 2 * len(adapters.modules_adapted) and not adapters.before_llm
+    finally:
+        adapters._adapted[0].unload()
+
+
+def test_the_adapter_is_part_of_what_a_method_is(frozen, tmp_path):
+    copied = shutil.copytree(frozen, tmp_path / "copy")
+    methods = [Learned(str(frozen)), Learned(str(frozen), adapter=True), Learned(str(copied), adapter=True)]
+    assert identity(methods[0]) != identity(methods[1]) == identity(methods[2])
+    (copied / "adapter/adapter_config.json").write_text("{}")
+    assert identity(Learned(str(copied), adapter=True)) != identity(methods[1])
+
+
+@pytest.mark.parametrize("flags,code,says", [
+    (["--model.frozen_scorer", "true"], 2, "model.frozen_scorer: nothing useful is left to train"),
+    (["--model.recovery", "qlora"], 2, "recovery"),
+    ([*LORA, "--model.lora.targets", "[q_proj,value]"], 2, "model.lora.targets: 'value' is no linear module of Llava"),
+    ([*LORA, "--model.learning_rate", "1e30"], 1, "lower model.learning_rate"),
+])  # fmt: skip
+def test_bad_settings_are_one_message(train, capsys, flags, code, says):
+    train("bad", *flags, code=code)
+    assert says in capsys.readouterr().err
+
+
+def test_a_lost_loss_names_the_batch_and_keeps_the_last_good_checkpoint(train, first, capsys, monkeypatch):
+    from asymvlm.objectives import AnswerDivergence
+
+    calls, right = [], AnswerDivergence.forward
+
+    def breaks(self, prediction, truth):
+        calls.append(prediction.answers.requires_grad)
+        return right(self, prediction, truth) * (float("nan") if sum(calls) > 3 else 1.0)
+
+    monkeypatch.setattr(AnswerDivergence, "forward", breaks)
+    out = train("lost", *KL, code=1)
+    said = capsys.readouterr().err
+    assert "loss is nan in epoch 1" in said and "samples train-" in said and "Traceback" not in said
+    kept = torch.load(out / "last.ckpt", weights_only=True)
+    assert kept["global_step"] > 0 and all(tensor.isfinite().all() for tensor in kept["state_dict"].values())
+
+
+def test_a_scorer_of_another_teacher_is_refused(train, first, tmp_path, capsys):
+    other = shutil.copytree(first, tmp_path / "other")
+    config = json.loads((other / "config.json").read_text())
+    assert config["teacher"]["weights"]
+    config["teacher"]["weights"] = "model.safetensors:0"
+    (other / "config.json").write_text(json.dumps(config))
+    train("other", *KL, "--model.scorer", "null", "--model.start", str(other), code=2)
+    assert "was trained on other weights" in capsys.readouterr().err
+
+
+def test_a_scorer_without_an_adapter_says_so(first, llava):
+    with pytest.raises(ValueError, match="train one with"), asymvlm.prune(llava, asymvlm.load_scorer(first), adapter=True):
+        pass
+
+
+@pytest.mark.parametrize("spoil,says", [
+    (lambda folder: (folder / "adapter/adapter_config.json").unlink(), "adapter/adapter_config.json is missing"),
+    (lambda folder: (folder / "adapter/adapter_model.safetensors").write_bytes(b"x"), "truncated or corrupt"),
+])  # fmt: skip
+def test_a_broken_adapter_is_found(frozen, tmp_path, spoil, says):
+    broken = shutil.copytree(frozen, tmp_path / "broken")
+    spoil(broken)
+    assert says in problems(broken)[0]
