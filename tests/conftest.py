@@ -75,3 +75,12 @@ def teacher(llava, processor, tmp_path_factory):
 def data_root(tmp_path_factory):
     """Where a test file's trainings keep their data: pages and targets are made once."""
     return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(scope="module")
+def small():
+    """(a tiny LLaVA, a batch of one picture and 20 words, two pictures and 4 words)."""
+    import families
+
+    model = families.llava().build()
+    return model, families.batch(model, families.llava(), words=(20, 4))

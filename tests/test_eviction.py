@@ -4,36 +4,33 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import gc
-import weakref
-from contextlib import ExitStack, contextmanager
 
 import families
 import pytest
 import torch
 import transformers as tf
-from families import PAD, ByCell
-from layer_hooks import before_layers
+from eviction_runs import (
+    BUDGET,
+    MORE,
+    OPEN,
+    PLACEHOLDERS,
+    POLICIES,
+    SLIDING,
+    STEPS,
+    close,
+    dense,
+    family,
+    forced,
+    places,
+    rule,
+    turns,
+)
 
 import asymvlm
 from asymvlm.backbone import backbone_of
 from asymvlm.backbone.q_former import QFormer
-from asymvlm.errors import DataError
 from asymvlm.eviction.cache import EvictingLayer
 from asymvlm.eviction.entries import Entries
-from asymvlm.eviction.h2o import H2O
-from asymvlm.eviction.key_norm import KeyNorm
-from asymvlm.eviction.random import Random
-from asymvlm.eviction.snap_kv import SnapKV
-from asymvlm.eviction.streaming_llm import StreamingLLM
-from asymvlm.eviction.threshold import Threshold
-from asymvlm.eviction.tova import TOVA
-
-BUDGET = 16  # the first prompt of a batch has more text than that, the second has less
-PLACEHOLDERS = [5, 6, 7, 8]  # what is made is read again as a prompt, where these would stand for pictures
-STEPS = {"max_new_tokens": 24, "pad_token_id": PAD, "eos_token_id": None, "suppress_tokens": PLACEHOLDERS}
-OPEN = {"return_dict_in_generate": True, "output_logits": True}
-SLIDING = {"PixtralLlava", "Idefics2", "Mistral3"}  # as configured there, every layer of their LLM has a window
 
 
 def mistral3():
@@ -47,105 +44,12 @@ def mistral3():
     return dataclasses.replace(family("Mistral3"), config=config)
 
 
-def family(name):
-    return next(one for one in families.IN_SEQUENCE if one.name == name)
-
-
-def rule(name="threshold"):
-    made = {
-        "threshold": lambda: Threshold(decay=0.5, sinks=2, recent=4), "streaming_llm": lambda: StreamingLLM(sinks=2, recent=4), "h2o": H2O,
-        "tova": TOVA, "snap_kv": lambda: SnapKV(window=5), "key_norm": lambda: KeyNorm(2, 4), "random": lambda: Random(1, 2, 4),
-    }  # fmt: skip
-    return made[name]()
-
-
-POLICIES = ["threshold", "streaming_llm", "h2o", "tova", "snap_kv", "key_norm", "random"]
-
-
 @pytest.fixture(params=[one for one in families.IN_SEQUENCE if one.name not in SLIDING] + [mistral3()], ids=str, scope="module")
 def case(request):
     """(model, its batch: one picture and 20 words, two pictures and 4 words; the batch for beams)."""
     model = request.param.build()
     made = [families.batch(model, request.param, pictures, words=(20, 4)) for pictures in ((1, 2), request.param.beams)]
     return model, *made
-
-
-@pytest.fixture(scope="module")
-def small():
-    """(model, batch) of the first family."""
-    model = families.llava().build()
-    return model, families.batch(model, families.llava(), words=(20, 4))
-
-
-def extended(model, inputs, tokens):
-    """The prompt with tokens behind it, at the positions that `generate` gives them."""
-    backbone = backbone_of(model)
-    call = {**inputs, "position_ids": backbone.positions(inputs, generating=True)}
-    return backbone.extended(call, tokens, torch.ones_like(tokens))
-
-
-def blind(model, evicted, place, hidden=None, start=0):
-    """The dense model whose layers miss each entry once it has left.
-
-    `evicted` is the report's, `place` the position of each column, -1 on what is none; layers from `start` on do not see `hidden` at all.
-    """
-
-    def hide(number):
-        last = torch.full_like(place, 10**6)  # position of the last row that sees a column
-        for row, pairs in enumerate(evicted.get(number, [])):
-            for position, newest in pairs:
-                last[row, place[row] == position] = newest
-        seen = place[:, :, None] <= last[:, None]
-        if hidden is not None and number >= start:
-            seen = seen & ~hidden[:, None]
-
-        def hook(module, args, kwargs):
-            mask = kwargs.get("attention_mask")
-            causal = torch.ones(seen.shape[1:], dtype=torch.bool).tril()
-            mask = causal if mask is None else mask
-            eager = mask.dtype != torch.bool
-            mask = (mask == 0 if eager else mask) & seen[:, None]
-            mask = mask | ~mask.any(-1, keepdim=True)  # rows that see nothing are nobody's
-            mask = torch.where(mask, 0.0, torch.finfo(torch.float32).min) if eager else mask
-            return args, {**kwargs, "attention_mask": mask}
-
-        return hook
-
-    return before_layers(model, hide)
-
-
-def places(mask, hidden=None):
-    """The position of each column among the real ones of its row."""
-    there = mask.bool() if hidden is None else mask.bool() & ~hidden
-    return (there.cumsum(-1) - 1).masked_fill(~there, -1)
-
-
-def dense(model, inputs, tokens, evicted, hidden=None, start=0, **more):
-    """Logits before each of `tokens`, of one pass over everything without a cache."""
-    whole = extended(model, inputs, tokens)
-    if hidden is not None:
-        hidden = torch.nn.functional.pad(hidden, (0, tokens.shape[1]))
-    place = places(whole["attention_mask"], None if start else hidden)
-    with blind(model, evicted, place, hidden, start):
-        out = model(**whole, use_cache=False, **more)
-    return out if more else out.logits[:, -tokens.shape[1] - 1 : -1]
-
-
-def forced(model, inputs, tokens):
-    """Logits before each of `tokens`, step by step on a cache, by plain calls of the model."""
-    whole, width = extended(model, inputs, tokens), inputs["input_ids"].shape[1]
-    prompt = {name: whole[name][..., :width] for name in ("input_ids", "attention_mask", "position_ids")}
-    cache = tf.DynamicCache()
-    speaks = model.language_model if isinstance(backbone_of(model), QFormer) else model  # BLIP-2 itself cannot do without a picture
-    logits = [model(**{**inputs, **prompt}, past_key_values=cache).logits[:, -1]]
-    for step in range(width, whole["input_ids"].shape[1] - 1):
-        here = {name: whole[name][..., step : step + 1] for name in ("input_ids", "position_ids")}
-        logits.append(speaks(**here, attention_mask=whole["attention_mask"][:, : step + 1], past_key_values=cache).logits[:, -1])
-    return torch.stack(logits, dim=1)
-
-
-def close(made, expected, atol=1e-5):
-    torch.testing.assert_close(made, expected, atol=atol, rtol=0)
 
 
 @torch.no_grad()
@@ -284,107 +188,6 @@ def test_a_full_layer_is_written_in_place(small, monkeypatch):
     assert homes[-1][2] == int(vision.max()) + BUDGET + 1
     size = sum(2 * 2 * 2 * 8 * 4 * slots for *_, slots in homes[-3:])  # keys and values, rows, groups, width, fp32
     assert report.calls[0].bytes == report.calls[0].peak_bytes == size
-
-
-class Inside(asymvlm.Method):
-    """Prunes before the LLM's last layer, by what the layer below looks at."""
-
-    layer = 2
-
-    def score(self, tokens):
-        return tokens.below().attention(slice(-1, None)).mean((0, 1))
-
-
-class Asks(ByCell):
-    """Runs the dense LLM before it chooses."""
-
-    def score(self, tokens):
-        return tokens.relevance("last") + super().score(tokens)
-
-
-@contextmanager
-def both(model, method, policy, prune_first):
-    """Pruning and eviction at once: (report of the first, of the second)."""
-    with ExitStack() as stack:
-        opened = [stack.enter_context(asymvlm.prune(model, method, keep=0.5))] if prune_first else []
-        report = stack.enter_context(asymvlm.evict(model, policy, BUDGET))
-        yield (opened or [stack.enter_context(asymvlm.prune(model, method, keep=0.5))])[0], report
-
-
-PAIRS = [(name, method) for name in ("Llava", "Qwen2_5_VL", "InternVL") for method in (ByCell, Inside, Asks)]
-
-
-@pytest.mark.parametrize(("name", "method"), [*PAIRS, ("Gemma3", ByCell), ("Blip2", ByCell)])
-@torch.no_grad()
-def test_goes_together_with_pruning_in_either_order(name, method):
-    model = family(name).build()
-    before, generate = model.config.get_text_config()._attn_implementation, model.generate
-    inputs = families.batch(model, family(name), words=(20, 4))
-    backbone = backbone_of(model)
-    found = []
-    for prune_first in (True, False):
-        with both(model, method(), rule(), prune_first) as (pruned, evicted):
-            out = model.generate(**inputs, **STEPS, **OPEN)
-        found.append((out.sequences, pruned.calls[0].kept, evicted.calls[0].evicted))
-        assert evicted.calls[0].held == [BUDGET, BUDGET]
-    (sequences, kept, evictions), second = found
-    assert torch.equal(sequences, second[0]) and evictions == second[2]
-    assert all(map(torch.equal, kept, second[1]))
-    assert model.config.get_text_config()._attn_implementation == before and model.generate == generate
-    hidden = backbone.layout(inputs).vision
-    for row, index in enumerate(kept):
-        hidden[row, hidden[row].nonzero().squeeze(-1)[index]] = False
-    expected = dense(model, inputs, sequences[:, -24:], evictions, hidden=hidden, start=method.layer or 0)
-    close(torch.stack(out.logits, 1), expected)
-    assert len({len(index) for index in kept}) > 1, "ragged"
-
-
-@pytest.mark.parametrize("prune_first", [True, False])
-@torch.no_grad()
-def test_pruning_that_ends_sooner_leaves_eviction_in_place(small, prune_first):
-    model, inputs = small
-    with asymvlm.evict(model, rule(), BUDGET) as report:
-        expected = model.generate(**inputs, **STEPS)
-        with asymvlm.prune(model, Inside(), keep=0.5):
-            model.generate(**inputs, **STEPS)
-        assert torch.equal(model.generate(**inputs, **STEPS), expected)
-    assert [call.held for call in report.calls] == [[BUDGET, BUDGET]] * 3
-    assert report.calls[0].evicted == report.calls[2].evicted
-    assert "generate" not in vars(model)
-
-
-def turns(model, inputs, steps, more):
-    """What two turns of `generate` on one cache gave: all new tokens with `more` between, logits of the second turn."""
-    first = model.generate(**inputs, **steps, **OPEN)
-    ids = torch.cat([first.sequences, more], dim=1)
-    there = torch.nn.functional.pad(inputs["attention_mask"], (0, ids.shape[1] - inputs["attention_mask"].shape[1]), value=1)
-    call = {"input_ids": ids, "attention_mask": there, "past_key_values": first.past_key_values}
-    for name in {"token_type_ids", "mm_token_type_ids"} & inputs.keys():
-        call[name] = torch.nn.functional.pad(inputs[name], (0, ids.shape[1] - inputs[name].shape[1]))
-    second = model.generate(**call, **steps, **OPEN)
-    return second.sequences[:, inputs["input_ids"].shape[1] :], torch.stack(second.logits, 1)
-
-
-MORE = torch.tensor([[21, 33, 44, 35, 99], [52, 63, 74, 80, 81]])
-
-
-@pytest.mark.parametrize("method", [ByCell, Inside])
-@pytest.mark.parametrize("name", ["Llava", "Qwen2_5_VL"])
-@torch.no_grad()
-def test_further_turns_on_a_pruned_prompt(name, method):
-    model = family(name).build()
-    inputs = families.batch(model, family(name), words=(20, 4))
-    hidden = backbone_of(model).layout(inputs).vision
-    found = []
-    for prune_first in (True, False):
-        with both(model, method(), rule(), prune_first) as (pruned, evicted):
-            found.append(turns(model, inputs, {**STEPS, "max_new_tokens": 8}, MORE))
-    assert torch.equal(found[0][0], found[1][0])
-    for row, index in enumerate(pruned.calls[0].kept):
-        hidden[row, hidden[row].nonzero().squeeze(-1)[index]] = False
-    (tokens, logits), (call,) = found[0], evicted.calls
-    assert call.held == [BUDGET, BUDGET]
-    close(logits, dense(model, inputs, tokens, call.evicted, hidden=hidden, start=method.layer or 0)[:, -8:])
 
 
 @pytest.mark.parametrize("length", [3, 12], ids=["full-later", "full-before"])
@@ -546,17 +349,6 @@ def test_a_budget_for_vision(small, name):
 
 
 @torch.no_grad()
-def test_nothing_is_held_on_to(small):
-    """A cache that the caller lets go is gone, though the context is open and its report says what was in there."""
-    model, inputs = small
-    with asymvlm.evict(model, rule(), BUDGET) as report:
-        cache = weakref.ref(model.generate(**inputs, **STEPS, return_dict_in_generate=True).past_key_values)
-        gc.collect()
-        assert cache() is None
-    assert report.calls[0].held == [BUDGET, BUDGET]
-
-
-@torch.no_grad()
 def test_half_precision(case):
     model, inputs, _ = case
     half = copy.deepcopy(model).bfloat16()
@@ -567,83 +359,3 @@ def test_half_precision(case):
     logits = torch.stack(out.logits, 1)
     expected = dense(half, call, out.sequences[:, -24:], report.calls[0].evicted)
     assert (logits - expected).abs().mean() < 0.02 * expected.abs().max()
-
-
-@torch.no_grad()
-def test_text_alone_and_gradients(small):
-    """A prompt without pictures evicts as well; a call without a cache, or with gradients, is as it always is."""
-    model, inputs = small
-    words = {"input_ids": inputs["input_ids"][:1, -20:], "attention_mask": torch.ones(1, 20).long()}
-    with asymvlm.evict(model, rule(), BUDGET) as report:
-        out = model.generate(**words, **STEPS, **OPEN)
-        assert torch.equal(model(**inputs, use_cache=False).logits, model(**inputs).logits)
-        with torch.enable_grad():
-            model(**inputs, labels=inputs["input_ids"]).loss.backward()
-    assert [call.held for call in report.calls] == [[BUDGET], [BUDGET, 9], [BUDGET, 9]]
-    assert report.calls[0].seen == [20 + 23]
-    close(torch.stack(out.logits, 1), dense(model, words, out.sequences[:, -24:], report.calls[0].evicted))
-    assert all(parameter.grad is not None for parameter in model.model.language_model.parameters())
-    model.zero_grad()
-
-
-def test_bad_use_is_refused(small):
-    model, inputs = small
-    width = inputs["input_ids"].shape[1]
-
-    def refused(match, policy=None, error=ValueError, budget=BUDGET, **call):
-        prompt = {"input_ids": inputs["input_ids"][:1, 19:], "attention_mask": torch.ones(1, 20).long()}
-        with pytest.raises(error, match=match), asymvlm.evict(model, policy or rule(), budget, **call.pop("more", {})):
-            model.generate(**prompt, max_new_tokens=2, **call)
-
-    refused("text_budget: 6 is less than the 7 that Threshold needs: 2 first and 4 newest", budget=6)
-    for bad in (16.0, True, 0, "16", None):
-        refused("text_budget: .* an int of at least 1", budget=bad)
-    refused("vision_budget: 0.5 is not accepted", more={"vision_budget": 0.5})
-    refused("policy: 'threshold' is no asymvlm.Evictor", policy="threshold")
-    refused("policy: .*Threshold.* is no asymvlm.Evictor", policy=Threshold)
-    refused("use_cache: False leaves no cache", use_cache=False)
-    refused("cache_implementation: 'static' cannot lose entries", cache_implementation="static")
-    refused(
-        "cache_implementation: 'offloaded' cannot lose entries", generation_config=tf.GenerationConfig(cache_implementation="offloaded")
-    )
-    static = tf.StaticCache(config=model.config, max_cache_len=64)
-    refused("past_key_values: a StaticCache that is static or offloaded", past_key_values=static)
-    refused("prompt_lookup_num_tokens: guessed tokens are taken back", prompt_lookup_num_tokens=3)
-    refused("assistant_model: guessed tokens are taken back", assistant_model=model)
-    with asymvlm.evict(model, rule(), BUDGET):
-        refused("evicted from already")
-        with torch.no_grad():
-            out = model(**inputs)
-            with pytest.raises(ValueError, match="input_ids and pixel_values"):
-                model(inputs_embeds=torch.zeros(1, 3, families.D))
-            with pytest.raises(ValueError, match="cannot be taken back"):
-                out.past_key_values.crop(-1)
-            step = {"input_ids": MORE[:, :1], "past_key_values": out.past_key_values}
-            with pytest.raises(ValueError, match=rf"attention_mask: \(2, 5\) must be \(2, {width + 1}\)"):
-                model(**step, attention_mask=torch.ones(2, 5).long())
-    mask = torch.nn.functional.pad(inputs["attention_mask"], (0, 1), value=1)
-    with pytest.raises(ValueError, match=r"understood by asymvlm\.evict alone"):
-        model(**step, attention_mask=mask)
-    with pytest.raises(ValueError, match="was scored by Threshold"), asymvlm.evict(model, rule("tova"), BUDGET):
-        model(**step, attention_mask=mask)
-    with torch.no_grad(), asymvlm.evict(model, rule(), BUDGET) as report:
-        model(**step, attention_mask=mask)
-    assert report.calls[0].held == [BUDGET, 10]
-    plain = model(**inputs).past_key_values
-    with pytest.raises(ValueError, match=r"begun outside of asymvlm\.evict"), asymvlm.evict(model, rule(), BUDGET):
-        model(**{**step, "past_key_values": plain}, attention_mask=mask)
-    assert "generate" not in vars(model) and model.config.text_config._attn_implementation == "sdpa", "everything is put back"
-
-
-@pytest.mark.parametrize("row", [*(family(name) for name in sorted(SLIDING)), *families.CROSS_ATTENTION], ids=str)
-def test_models_that_cannot_lose_entries_say_so(row):
-    model = row.build()
-    why = "has no layer with full attention" if row.name in SLIDING else "reads pictures through cross-attention"
-    with pytest.raises(DataError, match=f"{type(model).__name__} {why}"), asymvlm.evict(model, rule()):
-        pass
-
-
-def test_a_model_that_was_not_called_is_told_of(small):
-    model, inputs = small
-    with pytest.warns(UserWarning, match="not called with a cache"), torch.no_grad(), asymvlm.evict(model, rule(), BUDGET):
-        model(**inputs, use_cache=False)

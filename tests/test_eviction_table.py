@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 from dataclasses import replace
 
 import datasets
@@ -16,7 +17,9 @@ from asymvlm.documents.generated import generated_dialogues, page_row
 from asymvlm.documents.sample import FEATURES
 from asymvlm.documents.world import generate_dialogue
 from asymvlm.evaluation.cli import main
+from asymvlm.evaluation.cost import flop_counter
 from asymvlm.evaluation.replay import _ends_of_turns, replayed
+from asymvlm.evaluation.towers import vision_macs
 from asymvlm.eviction.streaming_llm import StreamingLLM
 from asymvlm.methods.grid import Grid
 from asymvlm.prompts import Prompter
@@ -66,6 +69,15 @@ def test_replayed_with_pruning_and_eviction(side, asked):
     (call,) = evicted.calls
     assert call.held[0] <= 24 < call.seen[0]
     assert ending.peak_bytes < full.peak_bytes
+
+
+@pytest.mark.parametrize("evicting", [False, True])
+def test_macs_are_what_torch_counts(side, asked, evicting):
+    with ExitStack() as stack:
+        report = stack.enter_context(asymvlm.evict(side.model, StreamingLLM(recent=8), 24)) if evicting else None
+        counter = stack.enter_context(flop_counter())
+        ending = replayed(side, asked[0], 4, report)
+    assert 2 * (ending.macs + sum(vision_macs(side.model.config, 1))) == pytest.approx(counter.get_total_flops(), rel=1e-3)
 
 
 def test_the_command_writes_a_table(llava, processor, tmp_path, monkeypatch, capsys):

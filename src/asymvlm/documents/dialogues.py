@@ -24,23 +24,23 @@ def dialogue(
 ) -> list[Question]:
     """Questions that end one and the same dialogue: up to so many that need the text alone, the page alone, or both.
 
-    Half of the facts (rounded up) are numbers, the others wishes for an entry of the page; every other turn of the talk is a question
-    about the page with its answer, about entries that nobody wishes for. `Question.group` is "text", "page" or "both".
+    Half of the facts (rounded up) are about numbers, the others about entries of the page; every other turn of the talk is a question
+    about the page with its answer, about entries that no fact names. The answer for the text is the fact as it was stated; for both, what
+    the page says follows. `Question.group` is "text", "page" or "both".
     """
     people = [str(person) for person in rng.choice(words.PEOPLE, size=difficulty.facts, replace=False)]
     fields = [page.fields[index] for index in rng.permutation(len(page.fields))]
     split = (len(people) + 1) // 2
-    numbers = {person: int(rng.integers(100, 1000)) for person in people[:split]}
-    wishes = dict(zip(people[split:], fields, strict=False))
-    wished = {field.name for field in wishes.values()}
+    named = dict(zip(people[split:], fields, strict=False))
+    facts = {person: _phrase(words.NUMBER_FACTS, rng, person=person, value=rng.integers(100, 1000)) for person in people[:split]}
+    facts |= {person: _phrase(words.WISH_FACTS, rng, person=person, name=field.name) for person, field in named.items()}
+    wished = {field.name for field in named.values()}
     others = tuple(field for field in page.fields if field.name not in wished) or page.fields
-    history = _facts(numbers, wishes, rng) + _talk(replace(page, fields=others), rng, difficulty.talk)
-    asked = [_number(person, value, rng) for person, value in numbers.items()]
-    asked += [_wish(person, field, rng) for person, field in wishes.items()]
+    history = _stated(list(facts.values()), rng) + _talk(replace(page, fields=others), rng, difficulty.talk)
     chosen = [
-        *_some(asked, text, rng),
+        *_some([_recalled(person, fact, rng) for person, fact in facts.items()], text, rng),
         *(replace(one, kind="page", group="page") for one in ask(page, rng, page_only, 0)),
-        *_some([_wish_value(person, field, rng) for person, field in wishes.items()], both, rng),
+        *_some([_looked_up(person, facts[person], field, rng) for person, field in named.items()], both, rng),
     ]
     return [replace(one, history=tuple(history)) for one in chosen]
 
@@ -53,16 +53,14 @@ def _phrase(templates: tuple[str, ...], rng: np.random.Generator, **slots: objec
     return str(rng.choice(templates)).format(**slots)
 
 
-def _facts(numbers: dict[str, int], wishes: dict[str, Field], rng: np.random.Generator) -> list[tuple[str, str]]:
+def _stated(facts: list[str], rng: np.random.Generator) -> list[tuple[str, str]]:
     """One to three facts a turn, in random order."""
-    facts = [_phrase(words.NUMBER_FACTS, rng, person=person, value=value) for person, value in numbers.items()]
-    facts += [_phrase(words.WISH_FACTS, rng, person=person, name=field.name) for person, field in wishes.items()]
-    facts = [facts[index] for index in rng.permutation(len(facts))]
+    waiting = [f"{facts[index]}." for index in rng.permutation(len(facts))]
     turns = []
-    while facts:
+    while waiting:
         count = int(rng.integers(1, 4))
-        turns.append((" ".join(facts[:count]), words.REPLIES[0]))
-        facts = facts[count:]
+        turns.append((" ".join(waiting[:count]), words.REPLIES[0]))
+        waiting = waiting[count:]
     return turns
 
 
@@ -78,16 +76,12 @@ def _talk(page: Page, rng: np.random.Generator, turns: int) -> list[tuple[str, s
     return made
 
 
-def _number(person: str, value: int, rng: np.random.Generator) -> Question:
-    return Question(_phrase(words.NUMBER_QUESTIONS, rng, person=person), (str(value),), (), (), "number", "text")
+def _recalled(person: str, fact: str, rng: np.random.Generator) -> Question:
+    return Question(_phrase(words.FACT_QUESTIONS, rng, person=person), (fact,), (), (), "fact", "text")
 
 
-def _wish(person: str, field: Field, rng: np.random.Generator) -> Question:
-    return Question(_phrase(words.WISH_QUESTIONS, rng, person=person), (field.name,), (), (), "wish", "text")
-
-
-def _wish_value(person: str, field: Field, rng: np.random.Generator) -> Question:
-    templates = words.WISH_VALUE_QUESTIONS if field.column is None else words.WISH_CELL_QUESTIONS
+def _looked_up(person: str, fact: str, field: Field, rng: np.random.Generator) -> Question:
+    templates = words.FACT_AND_VALUE_QUESTIONS if field.column is None else words.FACT_AND_CELL_QUESTIONS
     text = _phrase(templates, rng, person=person, column=field.column)
     keys = tuple(box for box in (field.name_box, field.column_box) if box is not None)
-    return Question(text, (f"{field.name} {field.value}",), (field.value_box,), keys, "wish_value", "both")
+    return Question(text, (f"{fact} {field.value}",), (field.value_box,), keys, "fact_and_value", "both")

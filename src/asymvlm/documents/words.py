@@ -76,26 +76,17 @@ FILLERS: tuple[str, ...] = ("", "", "", "Please look. ", "Dear reader, ", "One m
 PEOPLE: tuple[str, ...] = (
     "Anna", "Ben", "Clara", "David", "Emma", "Felix", "Greta", "Hugo", "Ida", "Jonas", "Karla", "Leo", "Mia", "Noah", "Olga", "Paul",
 )  # fmt: skip
-NUMBER_FACTS: tuple[str, ...] = ("{person} has {value}.", "{person} paid {value}.", "{person} owes {value}.")
-WISH_FACTS: tuple[str, ...] = ("{person} wants {name}.", "{person} chose {name}.", "{person} likes {name}.")
-NUMBER_QUESTIONS: tuple[str, ...] = (
-    "What was the number of {person}?",
-    "How much did I say for {person}?",
-    "Which number goes with {person}?",
+NUMBER_FACTS: tuple[str, ...] = ("{person} has {value}", "{person} paid {value}", "{person} owes {value}")
+WISH_FACTS: tuple[str, ...] = ("{person} wants {name}", "{person} chose {name}", "{person} likes {name}")
+FACT_QUESTIONS: tuple[str, ...] = ("What did I say of {person}?", "Remind me of {person}.", "Tell me again about {person}.")
+# What the page says comes behind the fact.
+FACT_AND_VALUE_QUESTIONS: tuple[str, ...] = (
+    "Find on the page what goes with {person}.",
+    "What does the page say for {person}?",
 )
-WISH_QUESTIONS: tuple[str, ...] = (
-    "What was the wish of {person}?",
-    "Which entry did I name for {person}?",
-    "What goes with {person}?",
-)
-# Answered by the entry and what the page says for it.
-WISH_VALUE_QUESTIONS: tuple[str, ...] = (
-    "Name the wish of {person} and its value on the page.",
-    "Which entry goes with {person}, and what does the page say?",
-)
-WISH_CELL_QUESTIONS: tuple[str, ...] = (
-    "Name the wish of {person} and its {column} on the page.",
-    "Which entry goes with {person}, and what {column} does the page say?",
+FACT_AND_CELL_QUESTIONS: tuple[str, ...] = (
+    "Find on the page the {column} of what goes with {person}.",
+    "What {column} does the page say for {person}?",
 )
 # Talk that states nothing which is asked for.
 CHATTER: tuple[str, ...] = (
@@ -125,8 +116,8 @@ def corpus() -> list[str]:
     """Every template and word once, for training the tokenizer."""
     templates = (
         VALUE_QUESTIONS + CELL_QUESTIONS + BAR_QUESTIONS + PRESENCE_QUESTIONS + LARGEST_QUESTIONS
-        + LARGEST_CELL_QUESTIONS + SIDE_QUESTIONS + LEVEL_QUESTIONS + FILLERS + NUMBER_FACTS + WISH_FACTS + NUMBER_QUESTIONS
-        + WISH_QUESTIONS + WISH_VALUE_QUESTIONS + WISH_CELL_QUESTIONS + CHATTER + REPLIES
+        + LARGEST_CELL_QUESTIONS + SIDE_QUESTIONS + LEVEL_QUESTIONS + FILLERS + NUMBER_FACTS + WISH_FACTS + FACT_QUESTIONS
+        + FACT_AND_VALUE_QUESTIONS + FACT_AND_CELL_QUESTIONS + CHATTER + REPLIES
     )  # fmt: skip
     plain = [re.sub(r"\{\w+\}", " ", template) for template in templates]
     words = [f" {word}" for word in WORDS + FIXED_ANSWERS + PEOPLE] + [*WORDS, *FIXED_ANSWERS, *PEOPLE]

@@ -68,11 +68,19 @@ def decode_macs(config: Any, vision_tokens: int | Sequence[int], text_tokens: in
 
     Layers with a sliding window look at no more than that. Raises ValueError as `prefill_cost`.
     """
+    positions = _positions(_decoder(config), vision_tokens, text_tokens)
+    return sum(step_macs(config, [count + step for count in positions], 1) for step in range(steps))
+
+
+def step_macs(config: Any, entries: Sequence[int], rows: int) -> int:
+    """MACs of the LLM for `rows` further positions read at once behind `entries` of each layer's cache; logits of the last included.
+
+    Raises ValueError as `prefill_cost`.
+    """
     decoder = _decoder(config)
-    positions = _positions(decoder, vision_tokens, text_tokens)
+    positions = _positions(decoder, entries, rows)
     windows = zip(positions, decoder.windows, strict=True)
-    pairs = sum(min(count + step, window) for count, window in windows for step in range(1, steps + 1))
-    return steps * (decoder.layers * decoder.token + decoder.head) + pairs * decoder.pair
+    return decoder.layers * rows * decoder.token + rows * sum(min(count, window) for count, window in windows) * decoder.pair + decoder.head
 
 
 def layer_average(tokens_per_layer: Sequence[int]) -> float:

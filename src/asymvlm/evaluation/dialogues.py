@@ -43,6 +43,9 @@ class EvictionRow:
     minus_full: str  # points against the full cache at the same keep, with the paired 95 % interval
     agreement: float  # with the full cache at the same keep
     peak_bytes: float  # of keys and values, mean over dialogues
+    bytes_saved: float  # share of the full cache's, all vision tokens there
+    macs: float  # of the LLM, mean over dialogues; one MAC is two FLOPs
+    flops_saved: float  # share of what the LLM needs with all entries and all vision tokens
     tokens_per_s: float  # read and written after the first turn
 
 
@@ -86,8 +89,10 @@ def evict_table(
     out = Path(output)
     out.mkdir(parents=True, exist_ok=True)
     rows: list[EvictionRow] = []
+    dense: list[Ending] = []
     for chosen, kept in ((None, 1.0), *([] if method is None else [(method, keep)])):
         full = _run(side, asked, longest_answer, FULL, chosen, kept, None, None)
+        dense = dense or full
         runs: list[tuple[str, int | None, float, list[Ending]]] = [(FULL, None, 1.0, full)]
         for share in shares or [0.5, 0.25]:
             budget = max(1, round(share * mean))
@@ -96,7 +101,7 @@ def evict_table(
                 for name, policy in policies.items()
             ]
         for name, entries, share, endings in runs:
-            rows += _rows((name, entries, share, kept), asked, endings, full, judge.scores)
+            rows += _rows((name, entries, share, kept), asked, endings, full, dense, judge.scores)
         write_json(out / "eviction.json", [asdict(row) for row in rows])
     about = f"dialogues {fingerprint(data)}, {len(asked)} questions, mean text length {mean:.0f} tokens, seed {seed}"
     _write(rows, out / "eviction.md", about)
@@ -135,14 +140,21 @@ def _run(
 
 
 def _rows(
-    run: tuple[str, int | None, float, float], asked: Sequence[Sample], endings: Sequence[Ending], full: Sequence[Ending], score: Any
+    run: tuple[str, int | None, float, float],
+    asked: Sequence[Sample],
+    endings: Sequence[Ending],
+    full: Sequence[Ending],
+    dense: Sequence[Ending],
+    score: Any,
 ) -> list[EvictionRow]:
     right, right_full = (score([one.text for one in each], [sample.answers for sample in asked]) for each in (endings, full))
     pages = [sample.page for sample in asked]
     rows = []
     for task in [*dict.fromkeys(sample.group for sample in asked), "all"]:
         index = [place for place, sample in enumerate(asked) if task in (sample.group, "all")]
-        mine = [endings[place] for place in index]
+        mine, before = [endings[place] for place in index], [dense[place] for place in index]
+        size, macs = (float(np.mean([getattr(one, name) for one in mine])) for name in ("peak_bytes", "macs"))
+        size_before, macs_before = (float(np.mean([getattr(one, name) for one in before])) for name in ("peak_bytes", "macs"))
         rows.append(
             EvictionRow(
                 policy=run[0],
@@ -154,7 +166,10 @@ def _rows(
                 accuracy=float(np.mean([right[place] for place in index])),
                 minus_full=str(paired_difference([right[p] for p in index], [right_full[p] for p in index], [pages[p] for p in index])),
                 agreement=float(np.mean([endings[place].text == full[place].text for place in index])),
-                peak_bytes=float(np.mean([one.peak_bytes for one in mine])),
+                peak_bytes=size,
+                bytes_saved=1 - size / size_before,
+                macs=macs,
+                flops_saved=1 - macs / macs_before,
                 tokens_per_s=sum(one.tokens for one in mine) / max(1e-9, sum(one.seconds for one in mine)),
             )
         )
@@ -162,7 +177,7 @@ def _rows(
 
 
 def _write(rows: Sequence[EvictionRow], path: Path, about: str) -> None:
-    head = ("policy", "budget", "of the text", "vision", "task", "n", "accuracy", "- full (95 %)", "agree", "peak KiB", "tokens / s")
+    head = ("policy", "budget", "of the text", "vision", "task", "n", "accuracy", "- full (95 %)", "agree", "peak KiB", "KV saved", "FLOPs saved", "tokens / s")
     lines = [_cells(row) for row in rows]
     table = Table(title=about)
     for name in head:
@@ -186,5 +201,7 @@ def _cells(row: EvictionRow) -> tuple[str, ...]:
         row.minus_full,
         f"{100 * row.agreement:.1f}",
         f"{row.peak_bytes / 1024:.0f}",
+        f"{100 * row.bytes_saved:.1f}",
+        f"{100 * row.flops_saved:.1f}",
         f"{row.tokens_per_s:.0f}",
     )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,6 +16,7 @@ from ..documents import Sample
 from ..eviction import EvictionReport
 from ..shapes import Int64
 from ..teacher import Teacher
+from .cost import step_macs
 
 _OTHER = "#"  # no question begins like this
 
@@ -28,6 +31,7 @@ class Ending:
     peak_bytes: int  # keys and values of all layers at their largest, between steps
     tokens: int  # read and written after the first turn
     seconds: float  # for these
+    macs: int  # of the LLM, from the first turn on
 
 
 @torch.no_grad()
@@ -44,20 +48,38 @@ def replayed(teacher: Teacher, sample: Sample, longest: int, evictions: Eviction
     cache = DynamicCache(config=model.config.get_text_config())
     peak, seconds, since = 0, 0.0, 0
     made = ids
-    for number, end in enumerate(ends):
-        turn = {name: value[:, :end] if value.shape == ids.shape else value for name, value in inputs.items()}
-        if number:
-            turn = teacher.backbone.without_pictures(turn)
-        start = time.perf_counter()
-        new = longest if end == ids.shape[1] else 1  # what it would say to a turn of the past is not kept
-        made = model.generate(**turn, past_key_values=cache, max_new_tokens=new, do_sample=False)
-        if number:
-            seconds, since = seconds + time.perf_counter() - start, since + made.shape[1] - ends[number - 1]
-        peak = max(peak, sum(int(layer.keys.nbytes + layer.values.nbytes) for layer in cache.layers))
+    with _macs(teacher, cache) as macs:
+        for number, end in enumerate(ends):
+            turn = {name: value[:, :end] if value.shape == ids.shape else value for name, value in inputs.items()}
+            if number:
+                turn = teacher.backbone.without_pictures(turn)
+            start = time.perf_counter()
+            new = longest if end == ids.shape[1] else 1  # what it would say to a turn of the past is not kept
+            made = model.generate(**turn, past_key_values=cache, max_new_tokens=new, do_sample=False)
+            if number:
+                seconds, since = seconds + time.perf_counter() - start, since + made.shape[1] - ends[number - 1]
+            sizes = [layer.keys.nbytes + layer.values.nbytes for layer in cache.layers]
+            peak = max(peak, sum(sizes))
     if evictions is not None:
         peak = max(peak, evictions.calls[-1].peak_bytes)
     words = int(teacher.backbone.layout(inputs).text.sum())
-    return Ending(sample.id, teacher.prompter.decode(made[:, ids.shape[1] :])[0], words, peak, since, seconds)
+    return Ending(sample.id, teacher.prompter.decode(made[:, ids.shape[1] :])[0], words, peak, since, seconds, sum(macs))
+
+
+@contextmanager
+def _macs(teacher: Teacher, cache: DynamicCache) -> Iterator[list[int]]:
+    """MACs of every pass of the LLM, while open."""
+    passes: list[int] = []
+
+    def count(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        entries = [layer.keys.shape[-2] if layer.is_initialized else 0 for layer in cache.layers]
+        passes.append(step_macs(teacher.model.config, entries, kwargs["inputs_embeds"].shape[1]))
+
+    handle = teacher.backbone.decoder.register_forward_pre_hook(count, with_kwargs=True)
+    try:
+        yield passes
+    finally:
+        handle.remove()
 
 
 def _ends_of_turns(teacher: Teacher, sample: Sample) -> list[int]:

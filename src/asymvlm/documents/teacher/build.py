@@ -33,6 +33,10 @@ _GAINS = (
     2.0,
     2.5,
 )  # how firmly the heads of each layer start to look there; the stream grows, so high layers need more
+# The LLM's first layer, likewise: words back, and with how many of the fastest rotations.
+_TEXT_LOOKS, _TEXT_RATES, _TEXT_GAIN = (1, 2, 3, 4), 3, 0.7
+_TEXT_COPY = 0.3
+_SAME = 0.5  # the channel that is the same for every word; the others together have a length of about 1
 
 
 def llava_config(tokenizer: Any, width: int = 160, layers: int = 4, heads: int = 5) -> LlavaConfig:
@@ -61,6 +65,7 @@ def build_teacher(tokenizer: Any) -> LlavaForConditionalGeneration:
     width = model.config.text_config.hidden_size
     embeddings: Any = model.get_input_embeddings()
     nn.init.normal_(embeddings.weight, std=width**-0.5)
+    _init_text_heads(model.model.language_model)
     model.generation_config.update(
         bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
         max_new_tokens=8,
@@ -87,6 +92,30 @@ def _init_linears(model: LlavaForConditionalGeneration) -> None:
             nn.init.normal_(module.weight, std=gain / math.sqrt(module.in_features))
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
+
+
+def _init_text_heads(llm: Any) -> None:
+    """The first heads of the LLM's first layer start by bringing each word the word before it, or two, three, four words before.
+
+    One channel is the same for every word; queries and keys take mostly that at first, turned so that rotary embedding brings them together
+    at that distance. What such a head brings is the word as it is, in the head's own share of the channels.
+    """
+    attention = llm.layers[0].self_attn
+    query, key, size = attention.q_proj.weight, attention.k_proj.weight, attention.head_dim
+    rates = llm.rotary_emb.inv_freq[:_TEXT_RATES]  # radians per word
+    with torch.no_grad():
+        llm.embed_tokens.weight[:, 0] = _SAME
+        for head, back in enumerate(_TEXT_LOOKS):
+            rows = slice(head * size, (head + 1) * size)
+            query[rows] *= 0.3
+            key[rows] *= 0.3
+            nn.init.orthogonal_(attention.v_proj.weight[rows])
+            attention.o_proj.weight[:, rows] = _TEXT_COPY * attention.v_proj.weight[rows].T
+            for pair, rate in enumerate(rates.tolist()):
+                first, second = head * size + pair, head * size + pair + size // 2  # what rotary embedding turns together
+                key[first, 0] += _TEXT_GAIN
+                query[first, 0] += _TEXT_GAIN * math.cos(rate * back)
+                query[second, 0] -= _TEXT_GAIN * math.sin(rate * back)
 
 
 def _rates(count: int) -> Tensor:

@@ -30,12 +30,13 @@ TALKS = (
     (Difficulty(2, 0), 99, 0, (2, 0, 0)),
     (Difficulty(4, 0), 99, 0, (4, 0, 0)),
     (Difficulty(8, 0), 99, 0, (8, 0, 0)),
-    (Difficulty(8, 2), 4, 64, (4, 1, 3)),
-    (Difficulty(8, 6), 99, 256, (4, 1, 3)),
+    (Difficulty(8, 3), 99, 0, (6, 0, 0)),
+    (Difficulty(8, 2), 4, 64, (3, 1, 3)),
+    (Difficulty(8, 6), 99, 256, (3, 1, 3)),
 )
 # The next lesson starts when the loss is low, or when one has had its share of the steps: questions about halves can keep the loss of a
 # middle lesson up for good.
-_LEARNED, _LEARNED_TALK, _LONGEST = 0.6, 0.3, 0.12
+_LEARNED, _LEARNED_TALK, _LONGEST = 0.6, 0.1, 0.12
 # Token dropout: vision tokens shown of a whole page, and questions whose evidence must fit.
 SPARSE = ((16, 2), (24, 3), (48, 4), (96, 6), (160, 8))
 
