@@ -60,7 +60,7 @@ def evict_table(
     pages: int = 64,
     seed: int = 0,
     metric: str = "exact_match",
-    longest_answer: int = 8,
+    longest_answer: int = 12,
     output: str = "results/eviction",
 ) -> list[EvictionRow]:
     """Evaluate eviction policies on generated dialogues, which are replayed turn by turn.
@@ -177,7 +177,21 @@ def _rows(
 
 
 def _write(rows: Sequence[EvictionRow], path: Path, about: str) -> None:
-    head = ("policy", "budget", "of the text", "vision", "task", "n", "accuracy", "- full (95 %)", "agree", "peak KiB", "KV saved", "FLOPs saved", "tokens / s")
+    head = (
+        "policy",
+        "budget",
+        "of the text",
+        "vision",
+        "task",
+        "n",
+        "accuracy",
+        "- full (95 %)",
+        "agree",
+        "peak KiB",
+        "KV saved",
+        "FLOPs saved",
+        "tokens / s",
+    )
     lines = [_cells(row) for row in rows]
     table = Table(title=about)
     for name in head:

@@ -162,6 +162,7 @@ class _Course(IterableDataset):
             rows = self.rng.integers(0, len(pool), self.settings.batches[1])
             lessons = talks if self.rng.random() < share else pages
             if lessons is talks:
+                rows = rows[: len(rows) // 2] if TALKS[talks.number][2] else rows  # a page and a dialogue together are long
                 readings = self._talk(rows, TALKS[talks.number])
             elif pages.last and step > self.settings.sparse_from * self.steps:
                 readings = self._whole_or_sparse(rows)
