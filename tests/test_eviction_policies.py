@@ -27,7 +27,7 @@ class Row:
     """
 
     def __init__(self, policy, text_budget, vision_budget=None):
-        self.layer, self.policy = EvictingLayer("by hand"), policy
+        self.layer, self.policy = EvictingLayer("by hand", 0), policy
         self.budget = budget_for(policy, text_budget, vision_budget)
         self.mask = None
 
@@ -161,8 +161,8 @@ class Given(asymvlm.Evictor):
         super().__init__(sinks, recent)
         self.given = torch.tensor(order)
 
-    def first(self, keys, position):
-        return self.given[position % len(self.given)]
+    def first(self, new):
+        return self.given[new.position % len(self.given)]
 
     def order(self, entries):
         return entries.score

@@ -18,7 +18,7 @@ from asymvlm.documents.sample import FEATURES
 from asymvlm.documents.world import generate_dialogue
 from asymvlm.evaluation.cli import main
 from asymvlm.evaluation.cost import flop_counter
-from asymvlm.evaluation.replay import _ends_of_turns, replayed
+from asymvlm.evaluation.replay import replayed
 from asymvlm.evaluation.towers import vision_macs
 from asymvlm.eviction.streaming_llm import StreamingLLM
 from asymvlm.methods.grid import Grid
@@ -41,7 +41,7 @@ def asked():
 def test_turns_end_where_the_user_goes_on(side, asked):
     sample = asked[0]
     ids = side.inputs([sample])["input_ids"][0]
-    ends = _ends_of_turns(side, sample)
+    ends = side.prompter.ends_of_turns(sample)
     assert len(ends) == len(sample.history) and ends == sorted(set(ends)) and ends[-1] < len(ids)
     for (user, reply), start, end in zip(sample.history, [0, *ends], ends, strict=False):
         said = side.prompter.tokenizer.decode(ids[start:end])

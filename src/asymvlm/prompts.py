@@ -69,6 +69,15 @@ class Prompter:
         first = self.tokenizer.bos_token
         return first is not None and not text.startswith(first)
 
+    def ends_of_turns(self, asked: Asked) -> list[int]:
+        """Where each turn of its history ends in the prompt: behind the reply and what the template writes before the user goes on.
+
+        Prompts of the same dialogue with another next question are alike up to there.
+        """
+        whole = self([asked]).inputs["input_ids"][0]
+        others = [_Cut(asked.images, _OTHER, asked.history[:count]) for count in range(1, len(asked.history) + 1)]
+        return [_alike(whole, self([other]).inputs["input_ids"][0]) for other in others]
+
     def answer_ids(self, answer: str) -> Tensor:
         """Tokens of an answer as it follows the prompt, with the end of text."""
         ids = self.tokenizer(answer, add_special_tokens=False).input_ids
@@ -84,6 +93,24 @@ class Prompter:
         ids.update(self.tokenizer(self.text(""), add_special_tokens=False).input_ids)
         image = self.tokenizer.convert_tokens_to_ids(str(getattr(self.processor, "image_token", "<image>")))  # some are AddedTokens
         return tuple(sorted({*ids, image} - {None}))
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """A dialogue that goes on otherwise."""
+
+    images: Sequence[Any]
+    question: str
+    history: History
+
+
+_OTHER = "#"  # no question begins like this
+
+
+def _alike(first: Tensor, second: Tensor) -> int:
+    length = min(len(first), len(second))
+    differs = (first[:length] != second[:length]).nonzero()
+    return int(differs[0]) if len(differs) else length
 
 
 class PlainPrompter(Prompter):

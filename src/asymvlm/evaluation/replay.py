@@ -5,20 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
 from transformers import DynamicCache
 
 from ..documents import Sample
 from ..eviction import EvictionReport
-from ..shapes import Int64
 from ..teacher import Teacher
 from .cost import step_macs
-
-_OTHER = "#"  # no question begins like this
 
 
 @dataclass(frozen=True)
@@ -44,7 +40,7 @@ def replayed(teacher: Teacher, sample: Sample, longest: int, evictions: Eviction
     model: Any = teacher.model
     inputs = teacher.inputs([sample])
     ids = inputs["input_ids"]
-    ends = [*_ends_of_turns(teacher, sample), ids.shape[1]]
+    ends = [*teacher.prompter.ends_of_turns(sample), ids.shape[1]]
     cache = DynamicCache(config=model.config.get_text_config())
     peak, seconds, since = 0, 0.0, 0
     made = ids
@@ -80,19 +76,3 @@ def _macs(teacher: Teacher, cache: DynamicCache) -> Iterator[list[int]]:
         yield passes
     finally:
         handle.remove()
-
-
-def _ends_of_turns(teacher: Teacher, sample: Sample) -> list[int]:
-    """Where each past turn ends in the prompt: behind its reply and what the template writes before the user goes on.
-
-    The prompts of the same dialogue with another next question are alike up to there.
-    """
-    others = [replace(sample, question=_OTHER, history=sample.history[:count]) for count in range(1, len(sample.history) + 1)]
-    whole = teacher.inputs([sample])["input_ids"][0]
-    return [_alike(whole, teacher.inputs([other])["input_ids"][0]) for other in others]
-
-
-def _alike(first: Int64[Tensor, "n"], second: Int64[Tensor, "m"]) -> int:
-    length = min(len(first), len(second))
-    differs = (first[:length] != second[:length]).nonzero()
-    return int(differs[0]) if len(differs) else length

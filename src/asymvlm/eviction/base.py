@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -11,9 +12,19 @@ from torch import Tensor
 from ..shapes import Float, Int64
 from .entries import Entries
 
-__all__ = ["ALL_ROWS", "Entries", "Evictor"]
+__all__ = ["ALL_ROWS", "Entries", "Evictor", "Written"]
 
 ALL_ROWS = 2**31  # every query row of every call
+
+
+@dataclass(frozen=True)
+class Written:
+    """Entries that a layer has just been given. G groups of keys."""
+
+    layer: int
+    keys: Float[Tensor, "B G q d"]  # rotated
+    values: Float[Tensor, "B G q d"]
+    position: Int64[Tensor, "B q"]  # real tokens of the row before it
 
 
 class Evictor(ABC):
@@ -37,9 +48,9 @@ class Evictor(ABC):
             raise ValueError(f"recent: {recent} must be at least 1, or None for half the budget")
         self.sinks, self.recent = sinks, recent
 
-    def first(self, keys: Float[Tensor, "B G q d"], position: Int64[Tensor, "B q"]) -> Float[Tensor, "B q"]:
+    def first(self, new: Written) -> Float[Tensor, "B q"]:
         """The score that new entries start with."""
-        return torch.zeros_like(position, dtype=torch.float32)
+        return torch.zeros_like(new.position, dtype=torch.float32)
 
     def observe(self, entries: Entries, attention: Float[Tensor, "B q K"]) -> None:  # noqa: B027 - a default, not a duty
         """Renew `entries.score` (or `past`) from the attention of the newest rows, mean over heads, oldest row first.

@@ -12,7 +12,7 @@ from transformers.cache_utils import DynamicLayer
 
 from ..shapes import Bool, Float, Int64
 from .arrivals import Arrivals
-from .base import Evictor
+from .base import Evictor, Written
 from .budget import Budget
 from .entries import Entries
 from .report import Ledger
@@ -28,8 +28,9 @@ class EvictingLayer(DynamicLayer):
     keys: Tensor  # type: ignore[assignment]  # there from the first update on
     values: Tensor  # type: ignore[assignment]
 
-    def __init__(self, made_for: str) -> None:
+    def __init__(self, made_for: str, number: int) -> None:
         super().__init__()
+        self.number = number
         self.made_for = made_for  # the policy's name: scores of one mean nothing to another
         self._empty()
 
@@ -41,7 +42,7 @@ class EvictingLayer(DynamicLayer):
         self._filled: list[int] = []  # valid slots per row
         self._expected = False
         self._slot: Int64[Tensor, "B 1"] | None = None
-        self._new_keys: Tensor | None = None
+        self._written: tuple[Tensor, Tensor] | None = None
 
     def expect(self) -> None:
         """The next `update` comes from a call that `admit` and `evict` follow."""
@@ -51,7 +52,7 @@ class EvictingLayer(DynamicLayer):
         """Keys and values of all that the new tokens may attend to. Raises ValueError outside of `asymvlm.evict`."""
         if not self._expected:
             raise ValueError("past_key_values: this cache loses entries and is understood by asymvlm.evict alone; go on with it in there")
-        self._expected, self._slot, self._new_keys = False, None, key_states
+        self._expected, self._slot, self._written = False, None, (key_states, value_states)
         self.seen += key_states.shape[-2]
         if not self.thinned or key_states.shape[-2] > 1 or max(self._filled) == self.keys.shape[-2]:
             return super().update(key_states, value_states)
@@ -63,9 +64,12 @@ class EvictingLayer(DynamicLayer):
 
     def admit(self, new: Arrivals, policy: Evictor, mask: Tensor | None) -> Tensor | None:
         """Take note of the tokens just written; the mask that this step's attention needs instead of the model's."""
-        assert self._new_keys is not None, "a layer is updated before it attends"
-        keys, self._new_keys = self._new_keys, None
-        score, past = policy.first(keys, new.position), keys.new_zeros(*new.position.shape, policy.window, dtype=torch.float32)
+        assert self._written is not None, "a layer is updated before it attends"
+        (keys, values), self._written = self._written, None
+        score, past = (
+            policy.first(Written(self.number, keys, values, new.position)),
+            keys.new_zeros(*new.position.shape, policy.window, dtype=torch.float32),
+        )
         entries = Entries(keys, new.real, new.position, new.ordinal, score, past)
         if self.entries is None:
             self.entries = entries.changed(self.keys, torch.clone)

@@ -128,7 +128,7 @@ class Evicting:
             if cache.get_seq_length() > 0:
                 raise ValueError("past_key_values: this cache was begun outside of asymvlm.evict; begin the conversation inside")
             layers: list[Any] = DynamicCache(config=self._config).layers
-            cache.layers = [EvictingLayer(name) if number in self._layers else layer for number, layer in enumerate(layers)]
+            cache.layers = [EvictingLayer(name, number) if number in self._layers else layer for number, layer in enumerate(layers)]
             cache.layer_class_to_replicate = None
         ledger = cache.layers[self._layers[0]].ledger
         if self._known.get(cache) is not ledger:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ..shapes import Float, Int64
-from .base import Entries, Evictor
+from ..shapes import Float
+from .base import Entries, Evictor, Written
 
 
 class KeyNorm(Evictor):
@@ -17,9 +17,9 @@ class KeyNorm(Evictor):
 
     kind = "key_norm"
 
-    def first(self, keys: Float[Tensor, "B G q d"], position: Int64[Tensor, "B q"]) -> Float[Tensor, "B q"]:
+    def first(self, new: Written) -> Float[Tensor, "B q"]:
         # Turning a key changes its norm in the last digits. Without those, keys of one word are equally long in the first layer.
-        return keys.float().norm(dim=-1).mean(1).bfloat16().float()
+        return new.keys.float().norm(dim=-1).mean(1).bfloat16().float()
 
     def order(self, entries: Entries) -> Float[Tensor, "B K"]:
         return -entries.score

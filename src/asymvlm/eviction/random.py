@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..shapes import Float, Int64
-from .base import Entries, Evictor
+from ..shapes import Float
+from .base import Entries, Evictor, Written
 
 _TABLE = 2**16
 
@@ -20,9 +20,9 @@ class Random(Evictor):
         super().__init__(sinks, recent)
         self._drawn = torch.rand(_TABLE, generator=torch.Generator().manual_seed(seed))
 
-    def first(self, keys: Float[Tensor, "B G q d"], position: Int64[Tensor, "B q"]) -> Float[Tensor, "B q"]:
-        self._drawn = self._drawn.to(position.device)
-        return self._drawn[position % _TABLE]
+    def first(self, new: Written) -> Float[Tensor, "B q"]:
+        self._drawn = self._drawn.to(new.position.device)
+        return self._drawn[new.position % _TABLE]
 
     def order(self, entries: Entries) -> Float[Tensor, "B K"]:
         return entries.score

@@ -1,0 +1,135 @@
+"""Fit the learned eviction rule: `python -m asymvlm.training.text_scores --teacher VLM --output FILE`."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+from transformers import DynamicCache
+
+from ..backbone import RelevanceRecorder, recording
+from ..backbone.teacher_forcing import check_left_padded, forced
+from ..documents import Sample, samples
+from ..documents.generated import generated_dialogues
+from ..front_door import call, run
+from ..progress import track
+from ..shapes import Bool, Float
+from ..targets import TargetInputs
+from ..teacher import Teacher
+
+_LEAST = 1e-4  # attention below this is none
+
+
+def text_scores(
+    teacher: str = "checkpoints/tiny-teacher",
+    output: str = "checkpoints/tiny/text-scores.safetensors",
+    root: str = "data",
+    pages: int = 128,
+    seed: int = 0,
+    batch_size: int = 12,
+    ridge: float = 1e-3,
+) -> Path:
+    """Fit, per layer of the LLM, the logarithm of the attention that answers pay to what was said, as a line through its value.
+
+    Dialogues of the training split; their answers are forced. A ridge regression in closed form, so no steps and no rate.
+
+    Args:
+        teacher: Directory or repository of the VLM.
+        output: The file that `asymvlm.eviction.learned.LearnedText` reads.
+        root: Where generated dialogues are written.
+        pages: Dialogues; three questions end each.
+        seed: Seed of the dialogues.
+        batch_size: Samples per forward pass.
+        ridge: Penalty on the weights, as a share of the mean square of the values.
+    """
+    side = Teacher.load(teacher)
+    asked = list(samples(generated_dialogues(Path(root), "train", pages, seed)))
+    sums: list[_Sums] = []
+    with track("what answers look at", len(asked)) as advance:
+        for start in range(0, len(asked), batch_size):
+            batch = asked[start : start + batch_size]
+            for number, (values, mass) in enumerate(_looked_at(side, batch)):
+                if number == len(sums):
+                    sums.append(_Sums(values.shape[1]))
+                sums[number].add(values, mass.clamp_min(_LEAST).log())
+            advance(len(batch))
+    lines = [one.line(ridge) for one in sums]
+    target = Path(output)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    draft = target.with_suffix(".part")
+    save_file(
+        {"weight": torch.stack([line[:-1] for line in lines]).float(), "bias": torch.stack([line[-1] for line in lines]).float()}, draft
+    )
+    os.replace(draft, target)
+    explained = ", ".join(f"{one.explained(line):.2f}" for one, line in zip(sums, lines, strict=True))
+    print(f"{target}: {len(lines)} layers; share of the variance explained, layer by layer: {explained}")
+    return target
+
+
+@torch.no_grad()
+def _looked_at(side: Teacher, batch: Sequence[Sample]) -> list[tuple[Float[Tensor, "n v"], Float[Tensor, "n"]]]:
+    """Per layer, values of all entries of what was said before the question, and the attention that the answer's rows pay to them."""
+    prompts, backbone = side.look(batch), side.backbone
+    check_left_padded(prompts.layout)
+    arguments = backbone.with_pictures(dict(prompts.inputs), prompts.encoded)
+    arguments["position_ids"] = backbone.positions(prompts.inputs, generating=True)
+    arguments, there = forced(backbone, arguments, [ids[:-1] for ids in prompts.answer_ids])
+    width = prompts.layout.input_ids.shape[1]
+    rows = torch.nn.functional.pad(torch.zeros(len(batch), width, device=there.device), (0, there.shape[1]))
+    rows[:, width - 1], rows[:, width:] = 1.0, there.to(rows)
+    said = torch.nn.functional.pad(_said(side, prompts, batch), (0, there.shape[1]))
+    recorder = RelevanceRecorder(rows, said)
+    cache = DynamicCache(config=side.model.config.get_text_config())
+    base: Any = side.model.base_model
+    with recording(side.model):
+        base(**arguments, past_key_values=cache, use_cache=True, relevance=recorder)
+    values = [layer.values.transpose(1, 2).flatten(2)[said].double() for layer in cache.layers]
+    return [(one, mass[said].double()) for one, mass in zip(values, recorder.layers, strict=True)]
+
+
+def _said(side: Teacher, prompts: TargetInputs, batch: Sequence[Sample]) -> Bool[Tensor, "B S"]:
+    """Text of the turns before the question; padding is on the left."""
+    said = prompts.layout.text.clone()
+    for row, sample in zip(said, batch, strict=True):
+        ends = side.prompter.ends_of_turns(sample)
+        padding = len(row) - len(side.inputs([sample])["input_ids"][0])
+        row[padding + ends[-1] if ends else 0 :] = False
+    return said
+
+
+class _Sums:
+    """Normal equations of one layer's regression."""
+
+    def __init__(self, width: int) -> None:
+        self.squares = torch.zeros(width + 1, width + 1, dtype=torch.float64)
+        self.products = torch.zeros(width + 1, dtype=torch.float64)
+        self.target = torch.zeros(3, dtype=torch.float64)  # count, sum, sum of squares
+
+    def add(self, values: Float[Tensor, "n v"], target: Float[Tensor, "n"]) -> None:
+        rows = torch.nn.functional.pad(values, (0, 1), value=1.0).cpu()
+        target = target.cpu()
+        self.squares += rows.T @ rows
+        self.products += rows.T @ target
+        self.target += torch.stack([torch.tensor(float(len(target))).double(), target.sum(), target.square().sum()])
+
+    def line(self, ridge: float) -> Float[Tensor, "w"]:
+        """Weights, and the constant behind them."""
+        penalty = ridge * self.squares.diagonal()[:-1].mean()
+        damped = self.squares + torch.diag(torch.cat([penalty.expand(len(self.squares) - 1), penalty.new_zeros(1)]))
+        return torch.linalg.solve(damped, self.products)
+
+    def explained(self, line: Float[Tensor, "w"]) -> float:
+        count, total, squares = self.target
+        left = squares - 2 * line @ self.products + line @ self.squares @ line
+        return float(1 - left / (squares - total**2 / count))
+
+
+if __name__ == "__main__":
+    sys.exit(run(functools.partial(call, text_scores), sys.argv[1:]))
