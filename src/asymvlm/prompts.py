@@ -99,7 +99,7 @@ class Prompter:
 class _Cut:
     """A dialogue that goes on otherwise."""
 
-    images: Sequence[Any]
+    images: tuple[Image.Image, ...]
     question: str
     history: History
 

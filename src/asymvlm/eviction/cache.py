@@ -66,10 +66,8 @@ class EvictingLayer(DynamicLayer):
         """Take note of the tokens just written; the mask that this step's attention needs instead of the model's."""
         assert self._written is not None, "a layer is updated before it attends"
         (keys, values), self._written = self._written, None
-        score, past = (
-            policy.first(Written(self.number, keys, values, new.position)),
-            keys.new_zeros(*new.position.shape, policy.window, dtype=torch.float32),
-        )
+        score = policy.first(Written(self.number, keys, values, new.position))
+        past = keys.new_zeros(*new.position.shape, policy.window, dtype=torch.float32)
         entries = Entries(keys, new.real, new.position, new.ordinal, score, past)
         if self.entries is None:
             self.entries = entries.changed(self.keys, torch.clone)

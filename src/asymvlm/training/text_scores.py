@@ -61,12 +61,11 @@ def text_scores(
                 sums[number].add(values, mass.clamp_min(_LEAST).log())
             advance(len(batch))
     lines = [one.line(ridge) for one in sums]
+    weight, bias = (torch.stack(part).float() for part in ([line[:-1] for line in lines], [line[-1] for line in lines]))
     target = Path(output)
     target.parent.mkdir(parents=True, exist_ok=True)
     draft = target.with_suffix(".part")
-    save_file(
-        {"weight": torch.stack([line[:-1] for line in lines]).float(), "bias": torch.stack([line[-1] for line in lines]).float()}, draft
-    )
+    save_file({"weight": weight, "bias": bias}, draft)
     os.replace(draft, target)
     explained = ", ".join(f"{one.explained(line):.2f}" for one, line in zip(sums, lines, strict=True))
     print(f"{target}: {len(lines)} layers; share of the variance explained, layer by layer: {explained}")
