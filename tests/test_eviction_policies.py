@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 
 import asymvlm
 from asymvlm.eviction.arrivals import arrivals
@@ -13,6 +14,7 @@ from asymvlm.eviction.budget import budget_for
 from asymvlm.eviction.cache import EvictingLayer
 from asymvlm.eviction.h2o import H2O
 from asymvlm.eviction.key_norm import KeyNorm
+from asymvlm.eviction.learned import LearnedText
 from asymvlm.eviction.random import Random
 from asymvlm.eviction.snap_kv import SnapKV
 from asymvlm.eviction.streaming_llm import StreamingLLM
@@ -135,10 +137,38 @@ def test_random_depends_on_seed_and_position_alone():
     assert Row(Random(8, sinks=1, recent=1), 5).add(["t" * 20]).gone != alone.gone
 
 
+@pytest.fixture
+def line(tmp_path):
+    """A learned rule for one layer: the value's own number, but a tenth less."""
+    save_file({"weight": torch.ones(1, 1), "bias": torch.full((1,), -0.1)}, tmp_path / "line.safetensors")
+    return tmp_path / "line.safetensors"
+
+
+def test_the_learned_rule_reads_values(line):
+    """Values of `Row` are positions: the oldest is worth least. Tokens that are written later are read too."""
+    row = Row(LearnedText(line, sinks=1, recent=1), 4).add(["tttttt"])
+    assert row.gone == [1, 2] and row.add(["t"]).gone == [1, 2, 3]
+    torch.testing.assert_close(row.layer.entries.score[0].sort().values[-2:], torch.tensor([4.9, 5.9]))
+
+
+@pytest.mark.parametrize("stored,says", [
+    (None, "cannot be read"),
+    ({"weight": torch.ones(1, 1)}, "must hold weight"),
+    ({"weight": torch.ones(1, 3), "bias": torch.ones(1)}, "train them on this model"),
+    ({"weight": torch.ones(2, 1), "bias": torch.ones(1)}, "must hold weight"),
+])  # fmt: skip
+def test_a_learned_rule_that_does_not_fit(tmp_path, stored, says):
+    path = tmp_path / "line.safetensors"
+    if stored is not None:
+        save_file(stored, path)
+    with pytest.raises(ValueError, match=says):
+        Row(LearnedText(path, sinks=1, recent=1), 4).add(["tttttt"])
+
+
 @pytest.mark.parametrize("kind", sorted(asymvlm.evictors()))
-def test_every_policy_protects_and_counts(kind):
+def test_every_policy_protects_and_counts(kind, line):
     """Rows of different lengths with vision between; attention of no particular kind."""
-    policy = asymvlm.evictors()[kind]()
+    policy = LearnedText(line) if kind == "learned_text" else asymvlm.evictors()[kind]()
     row, generator = Row(policy, 40), torch.Generator().manual_seed(0)
     prompts = ["." * 10 + "t" * 12 + "v" * 20 + "t" * 8, "t" * 24 + "v" * 5 + "t" * 21]
     row.add(prompts, torch.rand(2, min(policy.rows, 50) or 1, 50, generator=generator).tolist())
@@ -234,7 +264,7 @@ def test_rows_can_be_chosen_anew_and_begun_again():
 
 def test_evictors_are_found_by_name():
     found = asymvlm.evictors()
-    assert set(found) == {"h2o", "key_norm", "random", "snap_kv", "streaming_llm", "threshold", "tova"}
+    assert set(found) == {"h2o", "key_norm", "learned_text", "random", "snap_kv", "streaming_llm", "threshold", "tova"}
     assert all(issubclass(kind, asymvlm.Evictor) for kind in found.values())
 
 

@@ -80,6 +80,7 @@ def test_macs_are_what_torch_counts(side, asked, evicting):
     assert 2 * (ending.macs + sum(vision_macs(side.model.config, 1))) == pytest.approx(counter.get_total_flops(), rel=1e-3)
 
 
+@pytest.mark.filterwarnings("default")  # jsonargparse's own, as a user would see them
 def test_the_command_writes_a_table(llava, processor, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     llava.save_pretrained("teacher")
