@@ -43,6 +43,7 @@ def printed(capsys, monkeypatch):
 def holds(merged, wanted):
     """Whether all that an overlay says is so."""
     if isinstance(wanted, dict):
+        merged = merged if wanted.keys() <= merged.keys() else merged["init_args"]
         return all(holds(merged[key], value) for key, value in wanted.items())
     return merged == wanted
 
