@@ -15,6 +15,7 @@ from scorer_runs import same, weights
 import asymvlm
 from asymvlm.backbone import backbone_of
 from asymvlm.check import problems
+from asymvlm.evaluation.evaluate import evaluate
 from asymvlm.evaluation.run_log import identity
 from asymvlm.methods import Learned
 from asymvlm.training.cli import main
@@ -98,6 +99,12 @@ def test_plain_peft_loads_it(frozen, llava, batch):
             pass
     finally:
         adapted.unload()
+
+
+def test_it_has_a_row_in_the_table(frozen, teacher, data_root, tmp_path):
+    about = {"root": str(data_root), "pages": 2, "latency_batches": [1], "longest_answer": 3, "output": str(tmp_path)}
+    rows = evaluate(str(teacher), str(frozen), keeps=[0.25], **about)
+    assert {row.method for row in rows} == {"learned", "recovered"}
 
 
 def test_adapters_and_scorer_learn_together(train, first):

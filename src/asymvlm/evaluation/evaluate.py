@@ -53,7 +53,7 @@ def evaluate(
 
     Args:
         teacher: Directory or repository of the VLM.
-        scorer: Directory of a trained scorer, evaluated as `learned`; null leaves it out.
+        scorer: Directory of a trained scorer, evaluated as `learned`, and as `recovered` with an adapter beside it; null leaves it out.
         methods: Further methods by the name under which they are reported.
         keeps: Shares, counts, "auto" or "gap"; the last two for methods that have a budget or scores.
         equal: What a keep means for methods inside the LLM: tokens "left" at the end, "layer_average", or "flops" of the LLM's prefill.
@@ -76,7 +76,9 @@ def evaluate(
     judge = judge_named(metric)
     chosen = dict(methods or {})
     if scorer is not None:
-        chosen = {"learned": Learned(load_scorer(scorer)), **chosen}
+        trained = load_scorer(scorer)
+        own = {"learned": Learned(trained)} | ({"recovered": Learned(trained, adapter=True)} if trained.adapter else {})
+        chosen = own | chosen
     if not chosen:
         raise ValueError("methods: nothing to evaluate; name a scorer or at least one method")
     side = Teacher.load(teacher)
