@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from peft import PeftModel
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from scorer_runs import same, weights
 
 import asymvlm
@@ -17,6 +17,7 @@ from asymvlm.backbone import backbone_of
 from asymvlm.check import problems
 from asymvlm.evaluation.evaluate import evaluate
 from asymvlm.evaluation.run_log import identity
+from asymvlm.export import export_checkpoint
 from asymvlm.methods import Learned
 from asymvlm.training.cli import main
 from asymvlm.training.lora import Adapters, Lora
@@ -142,6 +143,7 @@ def test_the_adapter_is_part_of_what_a_method_is(frozen, tmp_path):
 @pytest.mark.parametrize("flags,code,says", [
     (["--model.frozen_scorer", "true"], 2, "model.frozen_scorer: nothing useful is left to train"),
     (["--model.recovery", "qlora"], 2, "recovery"),
+    (["--model.lora.rank", "4"], 2, "model.lora: describes adapters that nothing trains"),
     ([*LORA, "--model.lora.targets", "[q_proj,value]"], 2, "model.lora.targets: 'value' is no linear module of Llava"),
     ([*LORA, "--model.learning_rate", "1e30"], 1, "lower model.learning_rate"),
 ])  # fmt: skip
@@ -175,6 +177,52 @@ def test_a_scorer_of_another_teacher_is_refused(train, first, tmp_path, capsys):
     (other / "config.json").write_text(json.dumps(config))
     train("other", *KL, "--model.scorer", "null", "--model.start", str(other), code=2)
     assert "was trained on other weights" in capsys.readouterr().err
+
+
+def test_an_adapter_that_does_not_fit_leaves_the_model_alone(frozen, llava, tmp_path):
+    """Of a model with other layers, and with layers of another size: peft has put its layers in before it finds out."""
+    before = {name: (tensor.clone(), tensor.requires_grad) for name, tensor in llava.named_parameters()}
+    for spoil in (
+        lambda name, tensor: {name: tensor[..., :-1].contiguous()},
+        lambda name, tensor: {} if "layers.0" in name else {name: tensor},
+    ):
+        other = shutil.copytree(frozen, tmp_path / "other", dirs_exist_ok=True)
+        tensors = {key: one for name, tensor in adapter(frozen).items() for key, one in spoil(name, tensor).items()}
+        save_file(tensors, other / "adapter/adapter_model.safetensors")
+        with pytest.raises(ValueError, match="does not fit"), asymvlm.prune(llava, asymvlm.load_scorer(other), adapter=True):
+            pass
+        now = dict(llava.named_parameters())
+        assert now.keys() == before.keys()
+        assert all(torch.equal(now[name], one) and now[name].requires_grad == grad for name, (one, grad) in before.items())
+
+
+def test_wearing_changes_neither_mode_nor_dice(frozen, llava, batch):
+    llava.train()
+    llava.gradient_checkpointing_enable()
+    state = torch.get_rng_state()
+    try:
+        with asymvlm.prune(llava, asymvlm.load_scorer(frozen), keep=0.25, adapter=True):
+            llava.generate(**batch, max_new_tokens=1, do_sample=False)
+        assert torch.equal(torch.get_rng_state(), state) and all(module.training for module in llava.modules())
+        assert not hasattr(llava, "_require_grads_hook")
+    finally:
+        llava.gradient_checkpointing_disable()
+        llava.eval()
+
+
+def test_equal_checkpoints_give_equal_adapters(frozen, tmp_path):
+    again = export_checkpoint(frozen.parent / "best.ckpt", tmp_path / "again")
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        assert (again / "adapter" / name).read_bytes() == (frozen / "adapter" / name).read_bytes()
+    modules = json.loads((again / "adapter/adapter_config.json").read_text())["target_modules"]
+    assert modules == sorted(modules) and len(modules) == 8
+
+
+def test_an_adapter_is_not_dropped_silently(train, frozen, llava, capsys):
+    train("dropped", *KL, "--model.scorer", "null", "--model.start", str(frozen), code=2)
+    assert "has an adapter, which would be lost" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="Learned"), asymvlm.prune(llava, Learned(str(frozen)), adapter=True):
+        pass
 
 
 def test_a_scorer_without_an_adapter_says_so(first, llava):

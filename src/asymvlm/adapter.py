@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,6 +34,9 @@ class AdapterWeights:
         from peft import LoraConfig
 
         LoraConfig(**self.settings).save_pretrained(str(directory))
+        config = json.loads((directory / ADAPTER_CONFIG_FILE).read_text(encoding="utf-8"))
+        config["target_modules"].sort()  # peft writes a set in whatever order: equal adapters, equal files
+        (directory / ADAPTER_CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         save_file({name: tensor.contiguous().cpu() for name, tensor in self.tensors.items()}, directory / ADAPTER_WEIGHTS_FILE)
 
 
@@ -42,22 +46,51 @@ def wearing(model: PreTrainedModel, directory: Path) -> Iterator[None]:
 
     Raises ValueError for a model that has adapters already, or one that the adapter does not fit.
     """
-    from peft import PeftModel
+    from peft import PeftConfig, get_peft_model
     from peft.tuners.tuners_utils import BaseTunerLayer
+    from peft.utils.save_and_load import load_peft_weights, set_peft_model_state_dict
 
     if hasattr(model, "get_base_model") or any(isinstance(module, BaseTunerLayer) for module in model.modules()):
         raise ValueError(f"adapter: the model has adapters already; take them off, or load {directory} beside them with peft")
+    config = PeftConfig.from_pretrained(str(directory))
+    config.inference_mode = True
+    with _left_as_found(model):
+        try:
+            adapted = get_peft_model(model, config, low_cpu_mem_usage=True)  # nothing is drawn at random
+        except ValueError as error:
+            raise _misfit(model, directory, error) from error
+        try:
+            stored = load_peft_weights(str(directory), device=str(model.device))
+            wanted = {name for name in adapted.state_dict() if ".lora_" in name}
+            if len(stored) != len(wanted):
+                raise _misfit(model, directory, f"{len(stored)} tensors for {len(wanted)} places")
+            try:
+                set_peft_model_state_dict(adapted, stored, low_cpu_mem_usage=True)
+            except RuntimeError as error:  # torch's, of shapes
+                raise _misfit(model, directory, error) from error
+            adapted.to(model.device)
+            yield
+        finally:
+            adapted.unload()
+
+
+def _misfit(model: PreTrainedModel, directory: Path, why: object) -> ValueError:
+    said = str(why).splitlines()[0]
+    return ValueError(f"adapter: {directory} does not fit {type(model).__name__} ({said}); use the model that it was trained on")
+
+
+@contextmanager
+def _left_as_found(model: PreTrainedModel) -> Iterator[None]:
+    """What peft changes in a model besides its layers is put back: what is trained, what is in evaluation, hooks."""
     trainable = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-    try:
-        adapted = PeftModel.from_pretrained(model, str(directory))
-    except (ValueError, RuntimeError, KeyError) as error:
-        raise ValueError(
-            f"adapter: {directory / ADAPTER_CONFIG_FILE} does not fit {type(model).__name__} ({error}); "
-            "use the model that it was trained on"
-        ) from error
+    training = [(module, module.training) for module in model.modules()]
+    hooked = hasattr(model, "_require_grads_hook")
     try:
         yield
     finally:
-        adapted.unload()
         for parameter, before in trainable:
             parameter.requires_grad_(before)
+        for module, was in training:
+            module.training = was
+        if hasattr(model, "_require_grads_hook") and not hooked:
+            model.disable_input_require_grads()

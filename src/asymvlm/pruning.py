@@ -33,6 +33,10 @@ def prune(model: PreTrainedModel, scorer: TrainedScorer | Method, keep: Keep = 0
     method = Learned(scorer, adapter) if isinstance(scorer, TrainedScorer) else scorer
     if not isinstance(method, Method):
         raise ValueError(f"scorer: {scorer!r} is neither a scorer from asymvlm.load_scorer nor an asymvlm.Method")
+    if adapter and method is scorer:
+        raise ValueError(
+            "adapter: true goes with a scorer from asymvlm.load_scorer; a Method names its own, as Learned(scorer, adapter=True)"
+        )
     pruner = (BeforeLLM if method.layer is None else InLLM)(backbone_of(model), method, keep)
     with nullcontext() if method.adapter is None else wearing(model, method.adapter), pruner.open():
         yield pruner.report

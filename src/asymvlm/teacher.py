@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -132,7 +133,14 @@ def load_prompter(path: str) -> Prompter:
 def weights_mark(path: str) -> str:
     """Changes when the weights in a local directory do; empty for a repository, whose name and revision are its own mark."""
     files = sorted(Path(path).glob("*.safetensors")) if Path(path).is_dir() else []
-    return ";".join(f"{file.name}:{hashlib.sha256(file.read_bytes()).hexdigest()[:16]}" for file in files)
+    return ";".join(f"{file.name}:{_digest(file, file.stat().st_mtime_ns)[:16]}" for file in files)
+
+
+@functools.cache
+def _digest(file: Path, changed: int) -> str:
+    """Of a file as it was last `changed`; shards of a large VLM take a while, so each is read once."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def check_is_vlm(path: str) -> int:

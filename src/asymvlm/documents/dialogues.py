@@ -8,7 +8,7 @@ import numpy as np
 
 from . import words
 from .page import Field, Page, Question
-from .questions import ask
+from .questions import ask, some
 
 
 @dataclass(frozen=True)
@@ -38,15 +38,11 @@ def dialogue(
     others = tuple(field for field in page.fields if field.name not in wished) or page.fields
     history = _stated(list(facts.values()), rng) + _talk(replace(page, fields=others), rng, difficulty.talk)
     chosen = [
-        *_some([_recalled(person, fact, rng) for person, fact in facts.items()], text, rng),
+        *some([_recalled(person, fact, rng) for person, fact in facts.items()], text, rng),
         *(replace(one, kind="page", group="page") for one in ask(page, rng, page_only, 0)),
-        *_some([_looked_up(person, facts[person], field, rng) for person, field in named.items()], both, rng),
+        *some([_looked_up(person, facts[person], field, rng) for person, field in named.items()], both, rng),
     ]
     return [replace(one, history=tuple(history)) for one in chosen]
-
-
-def _some(questions: list[Question], count: int, rng: np.random.Generator) -> list[Question]:
-    return [questions[index] for index in rng.permutation(len(questions))[:count]]
 
 
 def _phrase(templates: tuple[str, ...], rng: np.random.Generator, **slots: object) -> str:

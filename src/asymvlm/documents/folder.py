@@ -16,7 +16,7 @@ def folder_pages(root: Path, split: str) -> tuple[datasets.Dataset, SkipReport]:
     """The pages of `root/<split>/*.jsonl` (or `root/<split>.jsonl`), one row for each set of pictures with all its questions.
 
     A record has `image` (a path relative to `root`, or to the file) or `images`, `question`, `answers`, and may have `id`,
-    `evidence_boxes`, `key_boxes`, `alt_evidence`, `kind`. A broken record is skipped, counted and named.
+    `evidence_boxes`, `key_boxes`, `alt_evidence`, `history`, `kind`. A broken record is skipped, counted and named.
 
     Raises DataError if there is no file, or no usable record.
     """

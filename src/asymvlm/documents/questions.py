@@ -15,11 +15,12 @@ def ask(page: Page, rng: np.random.Generator, localised: int = 3, holistic: int 
     """Up to `localised` look-ups and up to `holistic` questions about the page as a whole, in random order."""
     look_ups = [_look_up(page, field, rng) for field in page.fields]
     wholes = [_presence(page, rng, True), _presence(page, rng, False), _largest(page, rng), *_halves(page, rng)]
-    chosen = _sample(look_ups, localised, rng) + _sample(wholes, holistic, rng)
-    return _sample(chosen, len(chosen), rng)
+    chosen = some(look_ups, localised, rng) + some(wholes, holistic, rng)
+    return some(chosen, len(chosen), rng)
 
 
-def _sample(questions: Sequence[Question], count: int, rng: np.random.Generator) -> list[Question]:
+def some(questions: Sequence[Question], count: int, rng: np.random.Generator) -> list[Question]:
+    """Up to `count` of them, in random order."""
     return [questions[index] for index in rng.permutation(len(questions))[:count]]
 
 

@@ -16,6 +16,7 @@ from ..checkpoint import load_scorer
 from ..documents import Sample, samples
 from ..documents.generated import fingerprint, generated_dialogues
 from ..eviction import Evictor, evict
+from ..eviction.budget import budget_for
 from ..methods import Learned, Method
 from ..progress import track
 from ..pruning import prune
@@ -88,21 +89,21 @@ def evict_table(
     mean = float(np.mean([_words(side, sample) for sample in asked]))
     out = Path(output)
     out.mkdir(parents=True, exist_ok=True)
+    budgets = {share: max(1, round(share * mean)) for share in shares or [0.5, 0.25]}
+    for policy in policies.values():
+        for budget in budgets.values():
+            budget_for(policy, budget, None)
     rows: list[EvictionRow] = []
     dense: list[Ending] = []
     for chosen, kept in ((None, 1.0), *([] if method is None else [(method, keep)])):
         full = _run(side, asked, longest_answer, FULL, chosen, kept, None, None)
         dense = dense or full
-        runs: list[tuple[str, int | None, float, list[Ending]]] = [(FULL, None, 1.0, full)]
-        for share in shares or [0.5, 0.25]:
-            budget = max(1, round(share * mean))
-            runs += [
-                (name, budget, share, _run(side, asked, longest_answer, name, chosen, kept, policy, budget))
-                for name, policy in policies.items()
-            ]
-        for name, entries, share, endings in runs:
-            rows += _rows((name, entries, share, kept), asked, endings, full, dense, judge.scores)
-        write_json(out / "eviction.json", [asdict(row) for row in rows])
+        rows += _rows((FULL, None, 1.0, kept), asked, full, full, dense, judge.scores)
+        for share, budget in budgets.items():
+            for name, policy in policies.items():
+                endings = _run(side, asked, longest_answer, name, chosen, kept, policy, budget)
+                rows += _rows((name, budget, share, kept), asked, endings, full, dense, judge.scores)
+                write_json(out / "eviction.json", [asdict(row) for row in rows])
     about = f"dialogues {fingerprint(data)}, {len(asked)} questions, mean text length {mean:.0f} tokens, seed {seed}"
     _write(rows, out / "eviction.md", about)
     print(f"results: {out}/eviction.json, eviction.md")

@@ -20,7 +20,7 @@ from ..documents.generated import fingerprint, generated_pages
 from ..documents.sample import no_bars_of_datasets
 from ..documents.source import Source
 from ..progress import track
-from ..teacher import Observation, from_record, to_record
+from ..teacher import Observation, from_record, to_record, weights_mark
 from .batch import collate
 from .scorer_module import ScorerModule
 
@@ -127,7 +127,7 @@ class PagesData(L.LightningDataModule):
         side = self._side
         parts = {
             "pages": self.fingerprints[split],
-            "weights": side.teacher_mark,
+            "weights": weights_mark(side.teacher_path),
             **side.observed_by(),
             "format": 2,
         }

@@ -59,13 +59,9 @@ class ScorerModule(L.LightningModule, ABC):
 
     @cached_property
     def teacher(self) -> Teacher:
-        """Loaded when first needed: with a full target cache, never."""
-        return Teacher.load(self.teacher_path, self.device)
-
-    @cached_property
-    def teacher_mark(self) -> str:
-        """`weights_mark` of the teacher: read once, since a large teacher takes a while."""
-        return weights_mark(self.teacher_path)
+        """Loaded when first needed: with a full target cache, never. That may be before the trainer has moved this module."""
+        device = self.device if self._trainer is None else self._trainer.strategy.root_device
+        return Teacher.load(self.teacher_path, device)
 
     @cached_property
     def prompter(self) -> Prompter:
@@ -119,7 +115,7 @@ class ScorerModule(L.LightningModule, ABC):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """A checkpoint can be exported without the config or the teacher that made it."""
-        about = provenance(self.trainer, {"name": self.teacher_path, "weights": self.teacher_mark}, self.target)
+        about = provenance(self.trainer, {"name": self.teacher_path, "weights": weights_mark(self.teacher_path)}, self.target)
         trained = TrainedScorer(self.scorer, self.budget_head, self.prompter.masked_ids, about)
         checkpoint[CONTENTS] = {"config": trained.config()}
 

@@ -18,6 +18,7 @@ from ..backbone import RelevanceRecorder, recording
 from ..backbone.teacher_forcing import check_left_padded, forced
 from ..documents import Sample, samples
 from ..documents.generated import generated_dialogues
+from ..eviction.checks import full_attention_layers
 from ..front_door import call, run
 from ..progress import track
 from ..shapes import Bool, Float
@@ -48,33 +49,36 @@ def text_scores(
         seed: Seed of the dialogues.
         batch_size: Samples per forward pass.
         ridge: Penalty on the weights, as a share of the mean square of the values.
+
+    Raises DataError for a model without full self-attention over its vision tokens, ValueError for no dialogues.
     """
+    if pages < 1:
+        raise ValueError(f"pages: {pages} must be at least 1")
     side = Teacher.load(teacher)
     asked = list(samples(generated_dialogues(Path(root), "train", pages, seed)))
-    sums: list[_Sums] = []
+    sums: dict[int, _Sums] = {}  # by layers whose cache loses entries
     with track("what answers look at", len(asked)) as advance:
         for start in range(0, len(asked), batch_size):
             batch = asked[start : start + batch_size]
-            for number, (values, mass) in enumerate(_looked_at(side, batch)):
-                if number == len(sums):
-                    sums.append(_Sums(values.shape[1]))
-                sums[number].add(values, mass.clamp_min(_LEAST).log())
+            for number, (values, mass) in _looked_at(side, batch).items():
+                sums.setdefault(number, _Sums(values.shape[1])).add(values, mass.clamp_min(_LEAST).log())
             advance(len(batch))
-    lines = [one.line(ridge) for one in sums]
-    weight, bias = (torch.stack(part).float() for part in ([line[:-1] for line in lines], [line[-1] for line in lines]))
+    lines = torch.zeros(side.backbone.attending_layers, len(next(iter(sums.values())).products), dtype=torch.float64)
+    for number, one in sums.items():
+        lines[number] = one.line(ridge)
     target = Path(output)
     target.parent.mkdir(parents=True, exist_ok=True)
     draft = target.with_suffix(".part")
-    save_file({"weight": weight, "bias": bias}, draft)
+    save_file({"weight": lines[:, :-1].float().contiguous(), "bias": lines[:, -1].float().contiguous()}, draft)
     os.replace(draft, target)
-    explained = ", ".join(f"{one.explained(line):.2f}" for one, line in zip(sums, lines, strict=True))
-    print(f"{target}: {len(lines)} layers; share of the variance explained, layer by layer: {explained}")
+    explained = ", ".join(f"{one.explained(lines[number]):.2f}" for number, one in sums.items())
+    print(f"{target}: {len(sums)} layers; share of the variance explained, layer by layer: {explained}")
     return target
 
 
 @torch.no_grad()
-def _looked_at(side: Teacher, batch: Sequence[Sample]) -> list[tuple[Float[Tensor, "n v"], Float[Tensor, "n"]]]:
-    """Per layer, values of all entries of what was said before the question, and the attention that the answer's rows pay to them."""
+def _looked_at(side: Teacher, batch: Sequence[Sample]) -> dict[int, tuple[Float[Tensor, "n v"], Float[Tensor, "n"]]]:
+    """By full-attention layer, values of all entries of what was said before the question, and the attention that the answer's rows pay to them."""
     prompts, backbone = side.look(batch), side.backbone
     check_left_padded(prompts.layout)
     arguments = backbone.with_pictures(dict(prompts.inputs), prompts.encoded)
@@ -89,8 +93,10 @@ def _looked_at(side: Teacher, batch: Sequence[Sample]) -> list[tuple[Float[Tenso
     base: Any = side.model.base_model
     with recording(side.model):
         base(**arguments, past_key_values=cache, use_cache=True, relevance=recorder)
-    values = [layer.values.transpose(1, 2).flatten(2)[said].double() for layer in cache.layers]
-    return [(one, mass[said].double()) for one, mass in zip(values, recorder.layers, strict=True)]
+    return {
+        number: (cache.layers[number].values.transpose(1, 2).flatten(2)[said].double(), recorder.layers[number][said].double())
+        for number in full_attention_layers(backbone)
+    }
 
 
 def _said(side: Teacher, prompts: TargetInputs, batch: Sequence[Sample]) -> Bool[Tensor, "B S"]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -110,6 +110,8 @@ class ThroughLLM(ScorerModule):
             raise ValueError(f"model.keep_range: {list(keep_range)} must be a smaller and a larger share, both in (0, 1]")
         if not 0 <= own_budget <= 1:
             raise ValueError(f"model.own_budget: {own_budget} must lie in [0, 1]")
+        if lora is not None and recovery == "none":
+            raise ValueError("model.lora: describes adapters that nothing trains; give model.recovery lora")
         if frozen_scorer and (recovery == "none" or start is None):
             raise ValueError("model.frozen_scorer: nothing useful is left to train; give model.start and model.recovery lora")
         if distillation.weight > 0 and target is None:
@@ -125,6 +127,10 @@ class ThroughLLM(ScorerModule):
             trained = load_scorer(start)
             if trained.width != width:
                 raise ValueError(f"model.start: the scorer of {start} is for a width of {trained.width}, {teacher} has {width}")
+            if trained.adapter is not None:
+                raise ValueError(
+                    f"model.start: {start} has an adapter, which would be lost; start from the scorer that it was trained beside"
+                )
             learned_from, mark = trained.about.get("teacher", {}), weights_mark(teacher)
             if mark and learned_from.get("weights", mark) not in ("", mark):
                 raise ValueError(
@@ -143,6 +149,8 @@ class ThroughLLM(ScorerModule):
             first.requires_grad_(False)
             head = None if head is None else head.requires_grad_(False)
             objectives = {name: objectives[name] for name in ("divergence", "cross_entropy")}
+        if "distillation" not in objectives or distillation.weight == 0:
+            target = None  # it costs a pass of the LLM
         super().__init__(teacher, target, first, head, objectives, learning_rate, weight_decay, warm_up)
         self.gate, self.way, self.keep_range, self.own_budget = gate, way, keep_range, own_budget
         self.checkpointing, self.val_keeps = checkpointing, val_keeps
@@ -159,7 +167,6 @@ class ThroughLLM(ScorerModule):
             self.adapters = Adapters(self.teacher.backbone, self.lora)
 
     def on_fit_start(self) -> None:
-        self.teacher.model.to(self.device)  # with adapters it was loaded before the trainer knew where to
         if self.checkpointing:
             model = self.teacher.model
             self._while_fitting.enter_context(gating(model))  # layers are computed again when the forward call's own is closed
@@ -171,31 +178,35 @@ class ThroughLLM(ScorerModule):
         self._while_fitting.close()
 
     def observe(self, samples: Sequence[Sample]) -> list[Observation]:
-        return self._observed(self.teacher.look(samples))
+        return self._observed(samples, self.teacher.look(samples))
 
-    def _observed(self, prompts: TargetInputs) -> list[Observation]:
+    def _observed(self, samples: Sequence[Sample], prompts: TargetInputs) -> list[Observation]:
         if self.target is None:
             relevances = [torch.full((count,), 1 / count, device=self.device) for count in prompts.layout.counts()]
         else:
-            with torch.no_grad():
-                relevances = self.target(self.teacher.backbone, prompts)
+            with torch.no_grad(), self._as_it_came(samples, prompts) as plain:
+                relevances = self.target(self.teacher.backbone, plain)
         return self.teacher.observations(prompts, relevances, torch.full((len(relevances),), torch.nan))
 
     @torch.no_grad()
     def batch(self, samples: Sequence[Sample]) -> ReadingBatch:
         with self.trainer.precision_plugin.forward_context():  # the trainer opens it for steps alone
             prompts = self.teacher.look(samples)
-            observed = collate(self._observed(prompts))
+            observed = collate(self._observed(samples, prompts))
             compared = "divergence" in self.objectives or not self.trainer.training
-            dense = self._dense(samples, prompts) if compared else None
+            with self._as_it_came(samples, prompts) as plain:
+                dense = answer_logits(self.teacher.backbone, plain) if compared else None
         ids = torch.nn.utils.rnn.pad_sequence(prompts.answer_ids, batch_first=True, padding_value=-100)
         return ReadingBatch(observed, prompts, dense, ids, [sample.id for sample in samples])
 
-    def _dense(self, samples: Sequence[Sample], prompts: TargetInputs) -> Float[Tensor, "B A V"]:
-        """What the VLM answers as it came: all tokens, no adapters."""
-        with nullcontext() if self.adapters is None else self.adapters.off():
-            seen = self.teacher.look(samples) if self.adapters is not None and self.adapters.before_llm else prompts
-            return answer_logits(self.teacher.backbone, seen)
+    @contextmanager
+    def _as_it_came(self, samples: Sequence[Sample], prompts: TargetInputs) -> Iterator[TargetInputs]:
+        """While open, the VLM has no adapters; yields the prompts as it sees them then."""
+        if self.adapters is None:
+            yield prompts
+            return
+        with self.adapters.off():
+            yield self.teacher.look(samples) if self.adapters.before_llm else prompts
 
     def _predicted(self, batch: ReadingBatch) -> Prediction:
         """Scores and keep ratios."""

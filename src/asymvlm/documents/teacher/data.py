@@ -70,9 +70,9 @@ class TeacherPages(L.LightningDataModule):
         pages: Generated pages of the world's own layouts.
         crowded: Pages full of fields besides, for the first stage: much to read at once.
         tower_batch: Pages per step of the first stage.
-        reading_batch: Pages per step of the second stage, read from frozen features.
+        reading_batch: Pages per step of the second stage, read from frozen features; half as many with a dialogue about each.
         joint_batch: Pages per step of the third stage.
-        sparse_from: Share of the second stage after which half of the batches show few tokens.
+        sparse_from: Share of the second stage after which half of the batches without a dialogue show few tokens.
         talk_share: Shares of the second and of the third stage's batches that are dialogues.
         seed: Seed of pages and batches.
     """
@@ -162,7 +162,7 @@ class _Course(IterableDataset):
             rows = self.rng.integers(0, len(pool), self.settings.batches[1])
             lessons = talks if self.rng.random() < share else pages
             if lessons is talks:
-                rows = rows[: len(rows) // 2] if TALKS[talks.number][2] else rows  # a page and a dialogue together are long
+                rows = rows[: (len(rows) + 1) // 2] if TALKS[talks.number][2] else rows  # a page and a dialogue together are long
                 readings = self._talk(rows, TALKS[talks.number])
             elif pages.last and step > self.settings.sparse_from * self.steps:
                 readings = self._whole_or_sparse(rows)

@@ -1,8 +1,8 @@
 """The tiny teacher's recipe as a LightningModule: three stages, each an epoch with its own batches, parameters and schedule.
 
 Why stages: from answers alone a model of this size stays at the language prior for as long as one likes to wait. So the tower learns to
-read first, from dense labels (`tower.py`); then the LLM learns to look things up in frozen features, in small pages first
-(`blocks.py`); then both are trained together.
+read first, from dense labels (`tower.py`); then the LLM learns to look things up in frozen features, in small pages first, and
+in what was said (`blocks.py`); then both are trained together.
 """
 
 from __future__ import annotations
