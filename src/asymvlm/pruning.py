@@ -35,7 +35,7 @@ def prune(model: PreTrainedModel, scorer: TrainedScorer | Method, keep: Keep = 0
         raise ValueError(f"scorer: {scorer!r} is neither a scorer from asymvlm.load_scorer nor an asymvlm.Method")
     if adapter and method is scorer:
         raise ValueError(
-            "adapter: true goes with a scorer from asymvlm.load_scorer; a Method names its own, as Learned(scorer, adapter=True)"
+            "adapter: true goes with a scorer from asymvlm.load_scorer; a Method says so itself, Learned(scorer, adapter=True)"
         )
     pruner = (BeforeLLM if method.layer is None else InLLM)(backbone_of(model), method, keep)
     with nullcontext() if method.adapter is None else wearing(model, method.adapter), pruner.open():

@@ -78,7 +78,7 @@ def text_scores(
 
 @torch.no_grad()
 def _looked_at(side: Teacher, batch: Sequence[Sample]) -> dict[int, tuple[Float[Tensor, "n v"], Float[Tensor, "n"]]]:
-    """By full-attention layer, values of all entries of what was said before the question, and the attention that the answer's rows pay to them."""
+    """By full-attention layer, values of what was said before the question, and the attention that the answer's rows pay to it."""
     prompts, backbone = side.look(batch), side.backbone
     check_left_padded(prompts.layout)
     arguments = backbone.with_pictures(dict(prompts.inputs), prompts.encoded)

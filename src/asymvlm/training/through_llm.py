@@ -128,9 +128,7 @@ class ThroughLLM(ScorerModule):
             if trained.width != width:
                 raise ValueError(f"model.start: the scorer of {start} is for a width of {trained.width}, {teacher} has {width}")
             if trained.adapter is not None:
-                raise ValueError(
-                    f"model.start: {start} has an adapter, which would be lost; start from the scorer that it was trained beside"
-                )
+                raise ValueError(f"model.start: {start} has an adapter, which would be lost; start from the scorer it was trained beside")
             learned_from, mark = trained.about.get("teacher", {}), weights_mark(teacher)
             if mark and learned_from.get("weights", mark) not in ("", mark):
                 raise ValueError(
