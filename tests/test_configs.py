@@ -20,8 +20,10 @@ TRAIN = [path for folder in ("", "teacher") for path in sorted((ROOT / "configs"
 OVERLAYS = sorted((ROOT / "configs/ablations").glob("*.yaml"))
 STAGE2 = sorted((ROOT / "configs/stage2").glob("*.yaml"))
 MODELS = sorted((ROOT / "configs/models").glob("*.yaml"))
-ROBUSTNESS, EVICTION = (ROOT / f"configs/eval/{name}.yaml" for name in ("robustness", "eviction"))  # of commands of their own
-EVAL = sorted(set((ROOT / "configs/eval").glob("*.yaml")) - {ROBUSTNESS, EVICTION})
+ROBUSTNESS, EVICTION, CALIBRATION = (
+    ROOT / f"configs/eval/{name}.yaml" for name in ("robustness", "eviction", "calibrate-eviction")
+)  # of commands of their own
+EVAL = sorted(set((ROOT / "configs/eval").glob("*.yaml")) - {ROBUSTNESS, EVICTION, CALIBRATION})
 
 
 @pytest.fixture
@@ -104,7 +106,11 @@ def test_robustness_config_parses(printed):
 
 
 def test_eviction_config_parses(printed):
-    assert set(yaml.safe_load(printed(lambda flags: evaluate(["eviction", *flags]), EVICTION))["policies"]) == set(asymvlm.evictors())
+    def ask(config):
+        return yaml.safe_load(printed(lambda flags: evaluate(["eviction", *flags]), config))
+
+    assert set(ask(EVICTION)["policies"]) == set(asymvlm.evictors())
+    assert ask(CALIBRATION)["split"] == "val"
 
 
 def test_every_method_and_policy_is_in_the_docs():
