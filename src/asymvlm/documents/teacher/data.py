@@ -26,8 +26,8 @@ from .tokens import PATCH_SIZE, caption_tokenizer
 LESSONS = ((1, 24, 1), (2, 40, 2), (4, 80, 4), (6, 128, 6), (99, 256, 9))
 # Its lessons of dialogues, besides: (facts and turns of talk, entries shown, vision tokens shown, questions for text, page and both).
 # The first are without a page, and nothing else is taught meanwhile: beside lessons about pages this is learned late, or not at all.
+# Never so few that a number and a wish need not be told apart by their person.
 TALKS = (
-    (Difficulty(2, 0), 99, 0, (2, 0, 0)),
     (Difficulty(4, 0), 99, 0, (4, 0, 0)),
     (Difficulty(8, 0), 99, 0, (8, 0, 0)),
     (Difficulty(8, 3), 99, 0, (6, 0, 0)),
@@ -36,7 +36,7 @@ TALKS = (
 )
 # The next lesson starts when the loss is low, or when one has had its share of the steps: questions about halves can keep the loss of a
 # middle lesson up for good.
-_LEARNED, _LEARNED_TALK, _LONGEST = 0.6, 0.1, 0.12
+_LEARNED, _LEARNED_TALK, _LONGEST = 0.6, 0.12, 0.15
 # Token dropout: vision tokens shown of a whole page, and questions whose evidence must fit.
 SPARSE = ((16, 2), (24, 3), (48, 4), (96, 6), (160, 8))
 
