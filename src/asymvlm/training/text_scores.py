@@ -25,8 +25,6 @@ from ..shapes import Bool, Float
 from ..targets import TargetInputs
 from ..teacher import Teacher
 
-_LEAST = 1e-4  # attention below this is none
-
 
 def text_scores(
     teacher: str = "checkpoints/tiny-teacher",
@@ -37,7 +35,7 @@ def text_scores(
     batch_size: int = 12,
     ridge: float = 1e-3,
 ) -> Path:
-    """Fit, per layer of the LLM, the logarithm of the attention that answers pay to what was said, as a line through its value.
+    """Fit, per layer of the LLM, the attention that answers pay to what was said, as a line through its value.
 
     Dialogues of the training split; their answers are forced. A ridge regression in closed form, so no steps and no rate.
 
@@ -61,7 +59,7 @@ def text_scores(
         for start in range(0, len(asked), batch_size):
             batch = asked[start : start + batch_size]
             for number, (values, mass) in _looked_at(side, batch).items():
-                sums.setdefault(number, _Sums(values.shape[1])).add(values, mass.clamp_min(_LEAST).log())
+                sums.setdefault(number, _Sums(values.shape[1])).add(values, mass)
             advance(len(batch))
     lines = torch.zeros(side.backbone.attending_layers, len(next(iter(sums.values())).products), dtype=torch.float64)
     for number, one in sums.items():

@@ -32,7 +32,7 @@ TALKS = (
     (Difficulty(8, 0), 99, 0, (8, 0, 0)),
     (Difficulty(8, 3), 99, 0, (6, 0, 0)),
     (Difficulty(8, 2), 4, 64, (3, 1, 3)),
-    (Difficulty(8, 6), 99, 256, (3, 1, 3)),
+    (Difficulty(8, 6), 8, 128, (3, 1, 3)),
 )
 # The next lesson starts when the loss is low, or when one has had its share of the steps: questions about halves can keep the loss of a
 # middle lesson up for good.
@@ -85,7 +85,7 @@ class TeacherPages(L.LightningDataModule):
         reading_batch: int = 32,
         joint_batch: int = 16,
         sparse_from: float = 0.5,
-        talk_share: tuple[float, float] = (0.3, 0.3),
+        talk_share: tuple[float, float] = (0.2, 0.3),
         seed: int = 0,
     ) -> None:
         super().__init__()
