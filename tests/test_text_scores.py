@@ -27,11 +27,12 @@ def asked(data_root):
 
 def test_what_was_said_ends_where_the_question_begins(side, asked):
     prompts = side.look(asked)
-    for row, ids, sample in zip(_said(side, prompts, asked), prompts.layout.input_ids, asked, strict=True):
+    said_in, layout = _said(side, prompts, asked), prompts.layout
+    for row, ids, vision, sample in zip(said_in, layout.input_ids, layout.vision, asked, strict=True):
         said = side.prompter.tokenizer.decode(ids[row])
         assert all(user in said and reply in said for user, reply in sample.history)
         assert said.count("USER:") == said.count("ASSISTANT:") + 1 == len(sample.history) + 1, "the next turn's name is there already"
-        assert not said.endswith(sample.question) and not (row & prompts.layout.vision[0]).any()
+        assert not said.endswith(sample.question) and not (row & vision).any()
 
 
 def test_the_line_is_a_ridge_regression(teacher, side, asked, data_root, tmp_path):

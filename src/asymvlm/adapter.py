@@ -84,7 +84,7 @@ def _left_as_found(model: PreTrainedModel) -> Iterator[None]:
     """What peft changes in a model besides its layers is put back: what is trained, what is in evaluation, hooks."""
     trainable = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     training = [(module, module.training) for module in model.modules()]
-    hooked = hasattr(model, "_require_grads_hook")
+    hooks = list(getattr(model, "_require_grads_hooks", []))
     try:
         yield
     finally:
@@ -92,5 +92,7 @@ def _left_as_found(model: PreTrainedModel) -> Iterator[None]:
             parameter.requires_grad_(before)
         for module, was in training:
             module.training = was
-        if hasattr(model, "_require_grads_hook") and not hooked:
-            model.disable_input_require_grads()
+        if list(getattr(model, "_require_grads_hooks", [])) != hooks:
+            model.disable_input_require_grads()  # peft's, which transformers remembers instead of the model's own
+            if hooks:
+                model._require_grads_hooks, model._require_grads_hook = hooks, hooks[0]  # type: ignore[assignment]

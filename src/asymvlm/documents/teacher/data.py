@@ -85,7 +85,7 @@ class TeacherPages(L.LightningDataModule):
         reading_batch: int = 32,
         joint_batch: int = 16,
         sparse_from: float = 0.5,
-        talk_share: tuple[float, float] = (0.2, 0.3),
+        talk_share: tuple[float, float] = (0.15, 0.3),
         seed: int = 0,
     ) -> None:
         super().__init__()
