@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ from asymvlm.documents.teacher.blocks import BlockBuilder, block_logits, cells, 
 from asymvlm.documents.teacher.build import build_teacher
 from asymvlm.documents.teacher.labels import WORD_IDS, patch_labels
 from asymvlm.documents.words import PEOPLE, WORDS
-from asymvlm.documents.world import generate
+from asymvlm.documents.world import DIFFICULTIES, generate
 from asymvlm.prompts import Prompter
 
 ROOT = Path(__file__).parent.parent
@@ -72,6 +73,21 @@ def test_dialogues_state_what_is_asked():
                 fields = [field for field in page.fields if f"{stated[0]} {field.value}" == question.answers[0]]
                 assert any(field.name in stated[0] for field in fields) and question.evidence_boxes
         assert len(history) >= 4 + 2
+
+
+@pytest.mark.parametrize("difficulty", DIFFICULTIES, ids=str)
+def test_what_is_asked_of_the_page_was_not_told(difficulty):
+    rng, told = np.random.default_rng(0), 0
+    for index in range(40):
+        page, _ = generate(0, "teacher", index)
+        questions = dialogue(page, rng, difficulty, text=1, page_only=3, both=3)
+        asked = [re.findall(r"\w+", user) for user, reply in questions[0].history if reply.isdigit()]
+        told += len(asked)
+        for question in questions:
+            for field in page.fields:
+                if field.value_box in question.evidence_boxes:
+                    assert not any(field.name in user and (field.column is None or field.column in user) for user in asked)
+    assert told > 20, "most dialogues do talk about the page"
 
 
 @pytest.mark.parametrize("talk", [None, 3], ids=["questions", "dialogue"])

@@ -24,9 +24,9 @@ def dialogue(
 ) -> list[Question]:
     """Questions that end one and the same dialogue: up to so many that need the text alone, the page alone, or both.
 
-    Half of the facts (rounded up) are about numbers, the others about entries of the page; every other turn of the talk is a question
-    about the page with its answer, about entries that no fact names. The answer for the text is the fact as it was stated; for both, what
-    the page says follows. `Question.group` is "text", "page" or "both".
+    Half of the facts (rounded up) are about numbers, the others about entries of the page. Every other turn of the talk is a question
+    about the page with its answer, about up to half of the entries that no fact names; what is asked in the end was not told so. The
+    answer for the text is the fact as it was stated; for both, what the page says follows. `Question.group` is "text", "page" or "both".
     """
     people = [str(person) for person in rng.choice(words.PEOPLE, size=difficulty.facts, replace=False)]
     fields = [page.fields[index] for index in rng.permutation(len(page.fields))]
@@ -35,11 +35,13 @@ def dialogue(
     facts = {person: _phrase(words.NUMBER_FACTS, rng, person=person, value=rng.integers(100, 1000)) for person in people[:split]}
     facts |= {person: _phrase(words.WISH_FACTS, rng, person=person, name=field.name) for person, field in named.items()}
     wished = {field.name for field in named.values()}
-    others = tuple(field for field in page.fields if field.name not in wished) or page.fields
-    history = _stated(list(facts.values()), rng) + _talk(replace(page, fields=others), rng, difficulty.talk)
+    free = [field for field in fields if field.name not in wished]
+    told = tuple(free[: len(free) // 2])
+    untold = replace(page, fields=tuple(field for field in page.fields if field not in told))
+    history = _stated(list(facts.values()), rng) + _talk(replace(page, fields=told), rng, difficulty.talk)
     chosen = [
         *some([_recalled(person, fact, rng) for person, fact in facts.items()], text, rng),
-        *(replace(one, kind="page", group="page") for one in ask(page, rng, page_only, 0)),
+        *(replace(one, kind="page", group="page") for one in ask(untold, rng, page_only, 0)),
         *some([_looked_up(person, facts[person], field, rng) for person, field in named.items()], both, rng),
     ]
     return [replace(one, history=tuple(history)) for one in chosen]
@@ -63,7 +65,7 @@ def _stated(facts: list[str], rng: np.random.Generator) -> list[tuple[str, str]]
 def _talk(page: Page, rng: np.random.Generator, turns: int) -> list[tuple[str, str]]:
     made = []
     for number in range(turns):
-        if number % 2:
+        if number % 2 and page.fields:
             question = ask(page, rng, 1, 0)[0]
             made.append((question.text, question.answers[0]))
         else:

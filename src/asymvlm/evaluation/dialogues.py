@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
 from ..checkpoint import load_scorer
 from ..documents import Sample, samples
@@ -26,6 +24,7 @@ from .bootstrap import paired_difference
 from .evaluate import judge_named
 from .replay import Ending, replayed
 from .run_log import write_json
+from .tables import markdown, show
 
 FULL = "full cache"
 
@@ -194,14 +193,8 @@ def _write(rows: Sequence[EvictionRow], path: Path, about: str) -> None:
         "tokens / s",
     )
     lines = [_cells(row) for row in rows]
-    table = Table(title=about)
-    for name in head:
-        table.add_column(name, justify="left" if name in ("policy", "task") else "right")
-    for line in lines:
-        table.add_row(*line)
-    Console(width=160).print(table)
-    text = ["| " + " | ".join(line) + " |" for line in (head, ["---"] * len(head), *lines)]
-    path.write_text("\n".join([*text, "", about, ""]), encoding="utf-8")
+    show(about, head, lines)
+    path.write_text(f"{markdown(head, lines)}\n{about}\n", encoding="utf-8")
 
 
 def _cells(row: EvictionRow) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from ..progress import track
 from ..selectors import Keep, check_keep
 from ..teacher import Teacher
 from .answers import Answer, answer, pruned_prefill
+from .comparison import Judged, check_comparisons, write_comparisons
 from .equal_cost import Equal, at_equal_cost
 from .examples import examples_pictures
 from .measured import latency, method_macs
@@ -47,6 +48,7 @@ def evaluate(
     examples_keep: float = 0.125,
     show_pages: bool = True,
     output: str = "results/tiny",
+    compare: list[tuple[str, str]] | None = None,
     wandb_project: str | None = None,
 ) -> list[Row]:
     """Evaluate methods against the dense model. What is there from an interrupted run with the same settings is not done again.
@@ -70,6 +72,7 @@ def evaluate(
         examples_keep: Share kept in the pictures of examples.
         show_pages: Whether the pictures show the pages; false draws on blank paper, for pages that must not be published.
         output: Where results.json, the tables and the pictures go.
+        compare: Pairs of methods whose paired difference goes to comparison.md too; a name with * stands for the mean of several runs.
         wandb_project: Project in Weights & Biases to which tables and pictures go too; null leaves it out.
     """
     wanted: list[Keep] = [check_keep(keep) for keep in (keeps or [0.5, 0.25, 0.125, 0.0625])]  # type: ignore[arg-type]
@@ -81,6 +84,7 @@ def evaluate(
         chosen = own | chosen
     if not chosen:
         raise ValueError("methods: nothing to evaluate; name a scorer or at least one method")
+    check_comparisons(compare or [], list(chosen))
     side = Teacher.load(teacher)
     dataset = pages_or_world(path, root, split, pages, seed, questions)
     asked = list(samples(dataset))
@@ -92,9 +96,11 @@ def evaluate(
     pages_of, right_dense = [sample.page for sample in asked], _judged(judge, dense, asked)
     rows: list[Row] = []
     times: list[dict[str, Any]] = []
+    judged: list[Judged] = []
     for name, method, keep in runs:
         pruned = bench.answers(name, method, keep, equal)
         right = _judged(judge, pruned, asked)
+        judged.append(Judged(name, keep, pruned, right))
         macs = method_macs(side, asked[0], method, keep)
         taken = [latency(side, asked[:size], method, keep) for size in latency_batches or [8, 1]]
         times += [{"method": name, "keep": keep, **asdict(one), "is_slower": one.is_slower} for one in taken]
@@ -111,6 +117,9 @@ def evaluate(
     write_tables([row for row in rows if "/" not in row.task], out, about, left_out, _slower(times))
     pareto_picture([row for row in rows if "/" not in row.task], out / "pareto.png", metric)
     examples_pictures(side, asked, {name: chosen[name] for name, _, _ in runs}, examples_keep, out, show_pages)
+    if compare:
+        tasks = [(task, index) for task, index in tasks_of(asked) if "/" not in task]
+        write_comparisons(compare, judged, pages_of, tasks, out / "comparison.md")
     if wandb_project is not None:
         log_to_wandb(wandb_project, rows, out, about)
     print(f"results: {out}/results.json, latency.json, summary.md, table.md, table.csv, table.tex, pareto.png, examples.png, heat_maps.png")

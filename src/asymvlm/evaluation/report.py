@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from .rows import Row
 from .summary import summary
+from .tables import markdown, show
 
 _HEAD = (
     "method", "keep", "task", "n", "accuracy", "- dense (95 %)", "agree", "evidence", "complete", "left", "p95", "per layer", "KV entries",
@@ -55,19 +55,13 @@ def write_tables(rows: Sequence[Row], out: Path, about: dict[str, Any], left_out
     notes = [f"{name}: left out, {why}" for name, why in left_out.items()]
     notes += [f"slower than dense with its prefill and 8 tokens: {', '.join(slower)}"] if slower else []
     notes.append("shares and accuracies in %; left: of the vision tokens, in the last layer; per layer: on average over the layers")
-    table = Table(title=", ".join(f"{key} {value}" for key, value in about.items()))
-    for name in _HEAD:
-        table.add_column(name, justify="left" if name in ("method", "task") else "right")
-    for row in rows:
-        table.add_row(*_cells(row))
+    lines = [_cells(row) for row in rows]
+    show(", ".join(f"{key} {value}" for key, value in about.items()), _HEAD, lines, width=200)
     console = Console(width=200)
-    console.print(table)
     for note in notes:
         console.print(note, markup=False)
-    lines = ["| " + " | ".join(_HEAD) + " |", "|" + "---|" * len(_HEAD)]
-    lines += ["| " + " | ".join(_cells(row)) + " |" for row in rows]
     notes.append("; ".join(f"{key}: {value}" for key, value in about.items()))
-    (out / "table.md").write_text("\n".join([*lines, "", *(f"- {note}" for note in notes), ""]), encoding="utf-8")
+    (out / "table.md").write_text("\n".join([markdown(_HEAD, lines), *(f"- {note}" for note in notes), ""]), encoding="utf-8")
     (out / "table.tex").write_text(_latex(rows), encoding="utf-8")
     (out / "summary.md").write_text(summary(rows), encoding="utf-8")
     with (out / "table.csv").open("w", encoding="utf-8", newline="") as file:

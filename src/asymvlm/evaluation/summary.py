@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .rows import Row
+from .tables import markdown
 
 
 def summary(rows: Sequence[Row]) -> str:
@@ -21,7 +22,7 @@ def summary(rows: Sequence[Row]) -> str:
     head += [f"layers see, at {min(shares):g}"] if shares else []
     head += ["choosing"]
     dense = " / ".join(_percent(next(row for row in rows if row.task == task).dense_accuracy) for task in tasks)
-    lines = [f"Accuracy in %: {' / '.join(tasks)}. Dense: {dense}.", "", _line(head), _line(["---"] * len(head))]
+    lines = []
     for method in dict.fromkeys(row.method for row in rows):
         cells = [method]
         for keep in keeps:
@@ -33,13 +34,9 @@ def summary(rows: Sequence[Row]) -> str:
         cells += ["-" if smallest is None else _percent(smallest.layer_average)] if shares else []
         mine = next(row for row in rows if row.method == method)
         cells.append("-" if mine.macs_prefill_dense is None else _percent(mine.macs_method / mine.macs_prefill_dense))
-        lines.append(_line(cells))
-    return "\n".join([*lines, ""])
+        lines.append(cells)
+    return f"Accuracy in %: {' / '.join(tasks)}. Dense: {dense}.\n\n{markdown(head, lines)}"
 
 
 def _percent(share: float) -> str:
     return f"{100 * share:.1f}"
-
-
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"

@@ -40,7 +40,7 @@ _SAME = 0.5  # the channel that is the same for every word; the others together 
 
 
 def llava_config(tokenizer: Any, width: int = 160, layers: int = 4, heads: int = 5) -> LlavaConfig:
-    """A LLaVA of about 2.6 M parameters with 256 vision tokens."""
+    """A LLaVA of about 2.9 M parameters with 256 vision tokens."""
     vision = dict(  # noqa: C408
         model_type="clip_vision_model", hidden_size=width, intermediate_size=4 * width, num_hidden_layers=layers,
         num_attention_heads=heads, image_size=PAGE_SIZE, patch_size=PATCH_SIZE, projection_dim=width,

@@ -57,6 +57,13 @@ class PagePool:
     def __len__(self) -> int:
         return len(self.pages)
 
+    def draw(self, rng: np.random.Generator, count: int, tables: float = 1.0) -> np.ndarray:
+        """Random rows; a page with a table is drawn `tables` times as often as another."""
+        if tables == 1.0:
+            return rng.integers(0, len(self), count)
+        weights = np.array([tables if page.kind == "table" else 1.0 for page in self.pages])
+        return rng.choice(len(self), count, p=weights / weights.sum())
+
     def batch(self, rows: np.ndarray) -> Tensor:
         """`[B, 3, H, W]` as the teacher's processor normalises it."""
         pixels = torch.from_numpy(np.stack([self.pixels[row] for row in rows]))
@@ -73,6 +80,8 @@ class TeacherPages(L.LightningDataModule):
         reading_batch: Pages per step of the second stage, read from frozen features; half as many with a dialogue about each.
         joint_batch: Pages per step of the third stage.
         sparse_from: Share of the second stage after which half of the batches without a dialogue show few tokens.
+        tables: How many times as often as other pages those with a table are read from the second stage on: a cell takes two steps to find
+            (its row and its column), so tables come last.
         talk_share: Shares of the second stage's batches (once facts are remembered) and of the third's that are dialogues.
         seed: Seed of pages and batches.
     """
@@ -85,13 +94,14 @@ class TeacherPages(L.LightningDataModule):
         reading_batch: int = 32,
         joint_batch: int = 16,
         sparse_from: float = 0.5,
+        tables: float = 3.0,
         talk_share: tuple[float, float] = (0.15, 0.3),
         seed: int = 0,
     ) -> None:
         super().__init__()
         self.sizes = (pages, crowded)
         self.batches = (tower_batch, reading_batch, joint_batch)
-        self.sparse_from, self.talk_share, self.seed = sparse_from, talk_share, seed
+        self.sparse_from, self.tables, self.talk_share, self.seed = sparse_from, tables, talk_share, seed
         self.pool: PagePool | None = None
 
     def train_dataloader(self) -> DataLoader:
@@ -133,13 +143,13 @@ class _Course(IterableDataset):
     def _joint(self) -> Iterator[TeacherBatch]:
         size = self.settings.batches[2]
         for _ in range(self.steps):
-            rows = self.rng.integers(0, len(self.pool), size)
+            rows = self.pool.draw(self.rng, size, self.settings.tables)
             talk = self.rng.random() < self.settings.talk_share[1]
             readings = self._talk(rows, TALKS[-1]) if talk else self._whole_or_sparse(rows)
             yield self._labelled(self.pool, size, rows, readings)
 
     def _labelled(self, pool: PagePool, size: int, rows: np.ndarray | None = None, readings: list[Reading] | None = None) -> TeacherBatch:
-        rows = self.rng.integers(0, len(pool), size) if rows is None else rows
+        rows = pool.draw(self.rng, size) if rows is None else rows
         pages = [pool.pages[row] for row in rows]
         labels = PatchLabels.stack([patch_labels(page, PATCH_SIZE) for page in pages])
         captions = self.captions([self._caption(page) for page in pages], return_tensors="pt", padding=True)
@@ -159,7 +169,7 @@ class _Course(IterableDataset):
         pages = _Lessons(len(LESSONS), _LEARNED, _LONGEST * self.steps)
         talks = _Lessons(len(TALKS), _LEARNED_TALK, _LONGEST * self.steps)
         for step in range(self.steps):
-            rows = self.rng.integers(0, len(pool), self.settings.batches[1])
+            rows = pool.draw(self.rng, self.settings.batches[1], self.settings.tables)
             alone = TALKS[talks.number][2] == 0  # facts come first, without a page
             lessons = talks if alone or self.rng.random() < share else pages
             if lessons is talks:
