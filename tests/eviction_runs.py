@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import tempfile
+
 import families
 import torch
 import transformers as tf
 from families import PAD
 from layer_hooks import before_layers
+from safetensors.torch import save_file
 
 from asymvlm.backbone import backbone_of
 from asymvlm.backbone.q_former import QFormer
 from asymvlm.eviction.h2o import H2O
 from asymvlm.eviction.key_norm import KeyNorm
+from asymvlm.eviction.learned import LearnedText
 from asymvlm.eviction.random import Random
 from asymvlm.eviction.snap_kv import SnapKV
 from asymvlm.eviction.streaming_llm import StreamingLLM
@@ -29,15 +33,30 @@ def family(name):
     return next(one for one in families.IN_SEQUENCE if one.name == name)
 
 
-def rule(name="threshold"):
+def line_for(model):
+    """A learned rule that fits a model, by chance."""
+    config = model.config.get_text_config()
+    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    draw = torch.Generator().manual_seed(3)
+    line = {
+        "weight": torch.randn(config.num_hidden_layers, config.num_key_value_heads * size, generator=draw),
+        "bias": torch.randn(config.num_hidden_layers, generator=draw),
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        save_file(line, f"{folder}/line.safetensors")
+        return LearnedText(f"{folder}/line.safetensors", sinks=2, recent=4)
+
+
+def rule(name="threshold", model=None):
     made = {
         "threshold": lambda: Threshold(decay=0.5, sinks=2, recent=4), "streaming_llm": lambda: StreamingLLM(sinks=2, recent=4), "h2o": H2O,
         "tova": TOVA, "snap_kv": lambda: SnapKV(window=5), "key_norm": lambda: KeyNorm(2, 4), "random": lambda: Random(1, 2, 4),
+        "learned_text": lambda: line_for(model),
     }  # fmt: skip
     return made[name]()
 
 
-POLICIES = ["threshold", "streaming_llm", "h2o", "tova", "snap_kv", "key_norm", "random"]
+POLICIES = ["threshold", "streaming_llm", "h2o", "tova", "snap_kv", "key_norm", "random", "learned_text"]
 
 
 def extended(model, inputs, tokens):

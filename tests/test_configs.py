@@ -93,6 +93,29 @@ def test_models_compose_and_say_what_they_need(printed, overlay, tmp_path):
     assert float(said) == pytest.approx(samples * tokens * (4 * width + 3 * inner) * 2 / 1e9, abs=0.06)
 
 
+def test_stage_two_of_a_large_model_adds_up():
+    text = (ROOT / "configs/stage2/qwen2.5-vl-7b.yaml").read_text().replace("\n#", "")
+    number = r"([\d.,]+)"
+
+    def said(pattern):
+        (found,) = re.findall(pattern.replace("N", number), text)
+        return [float(one.replace(",", "")) for one in found]
+
+    weights, made = said(r"N B parameters x 2 bytes = N GB")
+    assert made == pytest.approx(2 * weights, abs=0.06)
+    layers, samples, positions, width, made = said(r"N layers x N samples x N positions x N x 2 bytes = N GB")
+    assert made == pytest.approx(layers * samples * positions * width * 2 / 1e9, abs=0.06)
+    assert samples == yaml.safe_load((ROOT / "configs/stage2/qwen2.5-vl-7b.yaml").read_text())["data"]["init_args"]["batch_size"]
+    samples, tokens, width, inner, made = said(r"N samples x N tokens x \(4 x N \+ 3 x N\) x 2 bytes = N GB")
+    assert made == pytest.approx(samples * tokens * (4 * width + 3 * inner) * 2 / 1e9, abs=0.06)
+    times, size, tokens, made = said(r"N x 2 x N B x N = N TFLOP")
+    assert made == pytest.approx(times * 2 * size * tokens / 1e3, rel=0.01)
+    share, speed, seconds = said(r"At N % of N TFLOP/s \(H200, bf16\) N s")
+    assert seconds == pytest.approx(made / (share / 100 * speed), abs=0.01)
+    questions, hours = said(r"N samples are N GPU-hours")
+    assert hours == pytest.approx(questions * made / (share / 100 * speed) / 3600, abs=0.06)
+
+
 @pytest.mark.parametrize("config", EVAL, ids=lambda path: path.stem)
 def test_eval_configs_round_trip(printed, config, tmp_path):
     first = printed(evaluate, config)

@@ -131,12 +131,12 @@ def test_beams_equal_dense_layers_that_miss_what_left(case):
 @torch.no_grad()
 def test_every_policy_on_beams_and_samples(small, name):
     model, inputs = small
-    _, made, logits = beams(model, inputs, rule(name))
-    one_by_one(model, inputs, rule(name), made, logits)
-    with asymvlm.evict(model, rule(name), BUDGET) as report:
+    _, made, logits = beams(model, inputs, rule(name, model))
+    one_by_one(model, inputs, rule(name, model), made, logits)
+    with asymvlm.evict(model, rule(name, model), BUDGET) as report:
         out = model.generate(**inputs, **STEPS, **OPEN, do_sample=True, num_return_sequences=3)
     made, logits = out.sequences[:, -24:].unflatten(0, (-1, 3)), torch.stack(out.logits, 1).unflatten(0, (-1, 3))
-    histories = one_by_one(model, inputs, rule(name), made, logits)
+    histories = one_by_one(model, inputs, rule(name, model), made, logits)
     for number, history in enumerate(histories):
         assert history == {layer: rows[number::3] for layer, rows in report.calls[0].evicted.items()}
 
@@ -259,7 +259,7 @@ def by_the_rule(name, attention, text, prompt):
 def test_what_leaves_is_what_the_rule_says_of_eager_attention(small, name):
     """The policy's rule by hand, on the whole attention of a dense model that misses what the report says has left."""
     model, inputs = small
-    with asymvlm.evict(model, rule(name), BUDGET) as report:
+    with asymvlm.evict(model, rule(name, model), BUDGET) as report:
         out = model.generate(**inputs, **STEPS)
     evicted, tokens = report.calls[0].evicted, out[:, -24:-1]  # the last is never read
     before = model.config.text_config._attn_implementation
@@ -307,7 +307,7 @@ def test_a_batch_equals_its_samples_one_by_one(small, name):
         (MORE[:, :1], torch.tensor([[1], [0]])),
         *((MORE[:, [column]], one) for column in (0, 1, 2, 3)),
     ]
-    report, logits = conversation(model, inputs, rule(name), parts)
+    report, logits = conversation(model, inputs, rule(name, model), parts)
     pictures = inputs["pixel_values"].split([1, 2])
     for row in range(2):
         real = inputs["attention_mask"][row].bool()
@@ -315,7 +315,7 @@ def test_a_batch_equals_its_samples_one_by_one(small, name):
         own = [(words[row : row + 1, there[row].bool()], there[row : row + 1, there[row].bool()]) for words, there in parts]
         spoken = [number for number, (words, _) in enumerate(own) if words.shape[1]]
         own = [own[number] for number in spoken]
-        alone, expected = conversation(model, {**prompt, "attention_mask": torch.ones_like(prompt["input_ids"])}, rule(name), own)
+        alone, expected = conversation(model, {**prompt, "attention_mask": torch.ones_like(prompt["input_ids"])}, rule(name, model), own)
         assert alone.calls[0].held == [BUDGET]
         assert report.calls[0].seen[row] == alone.calls[0].seen[0]
         for layer, rows in alone.calls[0].evicted.items():
@@ -329,7 +329,7 @@ def test_a_batch_equals_its_samples_one_by_one(small, name):
 def test_a_budget_for_vision(small, name):
     """Vision entries leave too, under the same policy and counted by themselves."""
     model, inputs = small
-    with asymvlm.evict(model, rule(name), BUDGET, vision_budget=20) as report:
+    with asymvlm.evict(model, rule(name, model), BUDGET, vision_budget=20) as report:
         out = model.generate(**inputs, **STEPS, **OPEN)
     call, tokens = report.calls[0], out.sequences[:, -24:]
     assert call.held == [BUDGET, BUDGET]
@@ -341,7 +341,7 @@ def test_a_budget_for_vision(small, name):
             gone = [position for position, _ in pairs if position in vision]
             assert len(gone) == max(0, len(vision) - 20) and len(pairs) == len(gone) + call.gone[row]
     close(torch.stack(out.logits, 1), dense(model, inputs, tokens, call.evicted))
-    with asymvlm.evict(model, rule(name), BUDGET) as report:
+    with asymvlm.evict(model, rule(name, model), BUDGET) as report:
         model.generate(**inputs, **STEPS)
     for rows in report.calls[0].evicted.values():
         for row, pairs in enumerate(rows):

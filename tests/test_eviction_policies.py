@@ -154,15 +154,27 @@ def test_the_learned_rule_reads_values(line):
 @pytest.mark.parametrize("stored,says", [
     (None, "cannot be read"),
     ({"weight": torch.ones(1, 1)}, "must hold weight"),
-    ({"weight": torch.ones(1, 3), "bias": torch.ones(1)}, "train them on this model"),
     ({"weight": torch.ones(2, 1), "bias": torch.ones(1)}, "must hold weight"),
 ])  # fmt: skip
-def test_a_learned_rule_that_does_not_fit(tmp_path, stored, says):
+def test_a_learned_rule_that_is_none(tmp_path, stored, says):
     path = tmp_path / "line.safetensors"
     if stored is not None:
         save_file(stored, path)
     with pytest.raises(ValueError, match=says):
-        Row(LearnedText(path, sinks=1, recent=1), 4).add(["tttttt"])
+        LearnedText(path)
+
+
+def test_a_learned_rule_of_another_model_is_refused_at_once(line, llava, teacher, tmp_path):
+    says = r"for 1 layers with values of 1 numbers; \w+ has 2 with 40"
+    with pytest.raises(ValueError, match=says), asymvlm.evict(llava, LearnedText(line)):
+        pass
+    save_file({"weight": torch.ones(2, 40), "bias": torch.ones(2)}, tmp_path / "old", metadata={"teacher": "model.safetensors:0"})
+    with asymvlm.evict(llava, LearnedText(tmp_path / "old")) as report:  # a model without a directory may be any
+        llava(input_ids=torch.tensor([[1, 2, 3]]))
+    assert report.calls
+    model = type(llava).from_pretrained(teacher)
+    with pytest.raises(ValueError, match="fitted to others than those in"), asymvlm.evict(model, LearnedText(tmp_path / "old")):
+        pass
 
 
 @pytest.mark.parametrize("kind", sorted(asymvlm.evictors()))

@@ -56,7 +56,6 @@ def test_replayed_without_eviction_is_the_whole_prompt(side, asked):
         whole = side.prompter.decode(made[:, inputs["input_ids"].shape[1] :])[0]
         ending = replayed(side, sample, 6)
         assert ending.text == whole
-        assert ending.text_tokens == inputs["input_ids"].shape[1] - 256
         assert ending.peak_bytes > 0 and ending.tokens > 0
 
 

@@ -14,6 +14,7 @@ import pytest
 import torch
 import transformers
 import yaml
+from safetensors.torch import save_file
 
 import asymvlm
 
@@ -91,6 +92,7 @@ def test_python(llava, processor, page_samples, tmp_path, monkeypatch):
 
     monkeypatch.chdir(tmp_path)
     save_scorer(TrainedScorer(scorers()["low_rank"](40), None, (0, 1, 2, 3)), Path("checkpoints/tiny/scorer"), "card")
+    save_file({"weight": torch.zeros(2, 40), "bias": torch.zeros(2)}, "checkpoints/tiny/text-scores.safetensors")
     inputs = Prompter(processor)(page_samples[:1]).inputs
     names = {"asymvlm": asymvlm, "model": llava, "inputs": inputs, "processor": processor, "transformers": transformers}
     for block in re.findall(r"```python\n(.*?)```", README, re.S):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 from pathlib import Path
@@ -10,17 +11,21 @@ import pytest
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
-from scorer_runs import same, weights
+from scorer_runs import layers_read, same, weights
 
 import asymvlm
 from asymvlm.backbone import backbone_of
 from asymvlm.check import problems
+from asymvlm.checkpoint import TrainedScorer, save_scorer
 from asymvlm.evaluation.evaluate import evaluate
 from asymvlm.evaluation.run_log import identity
 from asymvlm.export import export_checkpoint
 from asymvlm.methods import Learned
+from asymvlm.scorers import scorers
+from asymvlm.teacher import Teacher
 from asymvlm.training.cli import main
 from asymvlm.training.lora import Adapters, Lora
+from asymvlm.training.through_llm import _differ
 
 pytestmark = pytest.mark.filterwarnings("default")  # Lightning's, jsonargparse's and peft's own, as a user would see them
 
@@ -30,6 +35,7 @@ OWN = "asymvlm.training.callbacks."
 CALLBACKS = ["--trainer.callbacks", f"{OWN}ExportScorer", f"--trainer.callbacks+={OWN}RunCheckpoint"]
 KL = ["--model.divergence.weight", "1", "--model.cross_entropy.weight", "0"]
 LORA = ["--model.recovery", "lora", "--model.lora.rank", "2", *KL]
+HARD = [*LORA, "--model.gate", "asymvlm.gates.StraightThrough", "--model.way", "attention"]  # where the scorer learns too
 
 
 @pytest.fixture(scope="module")
@@ -109,27 +115,47 @@ def test_it_has_a_row_in_the_table(frozen, teacher, data_root, tmp_path):
 
 
 def test_adapters_and_scorer_learn_together(train, first):
-    flags = ["--model.gate", "asymvlm.gates.StraightThrough", "--model.lora.targets", "[v_proj,multi_modal_projector.linear_2]"]
-    out = train("together", *LORA, *flags, "--model.scorer", "null", "--model.start", str(first))
+    flags = ["--model.lora.targets", "[v_proj,multi_modal_projector.linear_2]"]
+    out = train("together", *HARD, *flags, "--model.scorer", "null", "--model.start", str(first))
     assert not same(weights(out), weights(first.parent))
     learned = {name: float(tensor.abs().max()) for name, tensor in adapter(out / "scorer").items() if "lora_B" in name}
     assert any("multi_modal_projector" in name for name in learned) and all(size > 0 for size in learned.values())
 
 
-def test_checkpointing_changes_nothing_but_memory(train, first, frozen):
-    flags = ["--model.scorer", "null", "--model.start", str(first), "--model.frozen_scorer", "true", "--model.checkpointing", "true"]
-    for name, tensor in adapter(train("computed", *LORA, *flags) / "scorer").items():
+def test_checkpointing_changes_nothing_but_memory(train, first, frozen, monkeypatch):
+    read = layers_read(monkeypatch)
+    flags = ["--model.scorer", "null", "--model.start", str(first), "--model.frozen_scorer", "true"]
+    train("kept", *LORA, *flags)
+    once = len(read)
+    read.clear()
+    for name, tensor in adapter(train("computed", *LORA, *flags, "--model.checkpointing", "true") / "scorer").items():
         torch.testing.assert_close(adapter(frozen)[name], tensor, atol=1e-6, rtol=1e-4)
+    assert len(read) > once, "layers are computed again"
 
 
-def test_what_is_frozen_stays(llava):
-    adapters = Adapters(backbone_of(llava), Lora(rank=2))
-    try:
-        own = {id(parameter) for parameter in adapters.parameters()}
-        assert own == {id(parameter) for parameter in llava.parameters() if parameter.requires_grad}
-        assert len(adapters._names) == len(adapters.weights) == 2 * len(adapters.modules_adapted) and not adapters.before_llm
-    finally:
-        adapters._adapted[0].unload()
+def test_adapters_alone_can_learn(llava):
+    model = copy.deepcopy(llava)
+    adapters = Adapters(backbone_of(model), Lora(rank=2))
+    own = {id(parameter) for parameter in adapters.parameters()}
+    assert own == {id(parameter) for parameter in model.parameters() if parameter.requires_grad}
+    assert len(adapters._names) == len(adapters.weights) == 2 * len(adapters.modules_adapted) and not adapters.before_llm
+
+
+def test_what_is_frozen_stays(train, first, frozen, llava, monkeypatch):
+    loaded = []
+    original = Teacher.load.__func__
+    monkeypatch.setattr(Teacher, "load", classmethod(lambda *args, **kwargs: loaded.append(original(*args, **kwargs)) or loaded[-1]))
+    train("watched", *LORA, "--model.scorer", "null", "--model.start", str(first), "--model.frozen_scorer", "true")
+    trained = {name.replace(".base_layer", ""): one for name, one in loaded[-1].model.state_dict().items() if ".lora_" not in name}
+    assert trained.keys() == llava.state_dict().keys()
+    assert all(torch.equal(trained[name], one) for name, one in llava.state_dict().items())
+
+
+def test_resumed_equals_uninterrupted(train, first, frozen):
+    flags = [*LORA, "--model.scorer", "null", "--model.start", str(first), "--model.frozen_scorer", "true"]
+    train("halves", *flags, "--trainer.callbacks+=test_through_llm.StopAfterOne")
+    resumed = adapter(train("halves", *flags, "--ckpt_path", "last") / "scorer")
+    assert resumed.keys() == adapter(frozen).keys() and all(torch.equal(resumed[name], one) for name, one in adapter(frozen).items())
 
 
 def test_the_adapter_is_part_of_what_a_method_is(frozen, tmp_path):
@@ -144,27 +170,34 @@ def test_the_adapter_is_part_of_what_a_method_is(frozen, tmp_path):
     (["--model.frozen_scorer", "true"], 2, "model.frozen_scorer: nothing useful is left to train"),
     (["--model.recovery", "qlora"], 2, "recovery"),
     (["--model.lora.rank", "4"], 2, "model.lora: describes adapters that nothing trains"),
-    ([*LORA, "--model.lora.targets", "[q_proj,value]"], 2, "model.lora.targets: 'value' is no linear module of Llava"),
-    ([*LORA, "--model.learning_rate", "1e30"], 1, "lower model.learning_rate"),
+    ([*HARD, "--model.lora.targets", "[q_proj,value]"], 2, "model.lora.targets: 'value' is no linear module of Llava"),
+    ([*HARD, "--model.lora.targets", "[]"], 2, "model.lora.targets: none are named"),
+    ([*HARD, "--model.lora.rank", "0"], 2, "model.lora.rank: 0 must be at least 1"),
+    (LORA, 2, "model.gate: SoftTopK by way of features leaves a little of every token"),
+    ([*HARD, "--model.way", "features"], 2, "model.gate: StraightThrough by way of features leaves"),
+    ([*HARD, "--model.learning_rate", "1e30"], 1, "lower model.learning_rate"),
 ])  # fmt: skip
 def test_bad_settings_are_one_message(train, capsys, flags, code, says):
     train("bad", *flags, code=code)
     assert says in capsys.readouterr().err
 
 
-def test_a_lost_loss_names_the_batch_and_keeps_the_last_good_checkpoint(train, first, capsys, monkeypatch):
+@pytest.mark.parametrize("where,says", [("loss", "loss is nan"), ("gradient", "the gradient of scorer.")])
+def test_a_lost_loss_names_the_batch_and_keeps_the_last_good_checkpoint(train, capsys, monkeypatch, where, says):
     from asymvlm.objectives import AnswerDivergence
 
     calls, right = [], AnswerDivergence.forward
 
     def breaks(self, prediction, truth):
         calls.append(prediction.answers.requires_grad)
-        return right(self, prediction, truth) * (float("nan") if sum(calls) > 9 else 1.0)
+        if sum(calls) > 9 and where == "gradient":
+            prediction.answers.register_hook(lambda gradient: gradient * float("nan"))
+        return right(self, prediction, truth) * (float("nan") if sum(calls) > 9 and where == "loss" else 1.0)
 
     monkeypatch.setattr(AnswerDivergence, "forward", breaks)
-    out = train("lost", *KL, code=1)
+    out = train(f"lost-{where}", *KL, code=1)
     said = capsys.readouterr().err
-    assert "loss is nan in epoch 1" in said and "samples train-" in said and "Traceback" not in said
+    assert says in said and "in epoch 1" in said and "samples train-" in said and "Traceback" not in said
     kept = torch.load(out / "last.ckpt", weights_only=True)
     assert kept["global_step"] > 0 and all(tensor.isfinite().all() for tensor in kept["state_dict"].values())
 
@@ -177,6 +210,30 @@ def test_a_scorer_of_another_teacher_is_refused(train, first, tmp_path, capsys):
     (other / "config.json").write_text(json.dumps(config))
     train("other", *KL, "--model.scorer", "null", "--model.start", str(other), code=2)
     assert "was trained on other weights" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("one,other,differ", [
+    ({"name": "a/b", "weights": ""}, {"name": "a/b", "weights": ""}, False),
+    ({"name": "a/b", "weights": ""}, {"name": "a/c", "weights": ""}, True),
+    ({"name": "a/b", "weights": ""}, {"name": "folder", "weights": "x:1"}, False),  # it may be a copy
+    ({"name": "one", "weights": "x:1"}, {"name": "two", "weights": "x:1"}, False),
+    ({"name": "one", "weights": "x:1"}, {"name": "one", "weights": "x:2"}, True),
+    ({}, {"name": "a/b", "weights": ""}, False),
+])  # fmt: skip
+def test_teachers_are_told_apart(one, other, differ):
+    assert _differ(one, other) is differ
+
+
+def test_a_scorer_of_another_width_is_refused(train, tmp_path, capsys):
+    save_scorer(TrainedScorer(scorers()["low_rank"](24), None), tmp_path / "narrow", "card")
+    train("narrow", *KL, "--model.scorer", "null", "--model.start", str(tmp_path / "narrow"), code=2)
+    assert "is for a width of 24" in capsys.readouterr().err
+
+
+def test_a_scorer_saved_again_keeps_its_adapter(frozen, tmp_path):
+    save_scorer(asymvlm.load_scorer(frozen), tmp_path / "again", "card")
+    assert problems(tmp_path / "again") == []
+    assert identity(Learned(str(tmp_path / "again"), adapter=True)) == identity(Learned(str(frozen), adapter=True))
 
 
 def test_an_adapter_that_does_not_fit_leaves_the_model_alone(frozen, llava, tmp_path):

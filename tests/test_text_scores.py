@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -35,26 +37,50 @@ def test_what_was_said_ends_where_the_question_begins(side, asked):
         assert not said.endswith(sample.question) and not (row & vision).any()
 
 
-def test_the_line_is_a_ridge_regression(teacher, side, asked, data_root, tmp_path):
-    file = text_scores(str(teacher), str(tmp_path / "new/line.safetensors"), str(data_root), pages=2, batch_size=4, ridge=1e-9)
+@torch.no_grad()
+def test_values_and_attention_are_the_models_own(side, asked, llava):
+    eager = copy.deepcopy(llava)
+    eager.set_attn_implementation("eager")
+    for sample in asked[:2]:
+        prompts, inputs = side.look([sample]), side.inputs([sample])
+        width, (tail,) = inputs["input_ids"].shape[1], prompts.answer_ids
+        whole = {"input_ids": torch.cat([inputs["input_ids"], tail[None, :-1]], 1), "pixel_values": inputs["pixel_values"]}
+        out, (said,) = eager(**whole, output_attentions=True, use_cache=True), _said(side, prompts, [sample])
+        for number, (values, mass) in _looked_at(side, [sample]).items():
+            expected = out.attentions[number][0].mean(0)[width - 1 :].mean(0)[:width][said]
+            torch.testing.assert_close(mass.float(), expected, atol=1e-5, rtol=1e-3)
+            kept = out.past_key_values.layers[number].values[0].transpose(0, 1).flatten(1)[:width][said]
+            torch.testing.assert_close(values.float(), kept, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("ridge", [1e-9, 0.3])
+def test_the_line_is_a_ridge_regression(teacher, side, asked, data_root, tmp_path, ridge):
+    file = text_scores(str(teacher), str(tmp_path / "new/line.safetensors"), str(data_root), pages=2, batch_size=4, ridge=ridge)
     stored = load_file(file)
     assert stored["weight"].shape == (2, 40) and stored["bias"].shape == (2,)
     pairs = [_looked_at(side, asked[start : start + 4]) for start in (0, 4)]
     for number in range(2):
         values, mass = (torch.cat([pair[number][place] for pair in pairs]) for place in (0, 1))
-        assert len(values) == sum(len(pair[number][0]) for pair in pairs) and float(mass.max()) <= 1
         design = torch.nn.functional.pad(values, (0, 1), value=1.0)
-        expected = torch.linalg.lstsq(design, mass[:, None]).solution[:, 0]
+        penalty = (ridge * values.square().sum(0).mean()).sqrt() * torch.eye(41, dtype=torch.float64)[:40]  # none on the constant
+        expected = torch.linalg.lstsq(torch.cat([design, penalty]), torch.cat([mass, mass.new_zeros(40)])[:, None]).solution[:, 0]
         made = torch.cat([stored["weight"][number], stored["bias"][[number]]]).double()
         torch.testing.assert_close(design @ made, design @ expected, atol=1e-4, rtol=1e-2)
 
 
 @torch.no_grad()
-def test_eviction_goes_by_it(teacher, llava, batch, data_root, tmp_path):
+def test_what_leaves_is_what_the_line_puts_lowest(teacher, side, asked, data_root, tmp_path):
     file = text_scores(str(teacher), str(tmp_path / "line.safetensors"), str(data_root), pages=2)
-    with asymvlm.evict(llava, LearnedText(file, sinks=1, recent=4), text_budget=8) as report:
-        llava.generate(**batch, max_new_tokens=6, do_sample=False)
-    assert report.calls[0].held == [8] * len(batch["input_ids"])
+    line, inputs = load_file(file), side.inputs(asked[:1])
+    values = side.model(**inputs, use_cache=True).past_key_values.layers
+    with asymvlm.evict(side.model, LearnedText(file, sinks=1, recent=4), text_budget=20) as report:
+        side.model(**inputs)
+    text = side.backbone.layout(inputs).text[0].nonzero().flatten()
+    for number, (pairs,) in report.calls[0].evicted.items():
+        score = values[number].values[0].transpose(0, 1).flatten(1) @ line["weight"][number]
+        may = text[1:-4]
+        lowest = may[score[may].argsort()][: len(text) - 20]
+        assert {position for position, _ in pairs} == set(lowest.tolist())
 
 
 def test_no_dialogues_are_refused():

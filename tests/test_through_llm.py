@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import lightning as L
 import pytest
 import torch
-from scorer_runs import same, weights
+from scorer_runs import layers_read, same, weights
 
 import asymvlm
 from asymvlm.teacher import Teacher
@@ -60,10 +63,33 @@ def test_the_teacher_stays_as_it_was_and_the_scorer_does_not(train, monkeypatch,
     assert {name.split(".")[0] for name in changed} == {"scorer", "budget"}
 
 
-def test_checkpointing_changes_nothing_but_memory(train):
-    kept, computed = train("kept", *CROSS, *BUDGET), train("computed", *CROSS, *BUDGET, "--model.checkpointing", "true")
+def test_checkpointing_changes_nothing_but_memory(train, monkeypatch):
+    read = layers_read(monkeypatch)
+    kept, once = train("kept", *CROSS, *BUDGET), len(read)
+    read.clear()
+    computed = train("computed", *CROSS, *BUDGET, "--model.checkpointing", "true")
+    assert len(read) > once, "layers are computed again"
     for name, tensor in weights(kept).items():
         torch.testing.assert_close(weights(computed)[name], tensor, atol=1e-6, rtol=1e-5)
+
+
+def test_half_precision_stays_near(train):
+    full, half = train("full", *CROSS, *BUDGET), train("half", *CROSS, *BUDGET, "--trainer.precision", "bf16-mixed")
+    for name, tensor in weights(full).items():
+        assert weights(half)[name].dtype == tensor.dtype
+        torch.testing.assert_close(weights(half)[name], tensor, atol=0.02, rtol=0.1)
+
+
+def test_two_processes_learn_the_same(train, teacher, data_root, tmp_path):
+    """Every sample's share is the same here; where it is drawn, every process draws its own."""
+    one, out = weights(train("one")), tmp_path / "two"
+    given = ["--model.teacher", str(teacher), "--data.root", str(data_root), "--trainer.default_root_dir", str(out)]
+    two = ["--trainer.accelerator", "cpu", "--trainer.devices", "2", "--trainer.strategy", "ddp", "--data.batch_size", "4"]
+    command = [sys.executable, "train.py", *CONFIG, "--trainer.logger", "false", *CALLBACKS, *given, *two]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr[-2000:]
+    for name, tensor in weights(out).items():
+        torch.testing.assert_close(tensor, one[name], atol=1e-4, rtol=1e-3)
 
 
 class StopAfterOne(L.Callback):

@@ -68,7 +68,6 @@ def wearing(model: PreTrainedModel, directory: Path) -> Iterator[None]:
                 set_peft_model_state_dict(adapted, stored, low_cpu_mem_usage=True)
             except RuntimeError as error:  # torch's, of shapes
                 raise _misfit(model, directory, error) from error
-            adapted.to(model.device)
             yield
         finally:
             adapted.unload()

@@ -73,16 +73,21 @@ class TrainedScorer(nn.Module):
 
 
 def save_scorer(trained: TrainedScorer, directory: str | Path, card: str, adapter: AdapterWeights | None = None) -> Path:
-    """Write the directory, an adapter with it, whole or not at all: it is built beside its place and renamed into it."""
+    """Write the directory, whole or not at all: it is built beside its place and renamed into it.
+
+    With it goes `adapter`, or the one that `trained` was loaded with.
+    """
     target = Path(directory).resolve()
     target.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
         save_file({name: tensor.contiguous().cpu() for name, tensor in trained.state_dict().items()}, draft / WEIGHTS_FILE)
-        named = {} if adapter is None else {"adapter": ADAPTER_FOLDER}
+        named = {} if adapter is None and trained.adapter is None else {"adapter": ADAPTER_FOLDER}
         (draft / CONFIG_FILE).write_text(json.dumps(trained.config() | named, indent=2) + "\n", encoding="utf-8")
         if adapter is not None:
             adapter.save(draft / ADAPTER_FOLDER)
+        elif trained.adapter is not None:
+            shutil.copytree(trained.adapter, draft / ADAPTER_FOLDER)
         (draft / "README.md").write_text(card, encoding="utf-8")
         draft.chmod(0o755)
         _swap(draft, target)

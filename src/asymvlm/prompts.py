@@ -34,7 +34,7 @@ class Prompts:
     """A left-padded batch of prompts."""
 
     inputs: dict[str, Tensor]
-    question: Bool[Tensor, "B S"]  # True on the question's own tokens
+    question: Bool[Tensor, "B S"]  # True on what was asked, with the dialogue before it: no template, no special tokens
 
 
 class Prompter:

@@ -38,7 +38,10 @@ def gated_answer_logits(
     if way not in WAYS:
         raise ValueError(f"way: {way!r} is not one of {', '.join(WAYS)}")
     if not bool(batch.layout.vision.any()):
-        raise DataError(f"{type(backbone.model).__name__} has no vision tokens in its sequence that gates could stand before")
+        raise DataError(
+            f"model.teacher: {type(backbone.model).__name__} has no vision tokens in its sequence that gates could stand before; "
+            "train by attention (configs/any.yaml), or take a family whose pictures are rows of the prompt (docs/families.md)"
+        )
     if way == "features":
         parts = batch.encoded.rows.split(batch.layout.counts())
         closer = [part * gates.exp()[:, None].to(part) for part, gates in zip(parts, log_gates, strict=True)]

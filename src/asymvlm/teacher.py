@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import functools
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -128,19 +125,6 @@ class Teacher:
 def load_prompter(path: str) -> Prompter:
     """The processor at `path`, as a prompter. Raises DataError where there is none."""
     return prompter_for(load_processor(path))
-
-
-def weights_mark(path: str) -> str:
-    """Changes when the weights in a local directory do; empty for a repository, whose name and revision are its own mark."""
-    files = sorted(Path(path).glob("*.safetensors")) if Path(path).is_dir() else []
-    return ";".join(f"{file.name}:{_digest(file, file.stat().st_mtime_ns)[:16]}" for file in files)
-
-
-@functools.cache
-def _digest(file: Path, changed: int) -> str:
-    """Of a file as it was last `changed`; shards of a large VLM take a while, so each is read once."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def check_is_vlm(path: str) -> int:

@@ -8,7 +8,7 @@ import numpy as np
 
 from . import words
 from .page import Field, Page, Question
-from .questions import ask, some
+from .questions import ask, distinct, some
 
 
 @dataclass(frozen=True)
@@ -81,5 +81,5 @@ def _recalled(person: str, fact: str, rng: np.random.Generator) -> Question:
 def _looked_up(person: str, fact: str, field: Field, rng: np.random.Generator) -> Question:
     templates = words.FACT_AND_VALUE_QUESTIONS if field.column is None else words.FACT_AND_CELL_QUESTIONS
     text = _phrase(templates, rng, person=person, column=field.column)
-    keys = tuple(box for box in (field.name_box, field.column_box) if box is not None)
+    keys = distinct(field.name_box, field.column_box)
     return Question(text, (f"{fact} {field.value}",), (field.value_box,), keys, "fact_and_value", "both")

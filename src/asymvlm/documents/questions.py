@@ -28,7 +28,8 @@ def _phrase(templates: Sequence[str], rng: np.random.Generator, **slots: str) ->
     return str(rng.choice(words.FILLERS)) + str(rng.choice(templates)).format(**slots)
 
 
-def _boxes(*boxes: Box | None) -> tuple[Box, ...]:
+def distinct(*boxes: Box | None) -> tuple[Box, ...]:
+    """Those that are there, each once."""
     return tuple(dict.fromkeys(box for box in boxes if box is not None))
 
 
@@ -39,7 +40,7 @@ def _look_up(page: Page, field: Field, rng: np.random.Generator) -> Question:
         kind, text = "chart_value", _phrase(words.BAR_QUESTIONS, rng, name=field.name)
     else:
         kind, text = f"{page.kind}_value", _phrase(words.VALUE_QUESTIONS, rng, name=field.name)
-    keys = _boxes(field.name_box, field.column_box)
+    keys = distinct(field.name_box, field.column_box)
     return Question(text, (str(field.value),), (field.value_box,), keys, kind, "localised")
 
 
@@ -52,7 +53,7 @@ def _presence(page: Page, rng: np.random.Generator, there: bool) -> Question:
         evidence, answer = (shown[name].name_box,), "yes"
     else:
         name = next(name for name in draw_names(rng, len(shown) + 1) if name not in shown)
-        evidence, answer = _boxes(*(field.name_box for field in page.fields)), "no"
+        evidence, answer = distinct(*(field.name_box for field in page.fields)), "no"
     text = _phrase(words.PRESENCE_QUESTIONS, rng, name=name)
     return Question(text, (answer,), evidence, (), "presence", "holistic")
 
@@ -64,8 +65,8 @@ def _largest(page: Page, rng: np.random.Generator) -> Question:
         fields = tuple(field for field in fields if field.column == column)
         templates = words.LARGEST_CELL_QUESTIONS
     winner = max(fields, key=lambda field: field.value)
-    evidence = _boxes(*(field.value_box for field in fields))
-    keys = _boxes(winner.name_box, winner.column_box)
+    evidence = distinct(*(field.value_box for field in fields))
+    keys = distinct(winner.name_box, winner.column_box)
     return Question(_phrase(templates, rng, column=column), (winner.name,), evidence, keys, "largest", "holistic")
 
 
@@ -74,7 +75,7 @@ def _halves(page: Page, rng: np.random.Generator) -> list[Question]:
     if page.kind != "form":
         return []
     middle = page.size / 2
-    evidence = _boxes(*(box for field in page.fields for box in (field.name_box, field.value_box)))
+    evidence = distinct(*(box for field in page.fields for box in (field.name_box, field.value_box)))
     questions = []
     for axis, names, templates in (
         (0, ("left", "right"), words.SIDE_QUESTIONS),

@@ -22,6 +22,7 @@ from ..selectors import check_keep
 from ..teacher import Teacher
 from .bootstrap import paired_difference
 from .evaluate import judge_named
+from .measured import method_macs
 from .replay import Ending, replayed
 from .run_log import write_json
 from .tables import markdown, show
@@ -37,15 +38,15 @@ class EvictionRow:
     text_budget: int | None  # entries; None for the full cache
     share: float  # the budget as a share of the mean text length
     keep: float  # of the vision tokens
-    task: str
+    task: str  # a group of questions, all of them, or all of one difficulty (`all/4 facts, 2 turns`)
     n: int
     accuracy: float
     minus_full: str  # points against the full cache at the same keep, with the paired 95 % interval
     agreement: float  # with the full cache at the same keep
     peak_bytes: float  # of keys and values, mean over dialogues
     bytes_saved: float  # share of the full cache's, all vision tokens there
-    macs: float  # of the LLM, mean over dialogues; one MAC is two FLOPs
-    flops_saved: float  # share of what the LLM needs with all entries and all vision tokens
+    macs: float | None  # of LLM and scorer, mean over dialogues, without what policies look at besides; one MAC is two FLOPs
+    llm_flops_saved: float | None  # share of what the LLM needs with all entries and all vision tokens; None where cost does not cover it
     tokens_per_s: float  # read and written after the first turn
 
 
@@ -70,7 +71,7 @@ def evict_table(
         teacher: Directory or repository of the VLM.
         scorer: Directory of a trained scorer, with which everything is run once more at `keep`; null leaves that out.
         keep: Share of vision tokens that the scorer keeps.
-        shares: Text budgets as shares of the mean text length; a half and a quarter if left out.
+        shares: Text budgets as shares of the mean text length; a half and a quarter if left out. Above 1 nothing leaves.
         root: Where generated dialogues are written.
         split: Split to evaluate on.
         pages: Dialogues; three questions end each.
@@ -80,6 +81,10 @@ def evict_table(
         output: Where eviction.json and eviction.md go.
     """
     check_keep(keep)
+    wanted = [0.5, 0.25] if shares is None else shares
+    if pages < 1 or not wanted or not policies or min(wanted) <= 0:
+        named = f"pages: {pages}, shares: {wanted}, policies: {', '.join(policies)}"
+        raise ValueError(f"{named}; give at least one of each, and shares above 0")
     judge = judge_named(metric)
     side = Teacher.load(teacher)
     method = None if scorer is None else Learned(load_scorer(scorer))
@@ -88,20 +93,23 @@ def evict_table(
     mean = float(np.mean([_words(side, sample) for sample in asked]))
     out = Path(output)
     out.mkdir(parents=True, exist_ok=True)
-    budgets = {share: max(1, round(share * mean)) for share in shares or [0.5, 0.25]}
+    budgets = {share: max(1, round(share * mean)) for share in wanted}
     for policy in policies.values():
+        policy.check(side.model)
         for budget in budgets.values():
             budget_for(policy, budget, None)
+    choosing = 0 if method is None else method_macs(side, asked[0], method, keep)
     rows: list[EvictionRow] = []
     dense: list[Ending] = []
     for chosen, kept in ((None, 1.0), *([] if method is None else [(method, keep)])):
         full = _run(side, asked, longest_answer, FULL, chosen, kept, None, None)
         dense = dense or full
-        rows += _rows((FULL, None, 1.0, kept), asked, full, full, dense, judge.scores)
+        extra = 0 if chosen is None else choosing
+        rows += _rows((FULL, None, 1.0, kept), asked, full, full, dense, extra, judge.scores)
         for share, budget in budgets.items():
             for name, policy in policies.items():
                 endings = _run(side, asked, longest_answer, name, chosen, kept, policy, budget)
-                rows += _rows((name, budget, share, kept), asked, endings, full, dense, judge.scores)
+                rows += _rows((name, budget, share, kept), asked, endings, full, dense, extra, judge.scores)
                 write_json(out / "eviction.json", [asdict(row) for row in rows])
     about = f"dialogues {fingerprint(data)}, {len(asked)} questions, mean text length {mean:.0f} tokens, seed {seed}"
     _write(rows, out / "eviction.md", about)
@@ -145,16 +153,16 @@ def _rows(
     endings: Sequence[Ending],
     full: Sequence[Ending],
     dense: Sequence[Ending],
+    choosing: int,
     score: Any,
 ) -> list[EvictionRow]:
     right, right_full = (score([one.text for one in each], [sample.answers for sample in asked]) for each in (endings, full))
     pages = [sample.page for sample in asked]
     rows = []
-    for task in [*dict.fromkeys(sample.group for sample in asked), "all"]:
-        index = [place for place, sample in enumerate(asked) if task in (sample.group, "all")]
+    for task, index in _tasks(asked):
         mine, before = [endings[place] for place in index], [dense[place] for place in index]
-        size, macs = (float(np.mean([getattr(one, name) for one in mine])) for name in ("peak_bytes", "macs"))
-        size_before, macs_before = (float(np.mean([getattr(one, name) for one in before])) for name in ("peak_bytes", "macs"))
+        size, size_before = (float(np.mean([one.peak_bytes for one in part])) for part in (mine, before))
+        macs, macs_before = _mean_macs(mine, choosing), _mean_macs(before, 0)
         rows.append(
             EvictionRow(
                 policy=run[0],
@@ -169,11 +177,23 @@ def _rows(
                 peak_bytes=size,
                 bytes_saved=1 - size / size_before,
                 macs=macs,
-                flops_saved=1 - macs / macs_before,
+                llm_flops_saved=None if macs is None or macs_before is None else 1 - macs / macs_before,
                 tokens_per_s=sum(one.tokens for one in mine) / max(1e-9, sum(one.seconds for one in mine)),
             )
         )
     return rows
+
+
+def _tasks(asked: Sequence[Sample]) -> list[tuple[str, list[int]]]:
+    """Places of the questions of each group, of all, and of each difficulty."""
+    names = [(sample.group, "all", f"all/{sample.kind}") for sample in asked]
+    tasks = dict.fromkeys(name for column in zip(*names, strict=True) for name in column)
+    return [(task, [place for place, mine in enumerate(names) if task in mine]) for task in tasks]
+
+
+def _mean_macs(endings: Sequence[Ending], choosing: int) -> float | None:
+    counted = [one.macs for one in endings if one.macs is not None]
+    return float(np.mean(counted)) + choosing if len(counted) == len(endings) else None
 
 
 def _write(rows: Sequence[EvictionRow], path: Path, about: str) -> None:
@@ -189,10 +209,10 @@ def _write(rows: Sequence[EvictionRow], path: Path, about: str) -> None:
         "agree",
         "peak KiB",
         "KV saved",
-        "FLOPs saved",
+        "LLM FLOPs saved",
         "tokens / s",
     )
-    lines = [_cells(row) for row in rows]
+    lines = [_cells(row) for row in rows if "/" not in row.task]
     show(about, head, lines)
     path.write_text(f"{markdown(head, lines)}\n{about}\n", encoding="utf-8")
 
@@ -210,6 +230,6 @@ def _cells(row: EvictionRow) -> tuple[str, ...]:
         f"{100 * row.agreement:.1f}",
         f"{row.peak_bytes / 1024:.0f}",
         f"{100 * row.bytes_saved:.1f}",
-        f"{100 * row.flops_saved:.1f}",
+        "-" if row.llm_flops_saved is None else f"{100 * row.llm_flops_saved:.1f}",
         f"{row.tokens_per_s:.0f}",
     )

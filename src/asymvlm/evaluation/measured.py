@@ -24,10 +24,10 @@ _WARM_UP = 1
 
 
 class _Free(Method):
-    """Keeps as many tokens at the same places of the LLM as another method, any ones, at no cost."""
+    """Keeps as many tokens at the same places of the LLM as another method, any ones, at no cost and without its adapter."""
 
     def __init__(self, method: Method) -> None:
-        self.layer, self.stages, self.adapter = method.layer, method.stages, method.adapter  # type: ignore[method-assign]
+        self.layer, self.stages = method.layer, method.stages  # type: ignore[method-assign]
 
     def select(self, tokens: Tokens, count: int) -> Int64[Tensor, "count"]:
         return torch.arange(count, device=tokens.vision.device)

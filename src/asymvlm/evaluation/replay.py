@@ -23,11 +23,10 @@ class Ending:
 
     id: str
     text: str
-    text_tokens: int  # of the whole prompt
     peak_bytes: int  # keys and values of all layers at their largest, between steps
     tokens: int  # read and written after the first turn
     seconds: float  # for these
-    macs: int  # of the LLM, from the first turn on
+    macs: int | None  # of the LLM, from the first turn on; None for a decoder that `cost` does not cover
 
 
 @torch.no_grad()
@@ -58,18 +57,20 @@ def replayed(teacher: Teacher, sample: Sample, longest: int, evictions: Eviction
             peak = max(peak, sum(sizes))
     if evictions is not None:
         peak = max(peak, evictions.calls[-1].peak_bytes)
-    words = int(teacher.backbone.layout(inputs).text.sum())
-    return Ending(sample.id, teacher.prompter.decode(made[:, ids.shape[1] :])[0], words, peak, since, seconds, sum(macs))
+    return Ending(sample.id, teacher.prompter.decode(made[:, ids.shape[1] :])[0], peak, since, seconds, None if None in macs else sum(macs))  # type: ignore[arg-type]
 
 
 @contextmanager
-def _macs(teacher: Teacher, cache: DynamicCache) -> Iterator[list[int]]:
-    """MACs of every pass of the LLM, while open."""
-    passes: list[int] = []
+def _macs(teacher: Teacher, cache: DynamicCache) -> Iterator[list[int | None]]:
+    """MACs of every pass of the LLM, while open; None where they are not known."""
+    passes: list[int | None] = []
 
     def count(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         entries = [layer.keys.shape[-2] if layer.is_initialized else 0 for layer in cache.layers]
-        passes.append(step_macs(teacher.model.config, entries, kwargs["inputs_embeds"].shape[1]))
+        try:
+            passes.append(step_macs(teacher.model.config, entries, kwargs["inputs_embeds"].shape[1]))
+        except ValueError:
+            passes.append(None)
 
     handle = teacher.backbone.decoder.register_forward_pre_hook(count, with_kwargs=True)
     try:

@@ -84,7 +84,8 @@ def _plain(thing: Any) -> Any:
         settings = vars(thing) | {name: getattr(thing, name) for name in lazy}  # whether they have been asked for yet or not
         return [type(thing).__module__, type(thing).__qualname__, _plain(settings)]
     if isinstance(thing, Path):
-        return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(thing.iterdir())}
+        files = [thing] if thing.is_file() else sorted(file for file in thing.rglob("*") if file.is_file())
+        return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
     return type(thing).__qualname__
 
 

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from ..shapes import Float, Int64
 from .entries import Entries
@@ -47,6 +48,9 @@ class Evictor(ABC):
         if recent is not None and recent < 1:
             raise ValueError(f"recent: {recent} must be at least 1, or None for half the budget")
         self.sinks, self.recent = sinks, recent
+
+    def check(self, model: PreTrainedModel) -> None:  # noqa: B027 - a default, not a duty
+        """Called before anything is read. Raises ValueError where this policy cannot act on this model."""
 
     def first(self, new: Written) -> Float[Tensor, "B q"]:
         """The score that new entries start with."""

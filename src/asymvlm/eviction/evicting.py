@@ -55,6 +55,7 @@ class Evicting:
     def __init__(self, backbone: Backbone, policy: Evictor, text_budget: int, vision_budget: int | None) -> None:
         self.backbone, self.policy = backbone, policy
         self.budget = budget_for(policy, text_budget, vision_budget)
+        policy.check(backbone.model)
         self.report = EvictionReport()
         self._layers = full_attention_layers(backbone)
         # BLIP-2 and the like have no base model; their language model generates by itself, from embeddings.

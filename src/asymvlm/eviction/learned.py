@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from ..errors import DataError
+from ..marks import weights_mark
 from ..shapes import Float
 from .base import Entries, Evictor, Written
+
+MADE_FOR = "teacher"  # the file's metadata: the mark of the VLM's weights
 
 
 class LearnedText(Evictor):
@@ -20,7 +23,7 @@ class LearnedText(Evictor):
     in closed form. What is worth keeping is known when it is written, before anybody asks for it, and no attention is needed.
 
     Args:
-        weights: The file that the training wrote: `weight` [layers, G * d] and `bias` [layers].
+        weights: The file that the training wrote: `weight` [layers, G * d] and `bias` [layers], and the mark of the VLM's weights.
         sinks: Oldest entries that stay.
         recent: Newest entries that stay.
 
@@ -32,20 +35,32 @@ class LearnedText(Evictor):
     def __init__(self, weights: str | Path, sinks: int = 4, recent: int | None = 16) -> None:
         super().__init__(sinks, recent)
         try:
-            stored = load_file(weights)
+            with safe_open(weights, "pt") as file:
+                stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
+                self._made_for = (file.metadata() or {}).get(MADE_FOR, "")
         except (OSError, SafetensorError) as error:
             raise DataError(f"weights: {weights} cannot be read ({error}); make it with python -m asymvlm.training.text_scores") from error
         if stored.keys() != {"weight", "bias"} or stored["bias"].shape != stored["weight"].shape[:1]:
             raise DataError(f"weights: {weights} must hold weight [layers, values] and bias [layers], not {', '.join(sorted(stored))}")
         self._weight, self._bias = stored["weight"], stored["bias"]
 
+    def check(self, model: PreTrainedModel) -> None:
+        config = model.config.get_text_config()
+        groups = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        if tuple(self._weight.shape) != (config.num_hidden_layers, groups * size):
+            raise ValueError(
+                f"weights: for {len(self._weight)} layers with values of {self._weight.shape[1]} numbers; {type(model).__name__} has "
+                f"{config.num_hidden_layers} with {groups * size}; fit them to this model: python -m asymvlm.training.text_scores"
+            )
+        mark = weights_mark(str(model.name_or_path))
+        if mark and self._made_for and mark != self._made_for:
+            raise ValueError(
+                f"weights: fitted to others than those in {model.name_or_path}; fit them again: python -m asymvlm.training.text_scores"
+            )
+
     def first(self, new: Written) -> Float[Tensor, "B q"]:
         values = new.values.transpose(1, 2).flatten(2).float()
-        if new.layer >= len(self._weight) or values.shape[-1] != self._weight.shape[1]:
-            raise ValueError(
-                f"weights: for {len(self._weight)} layers with values of {self._weight.shape[1]} numbers; layer {new.layer} of this model "
-                f"has values of {values.shape[-1]}; train them on this model"
-            )
         self._weight, self._bias = self._weight.to(values.device), self._bias.to(values.device)
         return values @ self._weight[new.layer] + self._bias[new.layer]
 

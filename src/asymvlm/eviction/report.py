@@ -18,7 +18,7 @@ class Ledger:
 
     seen: list[int] = field(default_factory=list)  # text tokens
     held: list[int] = field(default_factory=list)  # text entries
-    peak: int = 0  # the most text entries of a row; the prompt's own counted once the layer has cut it
+    peak: int = 0  # the most text entries of a row; several tokens at once, as a prompt, are counted once the layer has cut them
     bytes: int = 0  # keys and values
     peak_bytes: int = 0
     # By position + 1, the position of the row's newest token when the entry left; -1 while it stays. Column 0 takes what is nobody's.
@@ -85,7 +85,7 @@ class EvictionCall:
 
     @property
     def peak(self) -> int:
-        """The most text entries that a layer ever held of a row; a prompt's own count once the layer has cut it."""
+        """The most text entries that a layer ever held of a row; those of a turn that is read at once count when it has been cut."""
         return max(ledger.peak for ledger in self.ledgers.values())
 
     @property

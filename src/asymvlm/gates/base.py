@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,8 @@ class Gate(nn.Module, ABC):
         temperature: Of the first step. The gates are sigmoid((s_i + t) / temperature); a lower one is nearer to a hard choice.
         last_temperature: Of the last step; between the two it falls geometrically. None leaves it at `temperature`.
     """
+
+    removes: ClassVar[bool] = False  # whether what is not chosen is out of sight
 
     def __init__(self, temperature: float = 1.0, last_temperature: float | None = None) -> None:
         super().__init__()

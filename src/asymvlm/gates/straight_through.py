@@ -18,6 +18,8 @@ class StraightThrough(Gate):
     Reference: Bengio et al., arXiv 1308.3432; on vision tokens LearnPruner, arXiv 2604.23950.
     """
 
+    removes = True
+
     def forward(
         self, scores: Float[Tensor, "B N"], mask: Bool[Tensor, "B N"], counts: Float[Tensor, "B"], progress: float
     ) -> Float[Tensor, "B N"]:

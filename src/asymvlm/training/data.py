@@ -19,8 +19,9 @@ from ..documents import Sample, SkipReport, samples
 from ..documents.generated import fingerprint, generated_pages
 from ..documents.sample import no_bars_of_datasets
 from ..documents.source import Source
+from ..marks import weights_mark
 from ..progress import track
-from ..teacher import Observation, from_record, to_record, weights_mark
+from ..teacher import Observation, from_record, to_record
 from .batch import collate
 from .scorer_module import ScorerModule
 

@@ -26,6 +26,13 @@ class Lora:
     alpha: int = 16
     targets: list[str] = field(default_factory=lambda: ["q_proj", "k_proj", "v_proj", "o_proj"])
 
+    def __post_init__(self) -> None:
+        for name in ("rank", "alpha"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"model.lora.{name}: {getattr(self, name)} must be at least 1")
+        if not self.targets:
+            raise ValueError("model.lora.targets: none are named; q_proj and v_proj are usual")
+
     def modules(self, backbone: Backbone) -> list[str]:
         """Full names of the modules of a model. Raises ValueError for a target that is not there."""
         layers: Any = backbone.decoder.layers

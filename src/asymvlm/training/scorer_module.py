@@ -16,13 +16,14 @@ from ..checkpoint import TrainedScorer
 from ..documents import Sample
 from ..errors import DataError
 from ..export import CONTENTS
+from ..marks import weights_mark
 from ..objectives import Objective, Prediction, Truth
 from ..prompts import Prompter
 from ..schedule import warm_up_cosine
 from ..scorers import BudgetHead, Scorer
 from ..shapes import Float
 from ..targets import Target
-from ..teacher import Observation, Teacher, load_prompter, weights_mark
+from ..teacher import Observation, Teacher, load_prompter
 from .provenance import provenance, settings
 
 
@@ -56,6 +57,7 @@ class ScorerModule(L.LightningModule, ABC):
         self.scorer, self.budget_head = scorer, budget_head
         self.objectives = nn.ModuleDict({name: term for name, term in objectives.items() if term.weight > 0})
         self.learning_rate, self.weight_decay, self.warm_up = learning_rate, weight_decay, warm_up
+        self._newest = ""  # what the newest step read, and its terms
 
     @cached_property
     def teacher(self) -> Teacher:
@@ -99,19 +101,30 @@ class ScorerModule(L.LightningModule, ABC):
 
         `names` are the batch's samples, where they are known.
         """
+        self._newest = f", samples {', '.join(names)}" if names else ""
+        self._newest += f" ({', '.join(f'{name} {float(term.detach()):.4g}' for name, term in terms.items())})"
         if not bool(total.isfinite()):
-            newest = getattr(self.trainer.checkpoint_callback, "last_model_path", "")
-            raise DataError(
-                f"loss is {float(total.detach())} in epoch {self.current_epoch}, step {self.global_step}"
-                + (f", samples {', '.join(names)}" if names else "")
-                + f" ({', '.join(f'{name} {float(term.detach()):.4g}' for name, term in terms.items())}); "
-                + (f"the newest good checkpoint is {newest}; " if newest else "")
-                + "lower model.learning_rate, or look at these samples"
-            )
+            self._stop(f"loss is {float(total.detach())}")
         self.log("train/loss", total, prog_bar=True, batch_size=size)
         self.log_dict({f"train/{name}": term for name, term in terms.items()}, batch_size=size)
         if self.budget_head is not None:
             self.log("train/keep", prediction.keep.mean(), batch_size=size)
+
+    def _stop(self, why: str) -> None:
+        newest = getattr(self.trainer.checkpoint_callback, "last_model_path", "")
+        raise DataError(
+            f"{why} in epoch {self.current_epoch}, step {self.global_step}{self._newest}; "
+            + (f"the newest good checkpoint is {newest}; " if newest else "")
+            + "lower model.learning_rate, or look at these samples"
+        )
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Raises DataError for gradients that are no numbers; in fp16 the scaler leaves such steps out by itself."""
+        if getattr(self.trainer.precision_plugin, "scaler", None) is not None:
+            return
+        lost = [name for name, one in self.named_parameters() if one.grad is not None and not bool(one.grad.isfinite().all())]
+        if lost:
+            self._stop(f"the gradient of {lost[0]} is no number")
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """A checkpoint can be exported without the config or the teacher that made it."""

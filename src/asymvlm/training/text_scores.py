@@ -19,7 +19,9 @@ from ..backbone.teacher_forcing import check_left_padded, forced
 from ..documents import Sample, samples
 from ..documents.generated import generated_dialogues
 from ..eviction.checks import full_attention_layers
+from ..eviction.learned import MADE_FOR
 from ..front_door import call, run
+from ..marks import weights_mark
 from ..progress import track
 from ..shapes import Bool, Float
 from ..targets import TargetInputs
@@ -67,7 +69,8 @@ def text_scores(
     target = Path(output)
     target.parent.mkdir(parents=True, exist_ok=True)
     draft = target.with_suffix(".part")
-    save_file({"weight": lines[:, :-1].float().contiguous(), "bias": lines[:, -1].float().contiguous()}, draft)
+    line = {"weight": lines[:, :-1].float().contiguous(), "bias": lines[:, -1].float().contiguous()}
+    save_file(line, draft, metadata={MADE_FOR: weights_mark(teacher)})
     os.replace(draft, target)
     explained = ", ".join(f"{one.explained(lines[number]):.2f}" for number, one in sums.items())
     print(f"{target}: {len(sums)} layers; share of the variance explained, layer by layer: {explained}")

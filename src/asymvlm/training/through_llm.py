@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -15,13 +15,14 @@ from ..checkpoint import load_scorer
 from ..documents import Sample
 from ..export import CONTENTS
 from ..gates import Gate
+from ..marks import weights_mark
 from ..objectives import AnswerCrossEntropy, AnswerDivergence, Distillation, Hardening, Prediction, Sparsity, Truth
 from ..reading import WAYS, answer_logits, gated_answer_logits
 from ..scorers import BudgetHead, Scorer
 from ..selectors import count_for, top_k
 from ..shapes import Float, Int64
 from ..targets import Target, TargetInputs
-from ..teacher import Observation, check_is_vlm, weights_mark
+from ..teacher import Observation, check_is_vlm
 from .batch import TrainingBatch, collate
 from .lora import Adapters, Lora
 from .scorer_module import ScorerModule
@@ -45,11 +46,19 @@ class ReadingBatch:
         return self
 
 
+def _differ(one: Mapping[str, str], other: Mapping[str, str]) -> bool:
+    """Whether two teachers are known to be different: by their weights, or by name where both are repositories."""
+    marks = one.get("weights", ""), other.get("weights", "")
+    if all(marks):
+        return marks[0] != marks[1]
+    return not any(marks) and one.get("name", other["name"]) != other["name"]
+
+
 class ThroughLLM(ScorerModule):
     """A scorer and a budget head that learn from what the frozen LLM answers with gates before its vision tokens.
 
     With `recovery`, adapters inside the LLM learn to give the answers that it gives without them and without pruning: beside a frozen
-    scorer with tokens really removed, beside a scorer that learns behind the same gates (`StraightThrough` ones remove them too).
+    scorer with tokens really removed, beside a scorer that learns behind gates that hide all but the best (`StraightThrough`).
 
     Args:
         teacher: Directory or Hugging Face repository of the frozen VLM.
@@ -114,6 +123,13 @@ class ThroughLLM(ScorerModule):
             raise ValueError("model.lora: describes adapters that nothing trains; give model.recovery lora")
         if frozen_scorer and (recovery == "none" or start is None):
             raise ValueError("model.frozen_scorer: nothing useful is left to train; give model.start and model.recovery lora")
+        if recovery == "lora" and not frozen_scorer and not (gate.removes and way == "attention"):
+            raise ValueError(
+                f"model.gate: {type(gate).__name__} by way of {way} leaves a little of every token, and adapters are to give back what is "
+                "gone; take asymvlm.gates.StraightThrough and model.way attention, or model.frozen_scorer true"
+            )
+        if frozen_scorer and divergence.weight == cross_entropy.weight == 0:
+            raise ValueError("model.divergence.weight, model.cross_entropy.weight: both are 0, and adapters learn from nothing else")
         if distillation.weight > 0 and target is None:
             raise ValueError("model.target: distillation has a weight, so name a target, or set model.distillation.weight to 0")
         objectives = {
@@ -129,8 +145,8 @@ class ThroughLLM(ScorerModule):
                 raise ValueError(f"model.start: the scorer of {start} is for a width of {trained.width}, {teacher} has {width}")
             if trained.adapter is not None:
                 raise ValueError(f"model.start: {start} has an adapter, which would be lost; start from the scorer it was trained beside")
-            learned_from, mark = trained.about.get("teacher", {}), weights_mark(teacher)
-            if mark and learned_from.get("weights", mark) not in ("", mark):
+            learned_from = trained.about.get("teacher", {})
+            if _differ(learned_from, {"name": teacher, "weights": weights_mark(teacher)}):
                 raise ValueError(
                     f"model.start: the scorer of {start} was trained on other weights ({learned_from['name']}) than those of {teacher}; "
                     "train one on this teacher first"
