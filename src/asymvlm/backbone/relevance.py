@@ -22,18 +22,25 @@ _NAME = "asymvlm_rows"
 
 
 class RelevanceRecorder:
-    """Collects attention from chosen query rows to chosen key columns, averaged over those rows and over heads.
+    """Collects attention from chosen query rows to chosen key columns, averaged over those rows and over heads, or the most of any.
 
     `rows` weighs each query row of each sample (0 leaves it out); `columns` says which keys are of interest. The result of
     each recorded layer is `[B, K]`: attention mass, zero outside `columns`. `only` names the attention modules to listen to, where not all.
+    With `over_rows` "max" weights only say which rows count.
     """
 
     def __init__(
-        self, rows: Float[Tensor, "B S"], columns: Bool[Tensor, "B K"], heads: str = "mean", only: Sequence[nn.Module] | None = None
+        self,
+        rows: Float[Tensor, "B S"],
+        columns: Bool[Tensor, "B K"],
+        heads: str = "mean",
+        only: Sequence[nn.Module] | None = None,
+        over_rows: str = "mean",
     ) -> None:
-        if heads not in ("mean", "max"):
-            raise ValueError(f"heads: {heads!r} must be 'mean' or 'max'")
-        self.heads = heads
+        for name, value in (("heads", heads), ("over_rows", over_rows)):
+            if value not in ("mean", "max"):
+                raise ValueError(f"{name}: {value!r} must be 'mean' or 'max'")
+        self.heads, self.over_rows = heads, over_rows
         self.columns = columns
         self.only = None if only is None else {id(module) for module in only}
         self.layers: list[Float[Tensor, "B K"]] = []
@@ -52,8 +59,12 @@ class RelevanceRecorder:
         logits = logits + self._bias(mask, length, key.shape[2], logits.device)
         mass = logits.softmax(-1).flatten(1, 2)  # [B, H, rows, S]
         mass = mass.mean(1) if self.heads == "mean" else mass.amax(1)
-        weights = (self.weights / self.weights.sum(-1, keepdim=True).clamp_min(1e-12)).to(mass)
-        self.layers.append(torch.einsum("bq,bqk->bk", weights, mass) * self.columns)
+        if self.over_rows == "max":
+            relevance = (mass * self.weights.ne(0)[..., None]).amax(1)
+        else:
+            weights = (self.weights / self.weights.sum(-1, keepdim=True).clamp_min(1e-12)).to(mass)
+            relevance = torch.einsum("bq,bqk->bk", weights, mass)
+        self.layers.append(relevance * self.columns)
 
     def _bias(self, mask: Tensor | None, length: int, keys: int, device: torch.device) -> Tensor:
         if mask is None:

@@ -17,7 +17,7 @@ MADE_FOR = "teacher"  # the file's metadata: the mark of the VLM's weights
 
 
 class LearnedText(Evictor):
-    """The entry leaves of which the least attention is expected, as a line through its value foretells it, layer by layer.
+    """The entry leaves that is expected to be looked at least, as a line through its value foretells it, layer by layer.
 
     The counterpart of the importance scorer for text: distilled from the frozen VLM's own attention by `asymvlm.training.text_scores`,
     in closed form. What is worth keeping is known when it is written, before anybody asks for it, and no attention is needed.
@@ -32,7 +32,7 @@ class LearnedText(Evictor):
 
     kind = "learned_text"
 
-    def __init__(self, weights: str | Path, sinks: int = 4, recent: int | None = 16) -> None:
+    def __init__(self, weights: str | Path, sinks: int = 1, recent: int | None = 14) -> None:
         super().__init__(sinks, recent)
         try:
             with safe_open(weights, "pt") as file:

@@ -32,14 +32,15 @@ def text_scores(
     teacher: str = "checkpoints/tiny-teacher",
     output: str = "checkpoints/tiny/text-scores.safetensors",
     root: str = "data",
-    pages: int = 128,
+    pages: int = 384,
     seed: int = 0,
     batch_size: int = 12,
     ridge: float = 1e-3,
 ) -> Path:
-    """Fit, per layer of the LLM, the attention that answers pay to what was said, as a line through its value.
+    """Fit, per layer of the LLM, the most attention that anything pays to what was said from the question on, as a line through its value.
 
-    Dialogues of the training split; their answers are forced. A ridge regression in closed form, so no steps and no rate.
+    The most of any head and row: a fact that one head needs once is needed. Dialogues of the training split; their answers are forced. A
+    ridge regression in closed form, so no steps and no rate.
 
     Args:
         teacher: Directory or repository of the VLM.
@@ -79,17 +80,18 @@ def text_scores(
 
 @torch.no_grad()
 def _looked_at(side: Teacher, batch: Sequence[Sample]) -> dict[int, tuple[Float[Tensor, "n v"], Float[Tensor, "n"]]]:
-    """By full-attention layer, values of what was said before the question, and the attention that the answer's rows pay to it."""
+    """By full-attention layer, values of what was said before the question, and the most that question and answer look at it."""
     prompts, backbone = side.look(batch), side.backbone
     check_left_padded(prompts.layout)
     arguments = backbone.with_pictures(dict(prompts.inputs), prompts.encoded)
     arguments["position_ids"] = backbone.positions(prompts.inputs, generating=True)
     arguments, there = forced(backbone, arguments, [ids[:-1] for ids in prompts.answer_ids])
     width = prompts.layout.input_ids.shape[1]
-    rows = torch.nn.functional.pad(torch.zeros(len(batch), width, device=there.device), (0, there.shape[1]))
-    rows[:, width - 1], rows[:, width:] = 1.0, there.to(rows)
-    said = torch.nn.functional.pad(_said(side, prompts, batch), (0, there.shape[1]))
-    recorder = RelevanceRecorder(rows, said)
+    said = _said(side, prompts, batch)
+    asking = (said.flip(-1).cumsum(-1).flip(-1) == 0) & prompts.layout.text  # behind all that was said
+    rows = torch.cat([asking.float(), there.to(asking.device).float()], dim=1)
+    said = torch.nn.functional.pad(said, (0, rows.shape[1] - width))
+    recorder = RelevanceRecorder(rows, said, heads="max", over_rows="max")
     cache = DynamicCache(config=side.model.config.get_text_config())
     base: Any = side.model.base_model
     with recording(side.model):
