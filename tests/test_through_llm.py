@@ -77,7 +77,7 @@ def test_half_precision_stays_near(train):
     full, half = train("full", *CROSS, *BUDGET), train("half", *CROSS, *BUDGET, "--trainer.precision", "bf16-mixed")
     for name, tensor in weights(full).items():
         assert weights(half)[name].dtype == tensor.dtype
-        torch.testing.assert_close(weights(half)[name], tensor, atol=0.02, rtol=0.1)
+        torch.testing.assert_close(weights(half)[name], tensor, atol=0.05, rtol=0.1)
 
 
 def test_two_processes_learn_the_same(train, teacher, data_root, tmp_path):

@@ -14,8 +14,8 @@ _BELOW = 2.0**24  # more than any position, and float32 counts that far
 class Threshold(Evictor):
     """Temporal, by a fixed threshold (AsymVLM, arXiv 2605.29535).
 
-    The score of an entry is the attention of the newest row, plus `decay` times what it was: with 0.99 it halves in 69 tokens. Entries whose
-    score is below `threshold` times the mean of the row's text entries leave, oldest first; only if these are not enough, the lowest
+    The score of an entry is the attention of the newest row, plus `decay` times what it was: with 0.99 it halves in 69 tokens. Entries
+    whose score is below `threshold` times the mean of the row's text entries leave, oldest first; only if these are not enough, the lowest
     scored. Never more than the budget asks for.
 
     The paper says temporal, by threshold, and only above a fixed budget; its numbers are not public. Ours are from dialogues of the
