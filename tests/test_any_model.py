@@ -27,6 +27,7 @@ ROWS = {family.name: family for family in [*families.IN_SEQUENCE, *families.CROS
 class Asked:
     images: tuple[Image.Image, ...]
     question: str
+    history: tuple[tuple[str, str], ...] = ()
 
 
 @pytest.fixture(scope="module")
