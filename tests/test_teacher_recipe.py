@@ -90,6 +90,18 @@ def test_what_is_asked_of_the_page_was_not_told(difficulty):
     assert told > 20, "most dialogues do talk about the page"
 
 
+@torch.no_grad()
+def test_the_llm_starts_by_looking_back(processor):
+    torch.manual_seed(0)
+    teacher = build_teacher(processor.tokenizer).eval()
+    teacher.set_attn_implementation("eager")
+    ids = torch.randint(10, len(processor.tokenizer), (8, 24))
+    attention = teacher.model.language_model(input_ids=ids, output_attentions=True).attentions[0].mean(0)
+    rows = torch.arange(8, 24)
+    for head, back in enumerate((1, 2, 3, 4)):
+        assert torch.equal(attention[head, rows].argmax(-1), rows - back), f"head {head} brings the word {back} before"
+
+
 @pytest.mark.parametrize("talk", [None, 3], ids=["questions", "dialogue"])
 def test_a_block_gives_the_logits_of_the_plain_prompt(processor, talk):
     """Many questions in one sequence are read as if each stood alone, at the end of the same dialogue."""
