@@ -20,7 +20,7 @@ eval: setup
 	$(BIN)/python eval.py
 
 test: setup lint types
-	$(BIN)/python -m pytest --cov --cov-report=term --cov-fail-under=85
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile --cov --cov-report=term --cov-fail-under=85
 
 lint: setup
 	$(BIN)/ruff check .
