@@ -31,6 +31,11 @@ class Answer:
     evidence: float | None  # share of the evidence that was kept to the end; None without boxes
     pictures: int | list[list[int]]  # as `cost.prefill_cost` takes them
 
+    @property
+    def left(self) -> float:
+        """Share of the vision tokens in the last layer."""
+        return self.per_layer[-1] / self.vision_tokens
+
 
 class OracleSample(NamedTuple):
     """What `Method.begin` tells oracles."""

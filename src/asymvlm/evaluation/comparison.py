@@ -51,7 +51,7 @@ def write_comparisons(
             if not first or not second:
                 continue
             right, right_other = (np.mean([run.right for run in runs], axis=0) for runs in (first, second))
-            left, left_other = (np.mean([_left(run) for run in runs], axis=0) for runs in (first, second))
+            left, left_other = (np.mean([[answer.left for answer in run.answers] for run in runs], axis=0) for runs in (first, second))
             for task, places in tasks:
                 index = list(places)
                 difference = paired_difference(right[index].tolist(), right_other[index].tolist(), [pages[place] for place in index])
@@ -62,8 +62,3 @@ def write_comparisons(
                 )  # fmt: skip
     show("paired comparisons", head, lines)
     path.write_text(markdown(head, lines), encoding="utf-8")
-
-
-def _left(run: Judged) -> list[float]:
-    """Share of the vision tokens in the last layer, by question."""
-    return [answer.per_layer[-1] / answer.vision_tokens for answer in run.answers]

@@ -62,7 +62,7 @@ class Row:
     ) -> Row:
         """From pruned and dense answers to the same questions, their scores, and what one prefill took."""
         pruned, dense = answers
-        keeps = [one.per_layer[-1] / one.vision_tokens for one in pruned]
+        keeps = [one.left for one in pruned]
         recalls = [one.evidence for one in pruned if one.evidence is not None]
         costs = [_or_none(lambda one=one: _cost(config, one, method_macs)) for one in pruned]  # type: ignore[misc]
         full = [_or_none(lambda one=one: _cost(config, one, 0)) for one in dense]  # type: ignore[misc]

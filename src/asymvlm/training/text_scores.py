@@ -105,9 +105,9 @@ def _looked_at(side: Teacher, batch: Sequence[Sample]) -> dict[int, tuple[Float[
 def _said(side: Teacher, prompts: TargetInputs, batch: Sequence[Sample]) -> Bool[Tensor, "B S"]:
     """Text of the turns before the question; padding is on the left."""
     said = prompts.layout.text.clone()
-    for row, sample in zip(said, batch, strict=True):
+    for row, there, sample in zip(said, prompts.inputs["attention_mask"], batch, strict=True):
         ends = side.prompter.ends_of_turns(sample)
-        padding = len(row) - len(side.inputs([sample])["input_ids"][0])
+        padding = len(there) - int(there.sum())
         row[padding + ends[-1] if ends else 0 :] = False
     return said
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 
 import lightning as L
 import numpy as np
@@ -61,8 +61,13 @@ class PagePool:
         """Random rows; a page with a table is drawn `tables` times as often as another."""
         if tables == 1.0:
             return rng.integers(0, len(self), count)
-        weights = np.array([tables if page.kind == "table" else 1.0 for page in self.pages])
+        weights = np.where(self._tables, tables, 1.0)
         return rng.choice(len(self), count, p=weights / weights.sum())
+
+    @cached_property
+    def _tables(self) -> np.ndarray:
+        """Which pages have a table."""
+        return np.array([page.kind == "table" for page in self.pages])
 
     def batch(self, rows: np.ndarray) -> Tensor:
         """`[B, 3, H, W]` as the teacher's processor normalises it."""
