@@ -33,8 +33,8 @@ def family(name):
     return next(one for one in families.IN_SEQUENCE if one.name == name)
 
 
-def line_for(model):
-    """A learned rule that fits a model, by chance."""
+def line_for(model, path):
+    """The file of a learned rule that fits a model, by chance."""
     config = model.config.get_text_config()
     size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     draw = torch.Generator().manual_seed(3)
@@ -42,16 +42,20 @@ def line_for(model):
         "weight": torch.randn(config.num_hidden_layers, config.num_key_value_heads * size, generator=draw),
         "bias": torch.randn(config.num_hidden_layers, generator=draw),
     }
+    save_file(line, path)
+    return path
+
+
+def learned(model):
     with tempfile.TemporaryDirectory() as folder:
-        save_file(line, f"{folder}/line.safetensors")
-        return LearnedText(f"{folder}/line.safetensors", sinks=2, recent=4)
+        return LearnedText(line_for(model, f"{folder}/line.safetensors"), sinks=2, recent=4)
 
 
 def rule(name="threshold", model=None):
     made = {
         "threshold": lambda: Threshold(decay=0.5, sinks=2, recent=4), "streaming_llm": lambda: StreamingLLM(sinks=2, recent=4), "h2o": H2O,
         "tova": TOVA, "snap_kv": lambda: SnapKV(window=5), "key_norm": lambda: KeyNorm(2, 4), "random": lambda: Random(1, 2, 4),
-        "learned_text": lambda: line_for(model),
+        "learned_text": lambda: learned(model),
     }  # fmt: skip
     return made[name]()
 

@@ -9,10 +9,11 @@ import families
 import pytest
 import torch
 import transformers as tf
-from eviction_runs import BUDGET, MORE, OPEN, SLIDING, STEPS, close, dense, family, rule
+from eviction_runs import BUDGET, MORE, OPEN, SLIDING, STEPS, close, dense, family, line_for, rule
 
 import asymvlm
 from asymvlm.errors import DataError
+from asymvlm.eviction.learned import LearnedText
 from asymvlm.eviction.threshold import Threshold
 
 
@@ -44,6 +45,21 @@ def test_text_alone_and_gradients(small):
     model.zero_grad()
 
 
+@torch.no_grad()
+def test_the_policy_may_be_left_out_or_be_a_file(small, tmp_path):
+    model, inputs = small
+    file = line_for(model, tmp_path / "line.safetensors")
+
+    def evicted(policy):
+        with asymvlm.evict(model, policy, 24) as report:
+            model.generate(**inputs, **STEPS)
+        return report.calls[0].evicted
+
+    fixed, learned = evicted(None), evicted(file)
+    assert fixed == evicted(Threshold()) and learned == evicted(LearnedText(file)) == evicted(str(file))
+    assert fixed != learned and any(map(len, fixed[0]))
+
+
 def test_bad_use_is_refused(small):
     model, inputs = small
     width = inputs["input_ids"].shape[1]
@@ -57,8 +73,9 @@ def test_bad_use_is_refused(small):
     for bad in (16.0, True, 0, "16", None):
         refused("text_budget: .* an int of at least 1", budget=bad)
     refused("vision_budget: 0.5 is not accepted", more={"vision_budget": 0.5})
-    refused("policy: 'threshold' is no asymvlm.Evictor", policy="threshold")
-    refused("policy: .*Threshold.* is no asymvlm.Evictor", policy=Threshold)
+    refused("policy: 'threshold' is neither an asymvlm.Evictor nor the file", policy="threshold")
+    refused("policy: 7 is neither", policy=7)
+    refused("policy: .*Threshold.* is neither an asymvlm.Evictor", policy=Threshold)
     refused("use_cache: False leaves no cache", use_cache=False)
     refused("cache_implementation: 'static' cannot lose entries", cache_implementation="static")
     refused(

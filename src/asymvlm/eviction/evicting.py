@@ -6,6 +6,7 @@ import inspect
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -23,15 +24,22 @@ from .base import Evictor
 from .budget import budget_for
 from .cache import EvictingLayer
 from .checks import checked_generation, full_attention_layers
+from .learned import LearnedText
 from .report import EvictionCall, EvictionReport, Ledger
+from .threshold import Threshold
 
 _NAME = "asymvlm_eviction"
 _MARK = "_asymvlm_eviction"  # on attention modules, who evicts there
 
 
 @contextmanager
-def evict(model: PreTrainedModel, policy: Evictor, text_budget: int = 256, vision_budget: int | None = None) -> Iterator[EvictionReport]:
+def evict(
+    model: PreTrainedModel, policy: Evictor | str | Path | None = None, text_budget: int = 256, vision_budget: int | None = None
+) -> Iterator[EvictionReport]:
     """While open, each full-attention layer's cache holds at most `text_budget` text entries per row; above it, `policy` says which leave.
+
+    A path as `policy` is that of a learned rule, as `asymvlm.training.text_scores` fits it to the model: of all, it loses least. Without
+    one it is AsymVLM's threshold, which loses least at half of the text of those that nobody has to fit (README, "Text, too").
 
     Vision entries stay, unless `vision_budget` limits them under the same policy (AsymVLM's second half, arXiv 2605.29535). A prompt is
     read in full before it is cut down. Sliding layers are as they always are. Goes together with `asymvlm.prune` in either order; below
@@ -40,13 +48,24 @@ def evict(model: PreTrainedModel, policy: Evictor, text_budget: int = 256, visio
     Raises ValueError for a bad policy or budget, DataError for a model without full self-attention over its vision tokens. Warns if the
     model was not called with a cache.
     """
-    if not isinstance(policy, Evictor):
-        raise ValueError(f"policy: {policy!r} is no asymvlm.Evictor; give an object of one, asymvlm.evictors() has the built-in ones")
-    evicting = Evicting(backbone_of(model), policy, text_budget, vision_budget)
+    evicting = Evicting(backbone_of(model), _policy(policy), text_budget, vision_budget)
     with evicting.open():
         yield evicting.report
     if not evicting.report.calls:
         warnings.warn("asymvlm.evict: the model was not called with a cache inside the context, so nothing left", stacklevel=3)
+
+
+def _policy(given: Evictor | str | Path | None) -> Evictor:
+    if given is None:
+        return Threshold()
+    if isinstance(given, Evictor):
+        return given
+    if isinstance(given, str | Path) and Path(given).is_file():
+        return LearnedText(given)
+    raise ValueError(
+        f"policy: {given!r} is neither an asymvlm.Evictor nor the file of a learned one; give an object, asymvlm.evictors() has the "
+        "built-in ones, or fit a rule: python -m asymvlm.training.text_scores"
+    )
 
 
 class Evicting:
