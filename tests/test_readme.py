@@ -30,10 +30,11 @@ PLACEHOLDERS = {
     "PATH_OR_HUB_ID": "checkpoints/tiny-teacher", "FOLDER": "pages", "CHECKPOINT.ckpt": "checkpoints/tiny/best.ckpt",
     "DIR": "checkpoints/again", "OUT.png": "sheet.png", "../shared/data/receipts": "pages",
 }  # fmt: skip
-# What needs a terminal or a network is asked for the same files in a way that needs neither.
+# What needs a terminal, a network or minutes is asked for the same files in a way that needs none of them.
 INSTEAD = {
     "make train": "make --dry-run train && python train.py",
     "make test": "make --dry-run test",
+    "python -m asymvlm.training.text_scores": "python -m asymvlm.training.text_scores --pages 8",
     "wandb leet checkpoints/wandb": "wandb leet inspect --summary checkpoints/wandb/latest-run/*.wandb",
     "wandb sync checkpoints/wandb/offline-run-*": "ls -d checkpoints/wandb/offline-run-*",
 }
