@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asymvlm.gates import SoftTopK, StraightThrough, hard_choice, threshold
+from asymvlm.gates import SoftTopK, StraightThrough, at_least_one, hard_choice, threshold
 from asymvlm.selectors import top_k
 
 
@@ -55,6 +55,25 @@ def test_a_falling_temperature_hardens():
     assert between[2] < 0.5
 
 
+def test_a_head_that_asks_for_less_than_a_token_still_learns():
+    counts = torch.tensor([0.2, 1.0, 3.5], requires_grad=True)
+    raised = at_least_one(counts)
+    assert raised.tolist() == [1.0, 1.0, 3.5]
+    raised.backward(torch.tensor([1.0, 2.0, 3.0]))
+    assert counts.grad.tolist() == [1.0, 2.0, 3.0]
+
+
+def test_what_straight_through_shuts_out_is_missed():
+    """Attention to a value of 1 behind a shut gate and 0 behind an open one: the gradient says by how much opening it would help."""
+    scores, mask = torch.tensor([[1.0, 0.0]], requires_grad=True), torch.ones(1, 2, dtype=torch.bool)
+    logs = StraightThrough()(scores, mask, torch.tensor([1.0]), 0.0)
+    looked = torch.softmax(logs, -1) @ torch.tensor([0.0, 1.0])
+    gate = torch.autograd.grad(looked.sum(), scores, retain_graph=True)[0]
+    slope = torch.sigmoid(torch.tensor(0.5)) * torch.sigmoid(torch.tensor(-0.5))  # of both gates, whose sum is 1
+    torch.testing.assert_close(gate, torch.stack([-slope / 2, slope / 2])[None])
+    assert looked.item() < 1e-12
+
+
 def test_straight_through_is_hard_forward_and_soft_backward():
     torch.manual_seed(2)
     mask = torch.arange(12) < torch.tensor([[12], [6]])
@@ -63,7 +82,7 @@ def test_straight_through_is_hard_forward_and_soft_backward():
     for gate in (SoftTopK(), StraightThrough()):
         scores = torch.linspace(-2, 2, 24).reshape(2, 12).sin().requires_grad_()
         logs = gate(scores, mask, counts, 0.0)
-        torch.where(mask, logs * incoming, 0.0).sum().backward()
+        torch.where(mask, logs.exp() * incoming, 0.0).sum().backward()
         grads.append(scores.grad)
     torch.testing.assert_close(grads[0], grads[1])
     opened = logs.exp() > 0.5

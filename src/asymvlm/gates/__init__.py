@@ -1,7 +1,7 @@
 """Gates: a choice of k tokens that gradients pass through. Torch only."""
 
-from .base import Gate, hard_choice, threshold
+from .base import Gate, at_least_one, hard_choice, threshold
 from .soft_top_k import SoftTopK
 from .straight_through import StraightThrough
 
-__all__ = ["Gate", "SoftTopK", "StraightThrough", "hard_choice", "threshold"]
+__all__ = ["Gate", "SoftTopK", "StraightThrough", "at_least_one", "hard_choice", "threshold"]

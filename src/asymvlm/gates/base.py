@@ -87,6 +87,14 @@ def threshold(scores: Float[Tensor, "B N"], mask: Bool[Tensor, "B N"], counts: F
     return _Threshold.apply(scores, mask, counts)
 
 
+def at_least_one(counts: Float[Tensor, "B"]) -> Float[Tensor, "B"]:
+    """Counts of 1 where less is asked for; gradients pass as if they had not been raised.
+
+    Without them a budget head that sparsity has once pushed below one token would never hear what that costs.
+    """
+    return counts + (1 - counts).clamp_min(0).detach()
+
+
 def hard_choice(scores: Float[Tensor, "B N"], mask: Bool[Tensor, "B N"], counts: Float[Tensor, "B"]) -> Bool[Tensor, "B N"]:
     """True for each sample's best tokens, as many as its count rounded half up, at least one; of equal scores the earlier ones."""
     ordered = scores.detach().masked_fill(~mask, -torch.inf)

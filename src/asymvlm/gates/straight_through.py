@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -15,6 +17,9 @@ class StraightThrough(Gate):
     """Forward the k best tokens' gates are 1 and all others shut; backward as if they were `SoftTopK`'s.
 
     k is rounded, so what runs is what pruning will do; the gradient of a fractional k is that of the soft gates.
+
+    Straight through the gates, not their logarithms: the derivative by a gate is what opening it a little would do to the answer, which is
+    as large for a shut one as for an open one. By its logarithm it is that times the gate: what is not chosen would never be missed.
     Reference: Bengio et al., arXiv 1308.3432; on vision tokens LearnPruner, arXiv 2604.23950.
     """
 
@@ -23,6 +28,7 @@ class StraightThrough(Gate):
     def forward(
         self, scores: Float[Tensor, "B N"], mask: Bool[Tensor, "B N"], counts: Float[Tensor, "B"], progress: float
     ) -> Float[Tensor, "B N"]:
-        soft = self.soft(scores, mask, counts, progress)
-        hard = torch.where(hard_choice(scores, mask, counts), 0.0, SHUT)
-        return torch.where(mask, hard + soft - soft.detach(), -torch.inf)
+        soft = self.soft(scores, mask, counts, progress).exp()
+        hard = torch.where(hard_choice(scores, mask, counts), 1.0, math.exp(SHUT))
+        gates = hard + (soft - soft.detach())  # in this order the difference is exactly 0
+        return gates.log().masked_fill(~mask, -torch.inf)

@@ -14,7 +14,7 @@ from ..backbone.gated import gating
 from ..checkpoint import load_scorer
 from ..documents import Sample
 from ..export import CONTENTS
-from ..gates import Gate
+from ..gates import Gate, at_least_one
 from ..marks import weights_mark
 from ..objectives import AnswerCrossEntropy, AnswerDivergence, Distillation, Hardening, Prediction, Sparsity, Truth
 from ..reading import WAYS, answer_logits, gated_answer_logits
@@ -235,7 +235,7 @@ class ThroughLLM(ScorerModule):
 
     def training_step(self, batch: ReadingBatch, index: int) -> Tensor:
         prediction, truth = self._predicted(batch), self._truth(batch)
-        prediction.counts = (self._shares(prediction.keep) * truth.vision_mask.sum(-1)).clamp_min(1.0)
+        prediction.counts = at_least_one(self._shares(prediction.keep) * truth.vision_mask.sum(-1))
         prompts, backbone = batch.prompts, self.teacher.backbone
         if self.adapters is not None and self.adapters.before_llm:
             prompts = replace(prompts, encoded=backbone.encode(prompts.inputs))  # again, with gradients
