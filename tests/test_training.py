@@ -139,3 +139,11 @@ def test_teacher_that_is_no_vlm(train, tmp_path):
 def test_command_line_changes_a_nested_setting(train):
     out = train("rank", "--model.scorer", "asymvlm.scorers.low_rank.LowRankScorer", "--model.scorer.rank", "6")
     assert asymvlm.load_scorer(out / "scorer").scorer.arguments["rank"] == 6
+
+
+def test_runs_that_start_together_keep_their_own_numbers(start, tmp_path):
+    numbers = ["--trainer.logger", "lightning.pytorch.loggers.CSVLogger", "--trainer.logger.save_dir", "numbers"]
+    for run in [start("both", "--trainer.default_root_dir", name, *numbers) for name in ("one", "two")]:
+        _, err = run.communicate(timeout=300)
+        assert run.returncode == 0, err[-3000:]
+    assert len(list((tmp_path / "both/numbers").rglob("metrics.csv"))) == 2

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -15,8 +12,9 @@ from typing import Any
 import datasets
 
 from ..progress import track
+from .made_once import made_once
 from .page import Page, Question
-from .sample import FEATURES, no_bars_of_datasets
+from .sample import FEATURES
 from .world import generate, generate_dialogue
 
 _VERSION = 4  # raise when the same seed gives other pages, so that nobody trains on stale ones
@@ -36,21 +34,7 @@ def generated_dialogues(root: Path, split: str, count: int, seed: int = 0) -> da
 
 
 def _written(root: Path, name: str, split: str, count: int, make: _Make) -> datasets.Dataset:
-    directory = root / name
-    if not directory.is_dir():
-        root.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=root))
-        try:
-            arguments = {"make": make, "split": split, "count": count}
-            with no_bars_of_datasets():
-                made = datasets.Dataset.from_generator(
-                    _rows, features=FEATURES, gen_kwargs=arguments, cache_dir=str(draft / "cache"), split=split
-                )
-                made.save_to_disk(str(draft / "pages"))
-            os.replace(draft / "pages", directory)
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
-    return datasets.load_from_disk(str(directory))
+    return made_once(root / name, _rows, {"make": make, "split": split, "count": count}, features=FEATURES, split=split)
 
 
 def fingerprint(pages: datasets.Dataset) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -56,18 +55,6 @@ class Sample:
     def image(self) -> Image.Image:
         """The first page: the one that boxes are on, and that pictures show."""
         return self.images[0]
-
-
-@contextmanager
-def no_bars_of_datasets() -> Iterator[None]:
-    """Long work shows its own progress: a second bar beside it only scrolls it away."""
-    shown = datasets.is_progress_bar_enabled()
-    datasets.disable_progress_bars()
-    try:
-        yield
-    finally:
-        if shown:
-            datasets.enable_progress_bars()
 
 
 def samples(pages: datasets.Dataset, rows: Sequence[int] | None = None) -> Iterator[Sample]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from datetime import datetime
 from pathlib import Path
 
 import lightning as L
 import torch
+from jsonargparse import Namespace
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import WandbLogger
@@ -27,6 +30,13 @@ class TrainingCLI(LightningCLI):
             default=None,
             help='Checkpoint to resume from: a path, or "last" for the newest of this run.',
         )
+
+    def before_instantiate_classes(self) -> None:
+        """Name the CSV files' folder after this process: runs that start together would count up to the same number and share it."""
+        loggers = self.config.trainer.logger
+        for one in loggers if isinstance(loggers, list) else [loggers]:
+            if isinstance(one, Namespace) and one.class_path.endswith(".CSVLogger") and one.init_args.version is None:
+                one.init_args.version = f"{datetime.now():%Y%m%d_%H%M%S}-{os.getpid()}"
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from ..documents import Sample, SkipReport, samples
 from ..documents.generated import fingerprint, generated_pages
-from ..documents.sample import no_bars_of_datasets
+from ..documents.made_once import made_once
 from ..documents.source import Source
 from ..marks import weights_mark
 from ..progress import track
@@ -110,18 +107,8 @@ class PagesData(L.LightningDataModule):
     def _cache(self, split: str) -> Dataset[Observation]:
         pages = self.pages(split)
         directory = self.root / "targets" / f"{split}-{self._cache_key(split)}"
-        if not directory.is_dir():
-            directory.parent.mkdir(parents=True, exist_ok=True)
-            draft = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
-            try:
-                work = _Work(pages, self._side, self.teacher_batch_size, f"targets ({split})")
-                with no_bars_of_datasets():
-                    made = datasets.Dataset.from_generator(_observe_all, gen_kwargs={"work": work}, cache_dir=str(draft / "cache"))
-                    made.save_to_disk(str(draft / "targets"))
-                os.replace(draft / "targets", directory)
-            finally:
-                shutil.rmtree(draft, ignore_errors=True)
-        return _CachedObservations(datasets.load_from_disk(str(directory)))
+        work = _Work(pages, self._side, self.teacher_batch_size, f"targets ({split})")
+        return _CachedObservations(made_once(directory, _observe_all, {"work": work}))
 
     def _cache_key(self, split: str) -> str:
         """Changes with anything that the cached observations depend on."""
