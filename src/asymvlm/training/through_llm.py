@@ -57,8 +57,9 @@ def _differ(one: Mapping[str, str], other: Mapping[str, str]) -> bool:
 class ThroughLLM(ScorerModule):
     """A scorer and a budget head that learn from what the frozen LLM answers with gates before its vision tokens.
 
-    With `recovery`, adapters inside the LLM learn to give the answers that it gives without them and without pruning: beside a frozen
-    scorer with tokens really removed, beside a scorer that learns behind gates that hide all but the best (`StraightThrough`).
+    With `recovery`, adapters inside the LLM learn to answer from the tokens that are left, rightly or as it does without adapters and
+    without pruning: beside a frozen scorer with tokens really removed, beside a scorer that learns behind gates that hide all but the
+    best (`StraightThrough`).
 
     Args:
         teacher: Directory or Hugging Face repository of the frozen VLM.
