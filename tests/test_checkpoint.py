@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -49,6 +51,22 @@ def test_a_failed_save_keeps_the_old_one(tmp_path):
     save_scorer(make(), tmp_path / "scorer", "one")
     with pytest.raises(TypeError):
         save_scorer(make("diagonal"), tmp_path / "scorer", card=None)
+    assert asymvlm.load_scorer(tmp_path / "scorer").scorer.kind == "low_rank"
+    assert [path.name for path in tmp_path.iterdir()] == ["scorer"]
+
+
+def test_a_failed_rename_puts_the_old_one_back(tmp_path, monkeypatch):
+    save_scorer(make(), tmp_path / "scorer", "one")
+    rename = os.replace
+
+    def refuse(source, place):
+        if (Path(source) / "README.md").is_file() and (Path(source) / "README.md").read_text() == "two":
+            raise OSError("disk full")
+        rename(source, place)
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(OSError, match="disk full"):
+        save_scorer(make("diagonal"), tmp_path / "scorer", "two")
     assert asymvlm.load_scorer(tmp_path / "scorer").scorer.kind == "low_rank"
     assert [path.name for path in tmp_path.iterdir()] == ["scorer"]
 

@@ -6,9 +6,7 @@ Needs torch and safetensors only, so that any loader can use it.
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from .check import ADAPTER_FOLDER, CONFIG_FILE, FORMAT, FORMAT_VERSION, WEIGHTS_FILE, problems
+from .drafts import draft_beside, replace_directory
 from .errors import DataError
 from .scorers import BudgetHead, Scorer, TokenBatch, scorers
 from .shapes import Bool, Float
@@ -78,9 +77,7 @@ def save_scorer(trained: TrainedScorer, directory: str | Path, card: str, adapte
     With it goes `adapter`, or the one that `trained` was loaded with.
     """
     target = Path(directory).resolve()
-    target.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    try:
+    with draft_beside(target) as draft:
         save_file({name: tensor.contiguous().cpu() for name, tensor in trained.state_dict().items()}, draft / WEIGHTS_FILE)
         named = {} if adapter is None and trained.adapter is None else {"adapter": ADAPTER_FOLDER}
         (draft / CONFIG_FILE).write_text(json.dumps(trained.config() | named, indent=2) + "\n", encoding="utf-8")
@@ -89,21 +86,8 @@ def save_scorer(trained: TrainedScorer, directory: str | Path, card: str, adapte
         elif trained.adapter is not None:
             shutil.copytree(trained.adapter, draft / ADAPTER_FOLDER)
         (draft / "README.md").write_text(card, encoding="utf-8")
-        draft.chmod(0o755)
-        _swap(draft, target)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+        replace_directory(draft, target)
     return target
-
-
-def _swap(draft: Path, target: Path) -> None:
-    if not target.exists():
-        os.replace(draft, target)
-        return
-    old = Path(tempfile.mkdtemp(prefix=f".{target.name}-old-", dir=target.parent))
-    os.replace(target, old)  # an empty directory may be renamed over
-    os.replace(draft, target)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def load_scorer(path: str | Path, device: str | torch.device = "cpu") -> TrainedScorer:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import datasets
+
+from ..drafts import draft_beside
 
 
 def made_once(
@@ -25,15 +25,10 @@ def made_once(
         options: More for `datasets.Dataset.from_generator`.
     """
     if not directory.is_dir():
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
-        try:
-            with _no_bars_of_datasets():
-                made = datasets.Dataset.from_generator(rows, gen_kwargs=arguments, cache_dir=str(draft / "cache"), **options)
-                made.save_to_disk(str(draft / "made"))
+        with draft_beside(directory) as draft, _no_bars_of_datasets():
+            made = datasets.Dataset.from_generator(rows, gen_kwargs=arguments, cache_dir=str(draft / "cache"), **options)
+            made.save_to_disk(str(draft / "made"))
             _publish(draft / "made", directory)
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
     return datasets.load_from_disk(str(directory))
 
 

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +10,7 @@ import lightning as L
 import torch
 from safetensors.torch import save_file
 
+from ...drafts import draft_beside, replace_directory
 from ...methods.clip_similarity import HEAD_FILE
 from .recipe import TeacherRecipe
 from .tokens import caption_tokenizer
@@ -47,9 +45,7 @@ class ExportTeacher(L.Callback):
 
 def export_teacher(recipe: TeacherRecipe, directory: Path) -> None:
     """Weights in bf16, which halves the files; the whole directory is replaced at once."""
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
-    try:
+    with draft_beside(directory) as draft:
         teacher: Any = recipe.teacher
         teacher.to(torch.bfloat16).save_pretrained(draft)
         recipe.processor.save_pretrained(draft)
@@ -60,11 +56,6 @@ def export_teacher(recipe: TeacherRecipe, directory: Path) -> None:
         head = {"visual_projection.weight": recipe.reader.visual_projection.weight, "post_layernorm.weight": norm.weight}
         head = {**head, "post_layernorm.bias": norm.bias}
         save_file({name: part.detach().to(torch.bfloat16).contiguous() for name, part in head.items()}, draft / CLIP_FOLDER / HEAD_FILE)
-        draft.chmod(0o755)
         for file in draft.rglob("*.safetensors"):
             file.chmod(0o644)
-        if directory.exists():
-            shutil.rmtree(directory)
-        os.replace(draft, directory)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+        replace_directory(draft, directory)
