@@ -55,17 +55,18 @@ def test_a_failed_save_keeps_the_old_one(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["scorer"]
 
 
-def test_a_failed_rename_puts_the_old_one_back(tmp_path, monkeypatch):
+@pytest.mark.parametrize("failure", [OSError, KeyboardInterrupt])
+def test_a_failed_rename_puts_the_old_one_back(tmp_path, monkeypatch, failure):
     save_scorer(make(), tmp_path / "scorer", "one")
     rename = os.replace
 
     def refuse(source, place):
         if (Path(source) / "README.md").is_file() and (Path(source) / "README.md").read_text() == "two":
-            raise OSError("disk full")
+            raise failure("stopped here")
         rename(source, place)
 
     monkeypatch.setattr(os, "replace", refuse)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(failure, match="stopped here"):
         save_scorer(make("diagonal"), tmp_path / "scorer", "two")
     assert asymvlm.load_scorer(tmp_path / "scorer").scorer.kind == "low_rank"
     assert [path.name for path in tmp_path.iterdir()] == ["scorer"]

@@ -31,6 +31,6 @@ def replace_directory(draft: Path, place: Path) -> None:
         os.replace(place, old)  # an empty directory may be renamed over
         try:
             os.replace(draft, place)
-        except OSError:
-            os.replace(old, place)
-            raise
+        finally:  # an interrupt counts too: `old` is removed at the end of the block
+            if not place.exists():
+                os.replace(old, place)
