@@ -93,6 +93,14 @@ def test_models_compose_and_say_what_they_need(printed, overlay, tmp_path):
     assert float(said) == pytest.approx(samples * tokens * (4 * width + 3 * inner) * 2 / 1e9, abs=0.06)
 
 
+def test_adapters_of_a_large_model_compose(printed):
+    configs = (ROOT / "configs" / name for name in ("tiny-stage2.yaml", "stage2/qwen2.5-vl-7b.yaml", "stage2/lora.yaml"))
+    merged = yaml.safe_load(printed(train, *configs))
+    model = merged["model"]["init_args"]
+    assert model["teacher"] == "Qwen/Qwen2.5-VL-7B-Instruct" and model["recovery"] == "lora"
+    assert model["checkpointing"] and model["distillation"]["init_args"]["weight"] == 0
+
+
 def test_stage_two_of_a_large_model_adds_up():
     text = (ROOT / "configs/stage2/qwen2.5-vl-7b.yaml").read_text().replace("\n#", "")
     number = r"([\d.,]+)"
