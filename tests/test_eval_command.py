@@ -10,9 +10,14 @@ from pathlib import Path
 import pytest
 
 from asymvlm.checkpoint import TrainedScorer, save_scorer
+from asymvlm.evaluation.cli import main
 from asymvlm.scorers import BudgetHead, scorers
 
+pytestmark = pytest.mark.filterwarnings("default")  # jsonargparse's own, as a user would see them
+
 ROOT = Path(__file__).parent.parent
+SMALL = ["--config", str(ROOT / "configs/eval/tiny.yaml"), "--teacher", "teacher", "--scorer", "scorer", "--output", "out",
+         "--pages", "4", "--latency_batches", "[1]"]  # fmt: skip
 CONTRACT = {
     "method", "keep_requested", "keep_mean", "keep_p95", "task", "n", "accuracy", "dense_accuracy", "agreement", "evidence_recall",
     "macs_prefill", "macs_prefill_dense", "flops_saved", "prefill_ms", "dense_prefill_ms",
@@ -29,9 +34,7 @@ def folder(llava, processor, tmp_path_factory):
 
 
 def evaluate(folder, *flags):
-    command = [sys.executable, str(ROOT / "eval.py"), "--config", str(ROOT / "configs/eval/tiny.yaml"), "--teacher", "teacher", "--scorer",
-               "scorer", "--pages", "4", "--output", "out", *flags]  # fmt: skip
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    return subprocess.run([sys.executable, str(ROOT / "eval.py"), *SMALL, *flags], cwd=folder, capture_output=True, text=True, check=False)
 
 
 def test_table_results_and_pictures(folder):
@@ -65,8 +68,13 @@ def test_table_results_and_pictures(folder):
     (["--scorer", "/nowhere"], 1, "/nowhere: no such directory"),
     (["--teacher", "/nowhere"], 1, "model.teacher: /nowhere"),
     (["--path", "/nowhere"], 1, "/nowhere"),
-    (["--pagse", "3"], 2, "pagse"),
 ])  # fmt: skip
-def test_bad_input_is_one_message(folder, flags, code, says):
-    done = evaluate(folder, *flags)
-    assert done.returncode == code and says in done.stderr and "Traceback" not in done.stderr, done.stderr[-2000:]
+def test_bad_input_is_one_message(folder, monkeypatch, capsys, flags, code, says):
+    monkeypatch.chdir(folder)
+    assert main([*SMALL, *flags]) == code
+    assert says in capsys.readouterr().err
+
+
+def test_the_process_ends_with_it(folder):
+    done = evaluate(folder, "--pagse", "3")
+    assert done.returncode == 2 and "pagse" in done.stderr and "Traceback" not in done.stderr, done.stderr[-2000:]

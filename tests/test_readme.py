@@ -22,9 +22,9 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SMALL = {
     "train_pages": 12, "val_pages": 4, "max_epochs": 1, "batch_size": 8, "enable_model_summary": False,
-    "pages": 8, "check_pages": 4, "crowded": 4, "steps": 2, "tower_batch": 3, "reading_batch": 3, "joint_batch": 3,
-    "keeps": [0.25],
-    "latency_batches": [2], "severities": [5],
+    "pages": 4, "check_pages": 2, "crowded": 4, "steps": 2, "tower_batch": 3, "reading_batch": 3, "joint_batch": 3,
+    "keeps": [0.25], "shares": [0.5],
+    "latency_batches": [1], "severities": [5],
 }  # fmt: skip
 PLACEHOLDERS = {
     "PATH_OR_HUB_ID": "checkpoints/tiny-teacher", "FOLDER": "pages", "CHECKPOINT.ckpt": "checkpoints/tiny/best.ckpt",
@@ -32,9 +32,9 @@ PLACEHOLDERS = {
 }  # fmt: skip
 # What needs a terminal, a network or minutes is asked for the same files in a way that needs none of them.
 INSTEAD = {
-    "make train": "make --dry-run train && python train.py",
+    "make train": "make --dry-run train",
     "make test": "make --dry-run test",
-    "python -m asymvlm.training.text_scores": "python -m asymvlm.training.text_scores --pages 8",
+    "python -m asymvlm.training.text_scores": "python -m asymvlm.training.text_scores --pages 4",
     "wandb leet checkpoints/wandb": "wandb leet inspect --summary checkpoints/wandb/latest-run/*.wandb",
     "wandb sync checkpoints/wandb/offline-run-*": "ls -d checkpoints/wandb/offline-run-*",
 }
@@ -44,8 +44,9 @@ def readme_commands() -> list[str]:
     """Lines of bash blocks, then first cells of the table of commands without what is optional."""
     blocks = [line.split("#")[0].strip() for block in re.findall(r"```bash\n(.*?)```", README, re.S) for line in block.splitlines()]
     table = [re.sub(r"\s*\[.*", "", cell) for cell in re.findall(r"^\| `([^`]+)` \|", README, re.M)]
-    # The teacher is made again last: it replaces the one that the others use.
-    return sorted(dict.fromkeys(line for line in [*blocks, *table] if line), key=lambda line: "teacher/" in line)
+    # What `make train` does comes first, since others use its scorer; the teacher is made again last: it replaces the one that they use.
+    lines = dict.fromkeys(["python train.py", *blocks, *table])
+    return sorted((line for line in lines if line), key=lambda line: "teacher/" in line)
 
 
 def shrunk(value):

@@ -16,6 +16,9 @@ from scorer_runs import same, weights
 
 import asymvlm
 from asymvlm.export import export_checkpoint
+from asymvlm.training.cli import main
+
+pytestmark = pytest.mark.filterwarnings("default")  # Lightning's and jsonargparse's own, as a user would see them
 
 ROOT = Path(__file__).parent.parent
 SMALL = ["--config", str(ROOT / "configs/tiny.yaml"), "--config", str(ROOT / "tests/small.yaml")]
@@ -44,6 +47,18 @@ def train(start, tmp_path):
         _, err = process.communicate(timeout=300)
         assert process.returncode == code, err[-3000:]
         return (tmp_path / folder / "out") if code == 0 else err
+
+    return run
+
+
+@pytest.fixture
+def refused(teacher, data_root, tmp_path, monkeypatch, capsys):
+    """What train.py's command writes to stderr about input that it does not take; in this process, which starts no other."""
+
+    def run(*flags, code):
+        monkeypatch.chdir(tmp_path)
+        assert main([*SMALL, "--model.teacher", str(teacher), "--data.root", str(data_root), *flags]) == code
+        return capsys.readouterr().err
 
     return run
 
@@ -118,22 +133,25 @@ def test_two_processes_reach_the_same_loss(train, reference):
 
 @pytest.mark.parametrize("flags,code,says", [
     (["--model.scorer.rnak", "3"], 2, "rnak"),
-    (["--data.batch_size", "0"], 2, "data.batch_size: 0 must be at least 1"),
     (["--model.ranking.best", "0"], 2, "best: 0 must be at least 1"),
     (["--model.teacher", "/nowhere"], 1, "model.teacher: /nowhere"),
     (["--data.path", "/nowhere"], 1, "data.path: /nowhere does not exist"),
     (["--ckpt_path", "missing.ckpt"], 1, "missing.ckpt does not exist"),
 ])  # fmt: skip
-def test_bad_input_is_one_message(train, flags, code, says):
-    err = train("bad", *flags, code=code)
-    assert says in err and "Traceback" not in err
+def test_bad_input_is_one_message(refused, flags, code, says):
+    assert says in refused(*flags, code=code)
 
 
-def test_teacher_that_is_no_vlm(train, tmp_path):
+def test_teacher_that_is_no_vlm(refused, tmp_path):
     from transformers import LlamaConfig
 
     LlamaConfig().save_pretrained(tmp_path / "llama")
-    assert "no vision-language model" in train("bad", "--model.teacher", str(tmp_path / "llama"), code=1)
+    assert "no vision-language model" in refused("--model.teacher", str(tmp_path / "llama"), code=1)
+
+
+def test_the_process_ends_with_it(train):
+    err = train("bad", "--data.batch_size", "0", code=2)
+    assert "data.batch_size: 0 must be at least 1" in err and "Traceback" not in err
 
 
 def test_command_line_changes_a_nested_setting(train):
