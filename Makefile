@@ -19,9 +19,9 @@ train: setup
 eval: setup
 	$(BIN)/python eval.py
 
-# The slowest file first, so that no core waits for it at the end.
+# The slowest files first, so that no core waits for one at the end.
 test: setup lint types
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/test_readme.py tests --numprocesses auto --dist loadfile --no-loadscope-reorder \
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/test_readme.py tests/test_readme_tables.py tests --numprocesses auto --dist loadfile --no-loadscope-reorder \
 		--cov --cov-report=term --cov-fail-under=85
 
 lint: setup

@@ -1,0 +1,25 @@
+"""Every command in the README that measures runs on small settings, beside a scorer that nobody trained; the others are in test_readme."""
+
+from __future__ import annotations
+
+import pytest
+import readme
+
+from asymvlm.checkpoint import TrainedScorer, save_scorer
+from asymvlm.scorers import BudgetHead, scorers
+from asymvlm.teacher import check_is_vlm
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory, page_samples):
+    copy = tmp_path_factory.mktemp("repository")
+    readme.small_copy(copy, page_samples)
+    width = check_is_vlm(str(copy / "checkpoints/tiny-teacher"))
+    trained = TrainedScorer(scorers()["cross_attention"](width), BudgetHead(width), ())
+    save_scorer(trained, copy / "checkpoints/tiny/scorer", "card")
+    return copy
+
+
+@pytest.mark.parametrize("command", readme.commands(measures=True))
+def test_command(repository, command):
+    readme.run(command, repository)
