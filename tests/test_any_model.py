@@ -76,6 +76,34 @@ def test_train_export_load_prune_generate(name, pages, tmp_path, monkeypatch):
     assert torch.equal(made[:, : inputs["input_ids"].shape[1]], inputs["input_ids"])
 
 
+STAGE_TWO = {"model.start": "null", "model.scorer": "asymvlm.scorers.low_rank.LowRankScorer"}
+
+
+@pytest.mark.filterwarnings("default")  # Lightning's and jsonargparse's own, as a user would see them
+@pytest.mark.parametrize("name,boxes,says", [
+    ("Llava", [], "model.target: {} learns from evidence_boxes, and no question of data.path pages has any"),
+    ("InternVL", [[0, 0, 9, 9]], "cannot be laid on the tokens of InternVLForConditionalGeneration"),
+])  # fmt: skip
+@pytest.mark.parametrize("configs,more", [(["tiny.yaml"], {}), (["tiny-stage2.yaml"], STAGE_TWO)], ids=["stage one", "stage two"])
+def test_missing_boxes_are_one_message(configs, more, name, boxes, says, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["train.py"])
+    saved(name, tmp_path / "teacher")
+    (tmp_path / "pages").mkdir()
+    Image.new("RGB", (40, 30)).save(tmp_path / "pages/0.png")
+    record = {"image": "0.png", "question": "What is the total ?", "answers": ["7"], "evidence_boxes": boxes}
+    for split in ("train", "val"):
+        (tmp_path / f"pages/{split}.jsonl").write_text(json.dumps(record))
+    flags = {
+        "model.teacher": "teacher", "data.path": "pages", "trainer.devices": "1", "trainer.accelerator": "cpu",
+        "trainer.logger": "false", "trainer.callbacks": "asymvlm.training.callbacks.RunCheckpoint", **more,
+    }  # fmt: skip
+    given = [part for name in configs for part in ("--config", str(ROOT / "configs" / name))]
+    assert main([*given, *(part for key, value in flags.items() for part in (f"--{key}", value))]) == 1
+    target = "MixedTarget" if configs == ["tiny.yaml"] else "EvidenceTarget"
+    assert says.format(target) in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", ["Llava", "Qwen2_5_VL", "Gemma3"])
 @torch.no_grad()
 def test_adapters_around_the_model(name):

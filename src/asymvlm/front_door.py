@@ -16,16 +16,16 @@ USAGE, DATA = 2, 1
 
 
 def run(command: Callable[[list[str]], None], arguments: list[str]) -> int:
-    """Run a command. DataError ends with 1, any other ValueError with 2, each with one line on stderr.
+    """Run a command. DataError, even one that a library has wrapped, ends with 1, other ValueErrors with 2, each with one line on stderr.
 
     ASYMVLM_TRACEBACK=1 in the environment shows the traceback instead.
     """
     try:
         command(arguments)
-    except ValueError as error:
-        if os.environ.get("ASYMVLM_TRACEBACK"):
-            raise
+    except Exception as error:
         cause = _cause(error)
+        if cause is None or os.environ.get("ASYMVLM_TRACEBACK"):
+            raise
         print(f"error: {cause}", file=sys.stderr)
         return DATA if isinstance(cause, DataError) else USAGE
     except SystemExit as stop:  # argument parsers leave this way
@@ -45,9 +45,15 @@ def call(function: Callable[..., Any], arguments: list[str], default_config: Pat
     function(**config.as_dict())
 
 
-def _cause(error: BaseException) -> BaseException:
-    """What was raised first: parsers wrap what a constructor says in what they think of it."""
-    chain = [error]
+def _cause(error: Exception) -> ValueError | None:
+    """What was raised first: parsers wrap what a constructor says in what they think of it, and `datasets` what its generator raises.
+
+    None for errors that are about something else: defects, to be shown with their traceback.
+    """
+    chain: list[BaseException] = [error]
     while (inner := chain[-1].__cause__ or chain[-1].__context__) is not None:
         chain.append(inner)
-    return next((one for one in chain if isinstance(one, DataError)), None) or [one for one in chain if isinstance(one, ValueError)][-1]
+    data = next((one for one in chain if isinstance(one, DataError)), None)
+    if data is not None or not isinstance(error, ValueError):
+        return data
+    return [one for one in chain if isinstance(one, ValueError)][-1]

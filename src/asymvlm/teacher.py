@@ -85,6 +85,15 @@ class Teacher:
     def observe(self, samples: Sequence[Sample], target: Target, ladder: list[float] | None = None) -> list[Observation]:
         """One forward pass of the teacher over a batch of samples, and one generation per share of `ladder`, if given."""
         batch = self.look(samples)
+        relevances = self.relevances(samples, batch, target)
+        enough = torch.full((len(samples),), torch.nan)
+        if ladder is not None:
+            enough = dense_answer_shares(self.backbone, batch, relevances, ladder)
+        return self.observations(batch, relevances, enough)
+
+    @torch.no_grad()
+    def relevances(self, samples: Sequence[Sample], batch: TargetInputs, target: Target) -> list[Float[Tensor, "n"]]:
+        """What a target says of samples that `look` has made a batch of. Raises DataError for boxes that it needs and nobody can lay."""
         pairs = zip(samples, batch.layout.grids, strict=True)
         lost = [sample.id for sample, grid in pairs if sample.evidence_boxes and not lies_on_page(sample, grid)]
         if target.needs_boxes and lost:
@@ -92,12 +101,7 @@ class Teacher:
                 f"model.target: boxes of {lost[0]} cannot be laid on the tokens of {type(self.model).__name__}, which cuts pictures into "
                 "tiles or resamples them; use AttentionTarget"
             )
-        with torch.no_grad():
-            relevances = target(self.backbone, batch)
-        enough = torch.full((len(samples),), torch.nan)
-        if ladder is not None:
-            enough = dense_answer_shares(self.backbone, batch, relevances, ladder)
-        return self.observations(batch, relevances, enough)
+        return target(self.backbone, batch)
 
     @torch.no_grad()
     def observations(self, batch: TargetInputs, relevances: Sequence[Float[Tensor, "n"]], enough: Float[Tensor, "B"]) -> list[Observation]:

@@ -16,6 +16,7 @@ from ..documents import Sample, SkipReport, samples
 from ..documents.generated import fingerprint, generated_pages
 from ..documents.made_once import made_once
 from ..documents.source import Source
+from ..errors import DataError
 from ..marks import weights_mark
 from ..progress import track
 from ..teacher import Observation, from_record, to_record
@@ -91,7 +92,7 @@ class PagesData(L.LightningDataModule):
     def prepare_data(self) -> None:
         """On one process: write pages and the target cache, so that the others find them."""
         for split in ("train", "val"):
-            self.pages(split)
+            self._check_boxes(self.pages(split))
             if self.cache:
                 self._cache(split)
 
@@ -103,6 +104,15 @@ class PagesData(L.LightningDataModule):
     def _side(self) -> ScorerModule:
         assert self.trainer is not None
         return self.trainer.lightning_module  # type: ignore[return-value]
+
+    def _check_boxes(self, pages: datasets.Dataset) -> None:
+        target = self._side.target
+        if target is None or not target.needs_boxes or any(question["evidence_boxes"] for page in pages["questions"] for question in page):
+            return
+        raise DataError(
+            f"model.target: {type(target).__name__} learns from evidence_boxes, and no question of data.path {self.path} has any; "
+            "take asymvlm.targets.AttentionTarget (configs/any.yaml)"
+        )
 
     def _cache(self, split: str) -> Dataset[Observation]:
         pages = self.pages(split)

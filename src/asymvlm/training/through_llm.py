@@ -199,8 +199,8 @@ class ThroughLLM(ScorerModule):
         if self.target is None:
             relevances = [torch.full((count,), 1 / count, device=self.device) for count in prompts.layout.counts()]
         else:
-            with torch.no_grad(), self._as_it_came(samples, prompts) as plain:
-                relevances = self.target(self.teacher.backbone, plain)
+            with self._as_it_came(samples, prompts) as plain:
+                relevances = self.teacher.relevances(samples, plain, self.target)
         return self.teacher.observations(prompts, relevances, torch.full((len(relevances),), torch.nan))
 
     @torch.no_grad()
