@@ -12,6 +12,7 @@ from asymvlm.objectives import (
     AnswerDivergence,
     BudgetRegression,
     Distillation,
+    Distraction,
     Hardening,
     Prediction,
     Ranking,
@@ -100,6 +101,18 @@ def test_answer_terms_by_hand():
     assert AnswerDivergence()(prediction, teacher).item() == pytest.approx((kl / 2 + 0) / 2, rel=1e-5)
     first = (math.log(2) + math.log(4)) / 2
     assert AnswerCrossEntropy(1.0)(prediction, teacher).item() == pytest.approx((first + math.log(4 / 3)) / 2, rel=1e-5)
+
+
+def test_distraction_by_hand():
+    """The mean score is 1, over three tokens; the fourth is padding. Only distractors go down, by a lower score or a higher mean."""
+    scores = torch.tensor([[2.0, 1.0, 0.0, 50.0]], requires_grad=True)
+    teacher = truth([[1.0, 0.0, 0.0, 0.0]], mask=[[True, True, True, False]])
+    teacher.distractors = torch.tensor([[0.0, 0.75, 0.25, 0.0]])
+    value = Distraction(1.0, margin=0.5)(Prediction(scores, torch.ones(1)), teacher)
+    assert value.item() == pytest.approx(0.75 * math.log1p(math.exp(0.5)) + 0.25 * math.log1p(math.exp(-0.5)), rel=1e-5)
+    value.backward()
+    first, more, less, padding = scores.grad[0].tolist()
+    assert more > 0 > first and less < more and padding == 0
 
 
 def test_hardening_by_hand_and_over_time():

@@ -7,7 +7,16 @@ import torch
 
 from asymvlm.backbone import backbone_of
 from asymvlm.prompts import Prompter
-from asymvlm.targets import AttentionTarget, BudgetTarget, EvidenceTarget, MixedTarget, ShuffledTarget, TargetInputs, dense_answer_shares
+from asymvlm.targets import (
+    AttentionTarget,
+    BudgetTarget,
+    EvidenceTarget,
+    MixedTarget,
+    OutsideBoxes,
+    ShuffledTarget,
+    TargetInputs,
+    dense_answer_shares,
+)
 
 
 @pytest.fixture
@@ -97,6 +106,17 @@ def test_data_without_boxes_is_refused(observed):
     batch.evidence = None
     with pytest.raises(ValueError, match="needs data with evidence_boxes"):
         EvidenceTarget()(backbone, batch)
+
+
+def test_outside_boxes_is_what_is_left_of_the_inner_target(observed):
+    backbone, batch = observed
+    attention, outside = AttentionTarget()(backbone, batch), OutsideBoxes(AttentionTarget())(backbone, batch)
+    inside = batch.evidence[0] + batch.keys[0] > 0
+    assert inside.any() and outside[0][inside].sum() == 0 and outside[0].sum() == pytest.approx(1)
+    torch.testing.assert_close(outside[0][~inside], attention[0][~inside] / attention[0][~inside].sum())
+    batch.keys = None
+    with pytest.raises(ValueError, match="OutsideBoxes needs data with evidence_boxes"):
+        OutsideBoxes(AttentionTarget())(backbone, batch)
 
 
 def test_shuffled_keeps_the_values_and_loses_the_places(observed):

@@ -13,6 +13,8 @@ import torch
 from scorer_runs import layers_read, same, weights
 
 import asymvlm
+from asymvlm.objectives import Distraction
+from asymvlm.targets import OutsideBoxes
 from asymvlm.teacher import Teacher
 from asymvlm.training.cli import main
 
@@ -113,12 +115,28 @@ def test_goes_on_from_an_exported_scorer(train):
         torch.testing.assert_close(weights(second)[name], tensor, atol=1e-5, rtol=0)
 
 
+def test_distractors_reach_their_term_and_cost_nothing_without_it(train, monkeypatch):
+    seen, original = [], Distraction.forward
+    monkeypatch.setattr(Distraction, "forward", lambda term, prediction, truth: seen.append(truth) or original(term, prediction, truth))
+    avoid = ["--model.distractors", "asymvlm.targets.OutsideBoxes", "--model.distractors.inner", "asymvlm.targets.AttentionTarget"]
+    target = ["--model.target", "asymvlm.targets.EvidenceTarget", "--model.distillation.weight", "0.1"]
+    wary = train("wary", *CROSS, *BUDGET, *target, *avoid, "--model.distraction.weight", "1")
+    for truth in seen:
+        torch.testing.assert_close(truth.distractors.sum(-1), torch.ones(len(truth.distractors)))
+        boxed = truth.relevance > truth.relevance.amin(-1, keepdim=True)
+        assert boxed.any() and truth.distractors[boxed].sum() == 0
+    assert seen
+    monkeypatch.setattr(OutsideBoxes, "__call__", lambda *args: pytest.fail("asked for nothing"))
+    assert not same(weights(wary), weights(train("plain", *CROSS, *BUDGET, *target, *avoid)))
+
+
 @pytest.mark.parametrize("flags,says", [
     (["--model.scorer", "null"], "model.start, model.scorer: give one of them"),
     (["--model.way", "value"], "model.way: 'value' is not one of"),
     (["--model.keep_range", "[0.5,0.2]"], "model.keep_range: [0.5, 0.2] must be"),
     (["--model.own_budget", "2"], "model.own_budget: 2"),
     (["--model.distillation.weight", "1"], "model.target: distillation has a weight"),
+    (["--model.distraction.weight", "1"], "model.distractors: distraction has a weight"),
     (["--data.cache", "true"], "data.cache: true keeps targets alone"),
     (["--model.hardening.first_weight", "3"], "first_weight: 3"),
 ])  # fmt: skip

@@ -4,6 +4,7 @@ from .answers import AnswerCrossEntropy, AnswerDivergence
 from .base import Objective, Prediction, Truth
 from .budget import BudgetRegression, Sparsity
 from .distillation import Distillation
+from .distraction import Distraction
 from .hardening import Hardening
 from .ranking import Ranking
 
@@ -12,6 +13,7 @@ __all__ = [
     "AnswerDivergence",
     "BudgetRegression",
     "Distillation",
+    "Distraction",
     "Hardening",
     "Objective",
     "Prediction",

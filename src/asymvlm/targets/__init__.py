@@ -6,6 +6,7 @@ from .budget import BudgetTarget
 from .dense_answer import dense_answer_shares
 from .evidence import EvidenceTarget
 from .mixture import MixedTarget
+from .outside_boxes import OutsideBoxes
 from .shuffled import ShuffledTarget
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "BudgetTarget",
     "EvidenceTarget",
     "MixedTarget",
+    "OutsideBoxes",
     "ShuffledTarget",
     "Target",
     "TargetInputs",

@@ -106,13 +106,12 @@ class PagesData(L.LightningDataModule):
         return self.trainer.lightning_module  # type: ignore[return-value]
 
     def _check_boxes(self, pages: datasets.Dataset) -> None:
-        target = self._side.target
-        if target is None or not target.needs_boxes or any(question["evidence_boxes"] for page in pages["questions"] for question in page):
-            return
-        raise DataError(
-            f"model.target: {type(target).__name__} learns from evidence_boxes, and no question of data.path {self.path} has any; "
-            "take asymvlm.targets.AttentionTarget (configs/any.yaml)"
-        )
+        asks = [type(target).__name__ for target in self._side.targets() if target.needs_boxes]
+        if asks and not any(question["evidence_boxes"] for page in pages["questions"] for question in page):
+            raise DataError(
+                f"model.target: {asks[0]} learns from evidence_boxes, and no question of data.path {self.path} has any; "
+                "take asymvlm.targets.AttentionTarget (configs/any.yaml)"
+            )
 
     def _cache(self, split: str) -> Dataset[Observation]:
         pages = self.pages(split)

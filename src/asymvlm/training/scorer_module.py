@@ -70,6 +70,10 @@ class ScorerModule(L.LightningModule, ABC):
         """The teacher's processor alone."""
         return load_prompter(self.teacher_path)
 
+    def targets(self) -> list[Target]:
+        """All that it asks the teacher for."""
+        return [] if self.target is None else [self.target]
+
     @abstractmethod
     def observe(self, samples: Sequence[Sample]) -> list[Observation]:
         """What the scorer sees of samples, and what it may learn from; asks the live teacher."""

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from ..backbone.gated import gating
 from ..checkpoint import load_scorer
@@ -16,7 +17,7 @@ from ..documents import Sample
 from ..export import CONTENTS
 from ..gates import Gate, at_least_one
 from ..marks import weights_mark
-from ..objectives import AnswerCrossEntropy, AnswerDivergence, Distillation, Hardening, Prediction, Sparsity, Truth
+from ..objectives import AnswerCrossEntropy, AnswerDivergence, Distillation, Distraction, Hardening, Prediction, Sparsity, Truth
 from ..reading import WAYS, answer_logits, gated_answer_logits
 from ..scorers import BudgetHead, Scorer
 from ..selectors import count_for, top_k
@@ -36,6 +37,7 @@ class ReadingBatch:
     prompts: TargetInputs
     dense: Float[Tensor, "B A V"] | None  # where a term or the validation compares with it
     answer_ids: Int64[Tensor, "B A"]  # -100 on padding
+    distractors: Float[Tensor, "B N"] | None  # where a term avoids them
     names: list[str]
 
     def __len__(self) -> int:
@@ -68,10 +70,12 @@ class ThroughLLM(ScorerModule):
         cross_entropy: Cross-entropy of the answer to the right one.
         hardening: Pull of the gates to a hard choice.
         distillation: What is left of the distillation from `target`.
+        distraction: Pushes what `distractors` names below the average token.
         sparsity: Pushes the budget head's mean keep ratio down.
         start: Directory or repository of an exported scorer to go on from, its budget head included.
         scorer: The scorer's class and arguments but its width, to start anew instead.
         target: What the distillation is from; may be left out where its weight is 0.
+        distractors: What resembles the answer and is none; likewise.
         way: "attention" or "features": what the gates act on (`asymvlm.reading`).
         keep_range: Smallest and largest share of tokens let through; every sample draws its own between them, uniform in the logarithm.
         own_budget: Share of a step's samples whose count is the budget head's instead, which is how that learns; 0 leaves the head out.
@@ -94,10 +98,12 @@ class ThroughLLM(ScorerModule):
         cross_entropy: AnswerCrossEntropy,
         hardening: Hardening,
         distillation: Distillation,
+        distraction: Distraction,
         sparsity: Sparsity,
         start: str | None = None,
         scorer: Callable[[int], Scorer] | None = None,
         target: Target | None = None,
+        distractors: Target | None = None,
         way: str = "attention",
         keep_range: tuple[float, float] = (0.03125, 0.5),
         own_budget: float = 0.25,
@@ -133,11 +139,14 @@ class ThroughLLM(ScorerModule):
             raise ValueError("model.divergence.weight, model.cross_entropy.weight: both are 0, and adapters learn from nothing else")
         if distillation.weight > 0 and target is None:
             raise ValueError("model.target: distillation has a weight, so name a target, or set model.distillation.weight to 0")
+        if distraction.weight > 0 and distractors is None:
+            raise ValueError("model.distractors: distraction has a weight, so name a target, or set model.distraction.weight to 0")
         objectives = {
             "divergence": divergence,
             "cross_entropy": cross_entropy,
             "hardening": hardening,
             "distillation": distillation,
+            "distraction": distraction,
             "sparsity": sparsity,
         }
         if start is not None:
@@ -167,11 +176,15 @@ class ThroughLLM(ScorerModule):
         if "distillation" not in objectives or distillation.weight == 0:
             target = None  # it costs a pass of the LLM
         super().__init__(teacher, target, first, head, objectives, learning_rate, weight_decay, warm_up)
+        self.distractors = distractors if "distraction" in self.objectives else None  # they cost a pass of the LLM, too
         self.gate, self.way, self.keep_range, self.own_budget = gate, way, keep_range, own_budget
         self.checkpointing, self.val_keeps = checkpointing, val_keeps
         self.frozen_scorer, self.lora = frozen_scorer, (lora or Lora()) if recovery == "lora" else None
         self.adapters: Adapters | None = None
         self._while_fitting = ExitStack()
+
+    def targets(self) -> list[Target]:
+        return super().targets() + ([] if self.distractors is None else [self.distractors])
 
     def observed_by(self) -> dict[str, Any]:
         """Asked where a cache is to be read or written."""
@@ -211,8 +224,10 @@ class ThroughLLM(ScorerModule):
             compared = "divergence" in self.objectives or not self.trainer.training
             with self._as_it_came(samples, prompts) as plain:
                 dense = answer_logits(self.teacher.backbone, plain) if compared else None
-        ids = torch.nn.utils.rnn.pad_sequence(prompts.answer_ids, batch_first=True, padding_value=-100)
-        return ReadingBatch(observed, prompts, dense, ids, [sample.id for sample in samples])
+                avoided = self.distractors if self.trainer.training else None
+                found = None if avoided is None else pad_sequence(self.teacher.relevances(samples, plain, avoided), batch_first=True)
+        ids = pad_sequence(prompts.answer_ids, batch_first=True, padding_value=-100)
+        return ReadingBatch(observed, prompts, dense, ids, found, [sample.id for sample in samples])
 
     @contextmanager
     def _as_it_came(self, samples: Sequence[Sample], prompts: TargetInputs) -> Iterator[TargetInputs]:
@@ -232,7 +247,8 @@ class ThroughLLM(ScorerModule):
 
     def _truth(self, batch: ReadingBatch) -> Truth:
         observed = batch.observed
-        return Truth(observed.relevance, observed.enough, observed.tokens.vision_mask, batch.dense, batch.answer_ids)
+        mask = observed.tokens.vision_mask
+        return Truth(observed.relevance, observed.enough, mask, batch.dense, batch.answer_ids, batch.distractors)
 
     def training_step(self, batch: ReadingBatch, index: int) -> Tensor:
         prediction, truth = self._predicted(batch), self._truth(batch)

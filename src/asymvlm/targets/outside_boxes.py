@@ -1,0 +1,28 @@
+"""What draws attention and is no evidence."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from ..backbone import Backbone
+from ..shapes import Float
+from .base import Target, TargetInputs, normalised
+
+
+class OutsideBoxes(Target):
+    """What another target finds relevant outside all boxes, normalised per sample: what resembles the answer and is none (ours).
+
+    Not to be learned but to be avoided: for `objectives.Distraction`.
+    """
+
+    needs_boxes = True
+
+    def __init__(self, inner: Target) -> None:
+        self.inner = inner
+
+    def __call__(self, backbone: Backbone, batch: TargetInputs) -> list[Float[Tensor, "n"]]:
+        if batch.evidence is None or batch.keys is None:
+            raise ValueError("distractors: OutsideBoxes needs data with evidence_boxes; set model.distraction.weight to 0 for data without")
+        relevances = self.inner(backbone, batch)
+        rows = zip(relevances, batch.evidence, batch.keys, strict=True)
+        return [normalised(one.masked_fill(evidence + keys > 0, 0)) for one, evidence, keys in rows]
