@@ -1,0 +1,37 @@
+"""What a command says and returns when something goes wrong."""
+
+from __future__ import annotations
+
+import pytest
+
+from asymvlm.errors import DataError
+from asymvlm.front_door import DATA, USAGE, run
+
+
+def wrapped(inner, outer):
+    try:
+        raise inner
+    except Exception as error:
+        raise outer from error
+
+
+@pytest.mark.parametrize("inner,outer,code,says", [
+    (DataError("these files"), RuntimeError("an error occurred"), DATA, "these files"),
+    (DataError("these files"), ValueError("not accepted"), DATA, "these files"),
+    (ValueError("rank: 0"), ValueError("not accepted"), USAGE, "rank: 0"),
+])  # fmt: skip
+def test_the_first_cause_is_one_line(inner, outer, code, says, capsys):
+    assert run(lambda arguments: wrapped(inner, outer), []) == code
+    assert capsys.readouterr().err == f"error: {says}\n"
+
+
+@pytest.mark.parametrize("error", [KeyError("a defect"), RuntimeError("another")])
+def test_defects_keep_their_traceback(error):
+    with pytest.raises(type(error)):
+        run(lambda arguments: wrapped(ValueError("what came before"), error), [])
+
+
+def test_a_traceback_can_be_asked_for(monkeypatch):
+    monkeypatch.setenv("ASYMVLM_TRACEBACK", "1")
+    with pytest.raises(RuntimeError):
+        run(lambda arguments: wrapped(DataError("these files"), RuntimeError("an error occurred")), [])
