@@ -110,7 +110,7 @@ class PagesData(L.LightningDataModule):
         if asks and not any(question["evidence_boxes"] for page in pages["questions"] for question in page):
             raise DataError(
                 f"model.target: {asks[0]} learns from evidence_boxes, and no question of data.path {self.path} has any; "
-                "take asymvlm.targets.AttentionTarget (configs/any.yaml)"
+                "take asymvlm.targets.AttentionTarget (configs/any.yaml), and where there is one set model.distraction.weight to 0"
             )
 
     def _cache(self, split: str) -> Dataset[Observation]:
