@@ -114,6 +114,8 @@ def test_outside_boxes_is_what_is_left_of_the_inner_target(observed):
     inside = batch.evidence[0] + batch.keys[0] > 0
     assert inside.any() and outside[0][inside].sum() == 0 and outside[0].sum() == pytest.approx(1)
     torch.testing.assert_close(outside[0][~inside], attention[0][~inside] / attention[0][~inside].sum())
+    batch.evidence[1], batch.keys[1] = torch.zeros(256), torch.zeros(256)
+    assert OutsideBoxes(AttentionTarget())(backbone, batch)[1].abs().sum() == 0, "without boxes nothing is known to be no evidence"
     batch.keys = None
     with pytest.raises(ValueError, match="OutsideBoxes needs data with evidence_boxes"):
         OutsideBoxes(AttentionTarget())(backbone, batch)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from ..backbone import Backbone
@@ -12,7 +13,7 @@ from .base import Target, TargetInputs, normalised
 class OutsideBoxes(Target):
     """What another target finds relevant outside all boxes, normalised per sample: what resembles the answer and is none (ours).
 
-    Not to be learned but to be avoided: for `objectives.Distraction`.
+    Not to be learned but to be avoided: for `objectives.Distraction`. All zero for a sample without boxes: who knows what is no evidence.
     """
 
     needs_boxes = True
@@ -23,6 +24,6 @@ class OutsideBoxes(Target):
     def __call__(self, backbone: Backbone, batch: TargetInputs) -> list[Float[Tensor, "n"]]:
         if batch.evidence is None or batch.keys is None:
             raise ValueError("distractors: OutsideBoxes needs data with evidence_boxes; set model.distraction.weight to 0 for data without")
-        relevances = self.inner(backbone, batch)
-        rows = zip(relevances, batch.evidence, batch.keys, strict=True)
-        return [normalised(one.masked_fill(evidence + keys > 0, 0)) for one, evidence, keys in rows]
+        inside = [evidence + keys > 0 for evidence, keys in zip(batch.evidence, batch.keys, strict=True)]
+        rows = zip(self.inner(backbone, batch), inside, strict=True)
+        return [normalised(one.masked_fill(mine, 0)) if mine.any() else torch.zeros_like(one) for one, mine in rows]
