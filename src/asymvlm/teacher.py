@@ -94,9 +94,9 @@ class Teacher:
     @torch.no_grad()
     def relevances(self, samples: Sequence[Sample], batch: TargetInputs, target: Target) -> list[Float[Tensor, "n"]]:
         """What a target says of samples that `look` has made a batch of. Raises DataError for boxes that it needs and nobody can lay."""
-        pairs = zip(samples, batch.layout.grids, strict=True)
+        pairs = zip(samples, batch.layout.grids, strict=True) if target.needs_boxes else ()
         lost = [sample.id for sample, grid in pairs if sample.evidence_boxes and not lies_on_page(sample, grid)]
-        if target.needs_boxes and lost:
+        if lost:
             raise DataError(
                 f"model.target: boxes of {lost[0]} cannot be laid on the tokens of {type(self.model).__name__}, which cuts pictures into "
                 "tiles or resamples them; use AttentionTarget"

@@ -27,5 +27,5 @@ class Distraction(Objective):
         assert truth.distractors is not None
         scores, mask = prediction.scores.float(), truth.vision_mask
         mean = scores.masked_fill(~mask, 0).sum(-1, keepdim=True) / mask.sum(-1, keepdim=True).clamp_min(1)
-        losses = F.softplus(self.margin + scores - mean).masked_fill(~mask, 0)
+        losses = F.softplus(self.margin + scores - mean)  # distractors are 0 on padding
         return (truth.distractors * losses).sum(-1).mean()
