@@ -57,6 +57,8 @@ def test_a_failed_save_keeps_the_old_one(tmp_path):
 
 @pytest.mark.parametrize("failure", [OSError, KeyboardInterrupt])
 def test_a_failed_rename_puts_the_old_one_back(tmp_path, monkeypatch, failure):
+    """Where the file system cannot exchange two names."""
+    monkeypatch.setattr("asymvlm.drafts._exchanged", lambda first, second: False)
     save_scorer(make(), tmp_path / "scorer", "one")
     rename = os.replace
 

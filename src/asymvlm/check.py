@@ -5,17 +5,21 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 from safetensors import SafetensorError, safe_open
 
 FORMAT = "asymvlm-scorer"
 FORMAT_VERSION = 1
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
+CARD_FILE = "README.md"
 ADAPTER_FOLDER = "adapter"
 ADAPTER_CONFIG_FILE = "adapter_config.json"
 ADAPTER_WEIGHTS_FILE = "adapter_model.safetensors"
+# All that a scorer directory has of the format; other files in it are their owners'.
+OWN_ENTRIES = (CONFIG_FILE, WEIGHTS_FILE, CARD_FILE, ADAPTER_FOLDER)
 
 _CONTEXT: dict[str, tuple[int | str, ...]] = {
     "context.filter.weight": ("C", 1, 3, 3),
@@ -23,6 +27,7 @@ _CONTEXT: dict[str, tuple[int | str, ...]] = {
     "context.place.weight": ("C", 12),
 }
 # Tensor names and shapes of every scorer kind; letters are arguments: D width, C rank or hidden.
+# Scorer classes and docs/checkpoint-format.md are tested against them.
 TENSORS: dict[str, dict[str, tuple[int | str, ...]]] = {
     "diagonal": {"weight": ("D",)},
     "low_rank": {
@@ -38,6 +43,7 @@ TENSORS: dict[str, dict[str, tuple[int | str, ...]]] = {
         "vision.weight": ("C", "D"), "vision.bias": ("C",), "score.1.weight": ("C", "C"), "score.1.bias": ("C",),
         "score.3.weight": (1, "C"), "score.3.bias": (1,), **_CONTEXT,
     },
+    "vision_selector": {"query.weight": ("C", "D"), "key.weight": ("C", "D")},
 }  # fmt: skip
 BUDGET_TENSORS: dict[str, tuple[int | str, ...]] = {
     "text.weight": ("C", "D"), "text.bias": ("C",), "vision.weight": ("C", "D"), "vision.bias": ("C",),
@@ -45,6 +51,15 @@ BUDGET_TENSORS: dict[str, tuple[int | str, ...]] = {
     "ratio.2.weight": (1, "2C"), "ratio.2.bias": (1,),
 }  # fmt: skip
 _FIXED = {"polarity": "higher_keeps", "rounding": "half_up_at_least_one", "budget_scope": "sample"}
+
+
+def is_scorer(directory: Path) -> bool:
+    """Whether a directory is a scorer checkpoint, by what its config.json says, whole or not."""
+    try:
+        config = json.loads((directory / CONFIG_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(config, dict) and config.get("format") == FORMAT
 
 
 def problems(directory: Path) -> list[str]:
@@ -85,22 +100,22 @@ def _config_problems(config: Any) -> list[str]:
 
 def _weight_problems(config: dict[str, Any], path: Path) -> list[str]:
     try:
-        with safe_open(path, framework="np") as weights:
-            shapes = {name: tuple(weights.get_slice(name).get_shape()) for name in weights.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
+        tensors = _tensors(path)
+    except _UNREADABLE as error:
         return [f"{path.name} is truncated or corrupt ({error}); export or copy it again"]
+    found = _value_problems(path.name, tensors, ("F32",))
     kind = config["scorer"]["kind"]
     if kind not in TENSORS:
-        return []  # a kind of a newer minor release; the loader will say if it does not know it
+        return found  # a kind of a newer release, or a user's own; the loader knows it or says so
     expected = _expected("scorer", TENSORS[kind], config["scorer"]["arguments"])
     if config["budget"] is not None:
         expected |= _expected("budget", BUDGET_TENSORS, config["budget"]["arguments"])
-    found = [f"{path.name}: tensor {name} is missing" for name in expected.keys() - shapes.keys()]
-    found += [f"{path.name}: tensor {name} is not part of the format" for name in shapes.keys() - expected.keys()]
+    found += [f"{path.name}: tensor {name} is missing" for name in expected.keys() - tensors.keys()]
+    found += [f"{path.name}: tensor {name} is not part of the format" for name in tensors.keys() - expected.keys()]
     found += [
-        f"{path.name}: tensor {name} has shape {shapes[name]}, {CONFIG_FILE} asks for {expected[name]}"
-        for name in expected.keys() & shapes.keys()
-        if shapes[name] != expected[name]
+        f"{path.name}: tensor {name} has shape {tensors[name].shape}, {CONFIG_FILE} asks for {expected[name]}"
+        for name in expected.keys() & tensors.keys()
+        if tensors[name].shape != expected[name]
     ]
     return sorted(found)
 
@@ -114,12 +129,59 @@ def _adapter_problems(config: dict[str, Any], directory: Path) -> list[str]:
     missing = [name for name in (ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE) if not (directory / named / name).is_file()]
     if missing:
         return [f"{named}/{name} is missing; copy the whole folder, or export it again" for name in missing]
+    file = f"{named}/{ADAPTER_WEIGHTS_FILE}"
     try:
-        with safe_open(directory / named / ADAPTER_WEIGHTS_FILE, framework="np") as weights:
-            weights.keys()
-    except (SafetensorError, OSError) as error:
-        return [f"{named}/{ADAPTER_WEIGHTS_FILE} is truncated or corrupt ({error}); export or copy it again"]
-    return []
+        tensors = _tensors(directory / file)
+    except _UNREADABLE as error:
+        return [f"{file} is truncated or corrupt ({error}); export or copy it again"]
+    return _value_problems(file, tensors, ("F32", "F16", "BF16"))
+
+
+_UNREADABLE = (SafetensorError, OSError, ValueError)
+
+
+class _Stored(NamedTuple):
+    """A tensor in a file."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    is_finite: bool
+
+
+def _tensors(path: Path) -> dict[str, _Stored]:
+    """The tensors of a safetensors file by name. Raises what `_UNREADABLE` names."""
+    with safe_open(path, framework="np") as file:
+        shapes = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - no dict
+        described = {name: (one.get_dtype(), tuple(one.get_shape())) for name, one in shapes.items()}
+    content = path.read_bytes()
+    start = 8 + int.from_bytes(content[:8], "little")
+    places = json.loads(content[8:start])
+    tensors = {}
+    for name, (dtype, shape) in described.items():
+        begin, end = places[name]["data_offsets"]
+        numbers = memoryview(content)[start + begin : start + end]
+        tensors[name] = _Stored(dtype, shape, _is_finite(dtype, numbers))
+    return tensors
+
+
+def _is_finite(dtype: str, content: memoryview) -> bool:
+    """Whether all floating numbers in a buffer are finite; True for others."""
+    if dtype == "BF16":  # which numpy has not: the upper half of an F32
+        return bool(((np.frombuffer(content, "<u2") & 0x7F80) != 0x7F80).all())
+    numbers = {"F16": "<f2", "F32": "<f4", "F64": "<f8"}.get(dtype)
+    return numbers is None or bool(np.isfinite(np.frombuffer(content, numbers)).all())
+
+
+def _value_problems(file: str, tensors: dict[str, _Stored], dtypes: tuple[str, ...]) -> list[str]:
+    return [
+        f"{file}: tensor {name} is of {one.dtype}, must be of {' or '.join(dtypes)}; export it again"
+        for name, one in sorted(tensors.items())
+        if one.dtype not in dtypes
+    ] + [
+        f"{file}: tensor {name} holds values that are not finite; train and export it again"
+        for name, one in sorted(tensors.items())
+        if not one.is_finite
+    ]
 
 
 def _expected(part: str, tensors: dict[str, tuple[int | str, ...]], arguments: dict[str, Any]) -> dict[str, tuple[int, ...]]:
@@ -138,7 +200,10 @@ def main(arguments: list[str]) -> int:
     for problem in found:
         print(f"{directory}: {problem}", file=sys.stderr)
     if not found:
+        kind = json.loads((directory / CONFIG_FILE).read_text(encoding="utf-8"))["scorer"]["kind"]
         print(f"{directory}: a valid {FORMAT} checkpoint, format version {FORMAT_VERSION}")
+        if kind not in TENSORS:
+            print(f"names and shapes of its tensors were not checked: {kind!r} is no kind of this version")
     return int(bool(found))
 
 

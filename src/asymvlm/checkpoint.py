@@ -15,8 +15,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from .check import ADAPTER_FOLDER, CONFIG_FILE, FORMAT, FORMAT_VERSION, WEIGHTS_FILE, problems
-from .drafts import draft_beside, replace_directory
+from .check import ADAPTER_FOLDER, CARD_FILE, CONFIG_FILE, FORMAT, FORMAT_VERSION, OWN_ENTRIES, WEIGHTS_FILE, is_scorer, problems
+from .drafts import check_replaceable, draft_directory, publish_directory
 from .errors import DataError
 from .scorers import BudgetHead, Scorer, TokenBatch, scorers
 from .shapes import Bool, Float
@@ -71,23 +71,43 @@ class TrainedScorer(nn.Module):
         }
 
 
-def save_scorer(trained: TrainedScorer, directory: str | Path, card: str, adapter: AdapterWeights | None = None) -> Path:
-    """Write the directory, whole or not at all: it is built beside its place and renamed into it.
+def save_scorer(
+    trained: TrainedScorer, directory: str | Path, card: str, adapter: AdapterWeights | None = None
+) -> Path:
+    """Write a scorer directory, whole or not at all; returns its absolute path.
 
-    With it goes `adapter`, or the one that `trained` was loaded with.
+    With it goes `adapter`, or the one that `trained` was loaded with. Of a scorer that is there
+    already the format's own files are replaced, and others stay. Raises ValueError for a directory
+    that is something else (see `check_target`), DataError for weights that are no numbers.
     """
-    target = Path(directory).resolve()
-    with draft_beside(target) as draft:
-        save_file({name: tensor.contiguous().cpu() for name, tensor in trained.state_dict().items()}, draft / WEIGHTS_FILE)
+    target = check_target(directory)
+    weights = {name: one.detach().float().contiguous().cpu() for name, one in trained.state_dict().items()}
+    lost = [name for name, one in weights.items() if not bool(one.isfinite().all())]
+    if lost:
+        raise DataError(f"{lost[0]} of the scorer is not finite; it is not saved, train it again")
+    with draft_directory(target) as draft:
+        save_file(weights, draft / WEIGHTS_FILE)
         named = {} if adapter is None and trained.adapter is None else {"adapter": ADAPTER_FOLDER}
         (draft / CONFIG_FILE).write_text(json.dumps(trained.config() | named, indent=2) + "\n", encoding="utf-8")
         if adapter is not None:
             adapter.save(draft / ADAPTER_FOLDER)
         elif trained.adapter is not None:
             shutil.copytree(trained.adapter, draft / ADAPTER_FOLDER)
-        (draft / "README.md").write_text(card, encoding="utf-8")
-        replace_directory(draft, target)
+        (draft / CARD_FILE).write_text(card, encoding="utf-8")
+        found = problems(draft)
+        if found:
+            raise DataError(f"{directory}: the scorer is not saved, since {found[0]}")
+        publish_directory(draft, target, OWN_ENTRIES)
     return target
+
+
+def check_target(directory: str | Path) -> Path:
+    """The absolute path of a directory that a scorer may be written to.
+
+    Raises ValueError for one that holds something else than a scorer, a file, and where nothing
+    can be written.
+    """
+    return check_replaceable(Path(directory), is_scorer, "scorer directory")
 
 
 def load_scorer(path: str | Path, device: str | torch.device = "cpu") -> TrainedScorer:

@@ -1,36 +1,151 @@
-"""Directories that appear whole or not at all: built beside their place, then renamed into it."""
+"""Files and directories that appear whole or not at all.
+
+Each is drafted beside its place, so that it is on the same file system, written through to the
+disk, and renamed. Drafts have names of their own: two commands may write in one folder.
+"""
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
+import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 
 @contextmanager
-def draft_beside(place: Path) -> Iterator[Path]:
-    """An empty directory next to `place`, so that a rename puts it there. What still lies in it at the end is removed."""
+def draft_file(place: Path) -> Iterator[Path]:
+    """A path beside `place` to write to; it gets the name `place` when the block ends well.
+
+    The file has the permissions of the one that it replaces, or those that the folder's umask
+    gives. Where `place` is a link, the file behind it is replaced.
+    """
+    place = Path(os.path.realpath(place))
+    handle, name = tempfile.mkstemp(prefix=f".{place.name}-", suffix=place.suffix, dir=place.parent)
+    os.close(handle)
+    draft = Path(name)
+    mode = stat.S_IMODE(place.stat().st_mode) if place.exists() else _new_mode(0o666)
+    try:
+        yield draft
+        draft.chmod(mode)
+        _through_to_disk(draft)
+        os.replace(draft, place)
+        _through_to_disk(place.parent)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+@contextmanager
+def draft_directory(place: Path) -> Iterator[Path]:
+    """An empty directory beside `place`; what is left of it when the block ends is removed."""
     place.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=place.parent))
-    draft.chmod(0o755)  # mkdtemp's own lets nobody else read
+    draft.chmod(_new_mode(0o777))
     try:
         yield draft
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 
 
-def replace_directory(draft: Path, place: Path) -> None:
-    """Rename `draft` to `place`; a directory that was there stays, or comes back, until the new one has its name."""
-    if not place.exists():
+def publish_directory(draft: Path, place: Path, own: Collection[str] = ()) -> None:
+    """Give the directory `draft` the name `place`, at once.
+
+    `own` names what belongs to an earlier one at `place` and is replaced; everything else that
+    lies there stays. Raises OSError where `place` holds something and nothing of it is `own`.
+    """
+    for path in [*draft.rglob("*"), draft]:
+        path.chmod(_new_mode(0o777 if path.is_dir() else 0o666))
+        _through_to_disk(path)
+    if own and place.is_dir() and any(place.iterdir()):
+        for entry in place.iterdir():
+            if entry.name not in own:
+                _copy_by_link(entry, draft / entry.name)
+        _exchange(draft, place)
+    else:
         os.replace(draft, place)
+    _through_to_disk(place.parent)
+
+
+def check_replaceable(place: Path, is_own: Callable[[Path], bool], kind: str) -> Path:
+    """The absolute path of a directory that may be written: absent, empty, or one of `kind`.
+
+    Raises ValueError, saying what is in the way, for any other, and where none can be made.
+    """
+    target = Path(os.path.realpath(place))
+    if target.is_dir():
+        entries = sorted(entry.name for entry in target.iterdir())
+        if entries and not is_own(target):
+            raise ValueError(
+                f"{place} is no {kind} and not empty ({', '.join(entries[:3])}"
+                f"{', ...' if entries[3:] else ''}); name a new or empty folder"
+            )
+    elif target.exists():
+        raise ValueError(f"{place} is a file; name a folder for the {kind}")
+    around = next(parent for parent in target.parents if parent.exists())
+    if not around.is_dir():
+        raise ValueError(f"{place}: {around} is a file; name a folder for the {kind}")
+    if not os.access(around, os.W_OK | os.X_OK):
+        raise ValueError(f"{place}: {around} cannot be written; name another folder")
+    return target
+
+
+def _copy_by_link(source: Path, copy: Path) -> None:
+    """Hard links to all files, or copies where the file system has no links."""
+    if source.is_dir() and not source.is_symlink():
+        shutil.copytree(source, copy, symlinks=True, copy_function=_link)
+    else:
+        _link(str(source), str(copy))
+
+
+def _link(source: str, copy: str) -> None:
+    try:
+        os.link(source, copy, follow_symlinks=False)
+    except OSError:
+        shutil.copy2(source, copy, follow_symlinks=False)
+
+
+def _exchange(draft: Path, place: Path) -> None:
+    """Swap the names of two directories, so that `place` is there all the time.
+
+    Where the system or the file system cannot do that, by renames: `place` is missing for a
+    moment, and comes back if they fail.
+    """
+    if _exchanged(draft, place):
         return
-    with draft_beside(place) as old:
-        os.replace(place, old)  # an empty directory may be renamed over
-        try:
-            os.replace(draft, place)
-        finally:  # an interrupt counts too: `old` is removed at the end of the block
-            if not place.exists():
-                os.replace(old, place)
+    aside = draft.with_name(f"{draft.name}-aside")
+    os.replace(place, aside)
+    try:
+        os.replace(draft, place)
+    finally:
+        # An interrupt counts too.
+        os.replace(aside, draft if place.exists() else place)
+
+
+def _exchanged(first: Path, second: Path) -> bool:
+    """Whether Linux has swapped two names (renameat2 with RENAME_EXCHANGE)."""
+    at_current_directory, exchange_names = -100, 2
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, AttributeError):
+        return False
+    old, new = os.fsencode(first), os.fsencode(second)
+    return rename(at_current_directory, old, at_current_directory, new, exchange_names) == 0
+
+
+def _new_mode(most: int) -> int:
+    """Permissions of something new: `most` without what the umask takes."""
+    umask = os.umask(0)
+    os.umask(umask)
+    return most & ~umask
+
+
+def _through_to_disk(path: Path) -> None:
+    """Raises OSError where the disk has no room for what was written."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import torch
 
 from .card import model_card
-from .checkpoint import save_scorer, scorer_from
+from .checkpoint import check_target, save_scorer, scorer_from
 from .errors import DataError
 from .front_door import run
 
@@ -18,26 +17,52 @@ CONTENTS = "asymvlm"  # where a training checkpoint keeps the config of its scor
 
 
 def export_checkpoint(checkpoint: str | Path, directory: str | Path) -> Path:
-    """Write `directory` from a training checkpoint. Raises DataError where that holds no scorer."""
-    try:
-        stored: dict[str, Any] = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError) as error:
-        raise DataError(f"{checkpoint} cannot be read as a training checkpoint ({str(error).splitlines()[0]})") from error
+    """Write `directory` from a training checkpoint; returns its absolute path.
+
+    Raises ValueError for a directory that holds something else than a scorer, DataError where the
+    checkpoint is damaged, holds no scorer, or one whose weights are no numbers.
+    """
+    check_target(directory)
+    stored = read_checkpoint(checkpoint)
     if CONTENTS not in stored:
         raise DataError(f"{checkpoint} holds no scorer; give a checkpoint that train.py wrote")
-    config, state = stored[CONTENTS]["config"], stored["state_dict"]
-    trained = scorer_from(config)
-    parts = {"scorer.": "scorer.", "budget_head.": "budget."}
-    trained.load_state_dict(
-        {new + name.removeprefix(old): value for old, new in parts.items() for name, value in state.items() if name.startswith(old)}
-    )
-    about = stored[CONTENTS].get("adapter")
-    adapter = None
-    if about is not None:
-        from .adapter import AdapterWeights
+    try:
+        config, state = stored[CONTENTS]["config"], stored["state_dict"]
+        trained = scorer_from(config)
+        parts = {"scorer.": "scorer.", "budget_head.": "budget."}
+        trained.load_state_dict(
+            {new + name.removeprefix(old): value for old, new in parts.items() for name, value in state.items() if name.startswith(old)}
+        )
+        about = stored[CONTENTS].get("adapter")
+        adapter = None
+        if about is not None:
+            from .adapter import AdapterWeights
 
-        adapter = AdapterWeights.stored(about, state)
-    return save_scorer(trained, directory, model_card(config, adapter is not None), adapter)
+            adapter = AdapterWeights.stored(about, state)
+        card = model_card(config, adapter is not None)
+    except (KeyError, TypeError, AttributeError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(f"{checkpoint} is damaged: its scorer does not fit ({reason}); take another one") from error
+    return save_scorer(trained, directory, card, adapter)
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """The contents of a training checkpoint, on the CPU.
+
+    Raises DataError, naming the file, where it is damaged or something else.
+    """
+    if not Path(path).is_file():
+        raise DataError(f"{path} does not exist, or is no file; give a .ckpt file that train.py wrote")
+    try:
+        stored = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        # Whatever a reader makes of broken bytes; torch's words advise to read without its checks.
+        raise DataError(
+            f"{path} is damaged or no training checkpoint ({type(error).__name__}); take another one"
+        ) from None
+    if not isinstance(stored, dict) or not isinstance(stored.get("state_dict"), dict):
+        raise DataError(f"{path} is no training checkpoint: it has no state_dict; take another one")
+    return stored
 
 
 def _main(arguments: list[str]) -> None:
@@ -47,4 +72,4 @@ def _main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run(_main, sys.argv[1:]))
+    sys.exit(run(_main))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable
@@ -11,18 +12,27 @@ from typing import Any
 from jsonargparse import ArgumentParser
 
 from .errors import DataError
+from .stopping import Stopped, stop_behind, stoppable
 
 USAGE, DATA = 2, 1
+_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 
 
-def run(command: Callable[[list[str]], None], arguments: list[str]) -> int:
-    """Run a command. DataError, even one that a library has wrapped, ends with 1, other ValueErrors with 2, each with one line on stderr.
+def run(command: Callable[[list[str]], None], arguments: list[str] | None = None) -> int:
+    """Run a command and return its exit code; whatever ends it early says so in one line on stderr.
 
-    ASYMVLM_TRACEBACK=1 in the environment shows the traceback instead.
+    1 stands for a DataError, even one that a library has wrapped, 2 for other ValueErrors, 143 for
+    SIGTERM and 130 for SIGINT. ASYMVLM_TRACEBACK=1 in the environment shows tracebacks of errors
+    instead. Without `arguments`, those of the process are taken, which ends with the command.
     """
     try:
-        command(arguments)
-    except Exception as error:
+        with stoppable(owns_process=arguments is None):
+            command(sys.argv[1:] if arguments is None else arguments)
+    except (Exception, Stopped) as error:
+        stop = stop_behind(error)
+        if stop is not None:
+            print(f"stopped by {stop}: {stop.advice}", file=sys.stderr)
+            return stop.exit_code
         cause = _cause(error)
         if cause is None or os.environ.get("ASYMVLM_TRACEBACK"):
             raise
@@ -45,15 +55,19 @@ def call(function: Callable[..., Any], arguments: list[str], default_config: Pat
     function(**config.as_dict())
 
 
-def _cause(error: Exception) -> ValueError | None:
-    """What was raised first: parsers wrap what a constructor says in what they think of it, and `datasets` what its generator raises.
+def _cause(error: BaseException) -> ValueError | None:
+    """The error to show: parsers wrap a constructor's in their own, and `datasets` a generator's.
 
     None for errors that are about something else: defects, to be shown with their traceback.
     """
     chain: list[BaseException] = [error]
     while (inner := chain[-1].__cause__ or chain[-1].__context__) is not None:
         chain.append(inner)
-    data = next((one for one in chain if isinstance(one, DataError)), None)
-    if data is not None or not isinstance(error, ValueError):
-        return data
+    for one in chain:
+        if isinstance(one, DataError):
+            return one
+        if isinstance(one, OSError) and one.errno in _OF_THE_DISK:
+            return DataError(f"{one.filename or 'a file'}: {one.strerror}")
+    if not isinstance(error, ValueError):
+        return None
     return [one for one in chain if isinstance(one, ValueError)][-1]

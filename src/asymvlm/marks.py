@@ -9,7 +9,7 @@ from pathlib import Path
 
 def weights_mark(path: str) -> str:
     """Changes when the weights in a local directory do; empty for a repository, whose name and revision are its own mark."""
-    files = sorted(Path(path).glob("*.safetensors")) if Path(path).is_dir() else []
+    files = sorted(Path(path).glob("[!.]*.safetensors")) if Path(path).is_dir() else []
     return ";".join(f"{file.name}:{_digest(file, file.stat().st_mtime_ns)[:16]}" for file in files)
 
 

@@ -39,4 +39,4 @@ def _main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run(_main, sys.argv[1:]))
+    sys.exit(run(_main))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 import datasets
 
-from ..drafts import draft_beside
+from ..drafts import draft_directory, publish_directory
 
 
 def made_once(
@@ -25,7 +24,7 @@ def made_once(
         options: More for `datasets.Dataset.from_generator`.
     """
     if not directory.is_dir():
-        with draft_beside(directory) as draft, _no_bars_of_datasets():
+        with draft_directory(directory) as draft, _no_bars_of_datasets():
             made = datasets.Dataset.from_generator(rows, gen_kwargs=arguments, cache_dir=str(draft / "cache"), **options)
             made.save_to_disk(str(draft / "made"))
             _publish(draft / "made", directory)
@@ -34,7 +33,7 @@ def made_once(
 
 def _publish(made: Path, directory: Path) -> None:
     try:
-        os.replace(made, directory)
+        publish_directory(made, directory)
     except OSError:
         if not directory.is_dir():  # it is where another process was quicker
             raise

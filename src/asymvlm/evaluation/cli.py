@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 from ..front_door import call, run
@@ -15,7 +14,7 @@ EVICTION_CONFIG = Path("configs/eval/eviction.yaml")
 
 def main(arguments: list[str] | None = None) -> int:
     """Evaluate; returns the exit code."""
-    return run(evaluate_from, sys.argv[1:] if arguments is None else arguments)
+    return run(evaluate_from, arguments)
 
 
 def evaluate_from(arguments: list[str]) -> None:

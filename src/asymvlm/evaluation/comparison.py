@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..drafts import draft_file
 from ..selectors import Keep
 from .answers import Answer
 from .bootstrap import paired_difference
@@ -61,4 +62,5 @@ def write_comparisons(
                      f"{100 * left_other[index].mean():.1f}")
                 )  # fmt: skip
     show("paired comparisons", head, lines)
-    path.write_text(markdown(head, lines), encoding="utf-8")
+    with draft_file(path) as draft:
+        draft.write_text(markdown(head, lines), encoding="utf-8")

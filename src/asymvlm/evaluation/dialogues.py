@@ -13,6 +13,7 @@ import numpy as np
 from ..checkpoint import load_scorer
 from ..documents import Sample, samples
 from ..documents.generated import fingerprint, generated_dialogues
+from ..drafts import draft_file
 from ..eviction import Evictor, evict
 from ..eviction.budget import budget_for
 from ..methods import Learned, Method
@@ -214,7 +215,8 @@ def _write(rows: Sequence[EvictionRow], path: Path, about: str) -> None:
     )
     lines = [_cells(row) for row in rows if "/" not in row.task]
     show(about, head, lines)
-    path.write_text(f"{markdown(head, lines)}\n{about}\n", encoding="utf-8")
+    with draft_file(path) as draft:
+        draft.write_text(f"{markdown(head, lines)}\n{about}\n", encoding="utf-8")
 
 
 def _cells(row: EvictionRow) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from ..documents import Sample
+from ..drafts import draft_file
 from ..methods import Method
 from ..report import Call
 from ..teacher import Teacher
@@ -76,4 +77,5 @@ def _draw(examples: Sequence[_Example], panel: Callable[[Image.Image, Call], np.
         for place in row:
             place.set_xticks([])
             place.set_yticks([])
-    figure.savefig(path, dpi=110)
+    with draft_file(path) as draft:
+        figure.savefig(draft, dpi=110)

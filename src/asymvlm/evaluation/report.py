@@ -10,6 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
+from ..drafts import draft_file
 from .rows import Row
 from .summary import summary
 from .tables import markdown, show
@@ -61,10 +62,16 @@ def write_tables(rows: Sequence[Row], out: Path, about: dict[str, Any], left_out
     for note in notes:
         console.print(note, markup=False)
     notes.append("; ".join(f"{key}: {value}" for key, value in about.items()))
-    (out / "table.md").write_text("\n".join([markdown(_HEAD, lines), *(f"- {note}" for note in notes), ""]), encoding="utf-8")
-    (out / "table.tex").write_text(_latex(rows), encoding="utf-8")
-    (out / "summary.md").write_text(summary(rows), encoding="utf-8")
-    with (out / "table.csv").open("w", encoding="utf-8", newline="") as file:
+    lines_of_notes = [f"- {note}" for note in notes]
+    texts = {
+        "table.md": "\n".join([markdown(_HEAD, lines), *lines_of_notes, ""]),
+        "table.tex": _latex(rows),
+        "summary.md": summary(rows),
+    }
+    for name, text in texts.items():
+        with draft_file(out / name) as draft:
+            draft.write_text(text, encoding="utf-8")
+    with draft_file(out / "table.csv") as draft, draft.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=list(asdict(rows[0])))
         writer.writeheader()
         writer.writerows(asdict(row) for row in rows)
@@ -107,4 +114,5 @@ def pareto_picture(rows: Sequence[Row], path: Path, metric: str) -> None:
         panel.minorticks_off()
     panels[0].set_ylabel(f"{metric}, %")
     figure.legend(*panels[-1].get_legend_handles_labels(), loc="outside right upper", fontsize=8)
-    figure.savefig(path, dpi=110)
+    with draft_file(path) as draft:
+        figure.savefig(draft, dpi=110)

@@ -13,6 +13,7 @@ from ..checkpoint import load_scorer
 from ..documents import samples
 from ..documents.generated import fingerprint
 from ..documents.source import pages_or_world
+from ..drafts import draft_file
 from ..front_door import call, run
 from ..methods import Learned, Method
 from ..selectors import check_keep
@@ -133,8 +134,9 @@ def robustness_picture(points: Sequence[Point], path: Path, title: str) -> None:
         panel.set(title=name, ylim=(0, 102), xticks=sorted({point.severity for point in mine}))
     panels[0].set_ylabel(title)
     panels[0].legend(fontsize=7)
-    figure.savefig(path, dpi=110)
+    with draft_file(path) as draft:
+        figure.savefig(draft, dpi=110)
 
 
 if __name__ == "__main__":
-    sys.exit(run(lambda arguments: call(robustness, arguments, DEFAULT_CONFIG), sys.argv[1:]))
+    sys.exit(run(lambda arguments: call(robustness, arguments, DEFAULT_CONFIG)))

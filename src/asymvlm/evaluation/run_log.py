@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..drafts import draft_file
 from ..methods import Method
 from .answers import Answer
 
@@ -29,9 +30,8 @@ class RunLog:
             self._read(lines[1:])
         # Written again without a last line that was torn in two.
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_suffix(".tmp")
-        draft.write_text("\n".join([key, *map(_line, self.answers.values()), ""]), encoding="utf-8")
-        draft.replace(path)
+        with draft_file(path) as draft:
+            draft.write_text("\n".join([key, *map(_line, self.answers.values()), ""]), encoding="utf-8")
 
     def _read(self, lines: list[str]) -> None:
         for line in lines:
@@ -54,10 +54,9 @@ def _line(one: Answer) -> str:
 
 
 def write_json(path: Path, what: Any) -> None:
-    """To a temporary name first, so that no file is ever half written."""
-    draft = path.with_suffix(".tmp")
-    draft.write_text(json.dumps(what, indent=2) + "\n", encoding="utf-8")
-    draft.replace(path)
+    """Write a file, whole or not at all."""
+    with draft_file(path) as draft:
+        draft.write_text(json.dumps(what, indent=2) + "\n", encoding="utf-8")
 
 
 def file_name(*parts: Any) -> str:

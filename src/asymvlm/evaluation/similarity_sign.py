@@ -109,4 +109,4 @@ def similarity_sign(
 
 
 if __name__ == "__main__":
-    sys.exit(run(lambda arguments: call(similarity_sign, arguments), sys.argv[1:]))
+    sys.exit(run(lambda arguments: call(similarity_sign, arguments)))

@@ -17,4 +17,4 @@ def log_to_wandb(project: str, rows: Sequence[Row], out: Path, about: dict[str, 
     columns: list[str | int] = list(asdict(rows[0]))
     with wandb.init(project=project, job_type="evaluation", config=about, dir=out) as run:
         run.log({"results": wandb.Table(columns=columns, data=[[str(value) for value in asdict(row).values()] for row in rows])})
-        run.log({picture.stem: wandb.Image(str(picture)) for picture in sorted(out.glob("*.png"))})
+        run.log({picture.stem: wandb.Image(str(picture)) for picture in sorted(out.glob("[!.]*.png"))})

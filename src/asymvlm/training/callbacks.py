@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import time
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +14,27 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import WandbLogger
 from PIL import Image
 
+from ..checkpoint import check_target
 from ..documents import samples
+from ..errors import DataError
 from ..evaluation.cli import evaluate_from
 from ..evaluation.pictures import page_panels
-from ..export import export_checkpoint
+from ..export import export_checkpoint, read_checkpoint
 from .batch import collate
+from .resuming import CONFIG_FILE, of_another_run
 from .scorer_module import ScorerModule
 
 
+def _is_dry(trainer: L.Trainer) -> bool:
+    """Whether the trainer only tries a few batches (`fast_dev_run`), and saves nothing."""
+    return bool(trainer.fast_dev_run)  # type: ignore[attr-defined]
+
+
 class RunCheckpoint(ModelCheckpoint):
-    """A ModelCheckpoint that keeps `best.ckpt` and `last.ckpt` in the run's own folder, `trainer.default_root_dir`.
+    """A ModelCheckpoint with `best.ckpt` and `last.ckpt` in the run's own folder.
+
+    That is `trainer.default_root_dir`. Where a run starts anew in the folder of an earlier one,
+    the earlier one's checkpoints are moved to a folder of their own in there.
 
     Args:
         monitor: Metric of which the smallest value is best.
@@ -35,12 +47,33 @@ class RunCheckpoint(ModelCheckpoint):
         self.dirpath = trainer.default_root_dir
         super().setup(trainer, pl_module, stage)
 
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        folder = Path(trainer.default_root_dir)
+        resumed = trainer.ckpt_path
+        goes_on = resumed is not None and Path(resumed).resolve().parent == folder.resolve()
+        if trainer.is_global_zero and not _is_dry(trainer) and not goes_on:
+            self._keep_earlier_run(folder)
+
+    def _keep_earlier_run(self, folder: Path) -> None:
+        checkpoints = [f"{self.filename}.ckpt", f"{self.CHECKPOINT_NAME_LAST}.ckpt"]
+        found = [folder / name for name in checkpoints if (folder / name).is_file()]
+        if not found:
+            return
+        newest = datetime.fromtimestamp(max(file.stat().st_mtime for file in found))
+        kept = folder / f"earlier-{newest:%Y%m%d-%H%M%S-%f}"
+        kept.mkdir()
+        for file in [*found, folder / CONFIG_FILE]:
+            if file.is_file():
+                file.rename(kept / file.name)
+        print(f"checkpoints of an earlier run in {folder} are kept in {kept}")
+
 
 class ExportScorer(L.Callback):
     """Writes the scorer directory of the best checkpoint (the last one where none is best) at the end of `fit`, and as a wandb artifact.
 
     Args:
-        directory: Where it goes; an existing one is replaced as a whole. Left out, `scorer` in the run's folder.
+        directory: Where it goes: a new or empty folder, or one of a scorer, which is replaced. Left
+            out, `scorer` in the run's folder.
     """
 
     def __init__(self, directory: str | None = None) -> None:
@@ -49,13 +82,28 @@ class ExportScorer(L.Callback):
     def target(self, trainer: L.Trainer) -> Path:
         return Path(self.directory or Path(trainer.default_root_dir) / "scorer")
 
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Raises ValueError where the end of the training could not be published."""
+        if trainer.checkpoint_callback is None:
+            raise ValueError("trainer.callbacks: ExportScorer needs a ModelCheckpoint beside it")
+        check_target(self.target(trainer))
+
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if not trainer.is_global_zero:
+        if not trainer.is_global_zero or _is_dry(trainer):
             return
         callback = trainer.checkpoint_callback
         best = getattr(callback, "best_model_path", "") or getattr(callback, "last_model_path", "")
         if not best:
-            raise ValueError("trainer.callbacks: ExportScorer needs a ModelCheckpoint beside it")
+            resumed = f", or publish {trainer.ckpt_path} as it is with python -m asymvlm.export"
+            raise DataError(
+                "ExportScorer: this run has no checkpoint to publish, since it trained no epoch; "
+                f"raise trainer.max_epochs{resumed if trainer.ckpt_path else ''}"
+            )
+        if of_another_run(read_checkpoint(best), trainer):
+            raise DataError(
+                f"ExportScorer: {best} is not this run's and is not published; train on until "
+                "this run has a best checkpoint of its own, or publish that one with asymvlm.export"
+            )
         target = export_checkpoint(best, self.target(trainer))
         print(f"exported scorer: {target}")
         for logger in trainer.loggers:
@@ -82,7 +130,7 @@ class ResultsTable(L.Callback):
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
         exports = [callback.target(trainer) for callback in callbacks if isinstance(callback, ExportScorer)]
-        if trainer.is_global_zero and exports:
+        if trainer.is_global_zero and exports and not _is_dry(trainer):
             assert isinstance(pl_module, ScorerModule)
             output = str(Path(trainer.default_root_dir) / "results")
             chosen = ["--teacher", pl_module.teacher_path, "--scorer", str(exports[0]), "--output", output]

@@ -6,16 +6,20 @@ import os
 import sys
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import lightning as L
-import torch
 from jsonargparse import Namespace
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.fabric.plugins.io import TorchCheckpointIO
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import WandbLogger
 
-from ..errors import DataError
+from ..export import read_checkpoint
 from ..front_door import run
+from ..stopping import known_to_children, stop_behind
+from .checkpoint_io import WholeFileCheckpointIO
+from .ranks import end_other_ranks, leave_signals_to_the_command
+from .resuming import RunRecord, find_checkpoint
 
 DEFAULT_CONFIG = Path("configs/tiny.yaml")
 
@@ -38,10 +42,17 @@ class TrainingCLI(LightningCLI):
             if isinstance(one, Namespace) and one.class_path.endswith(".CSVLogger") and one.init_args.version is None:
                 one.init_args.version = f"{datetime.now():%Y%m%d_%H%M%S}-{os.getpid()}"
 
+    def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
+        trainer = super().instantiate_trainer(**kwargs)
+        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+            trainer.strategy.checkpoint_io = WholeFileCheckpointIO()
+        leave_signals_to_the_command(trainer)
+        return trainer
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Train; returns the exit code."""
-    return run(_train, sys.argv[1:] if arguments is None else arguments)
+    return run(_train, arguments)
 
 
 def _train(arguments: list[str]) -> None:
@@ -51,27 +62,37 @@ def _train(arguments: list[str]) -> None:
     cli = TrainingCLI(
         L.LightningModule,
         L.LightningDataModule,
+        # Lightning only asks for a callback made of parser and config.
+        save_config_callback=RunRecord,  # type: ignore[arg-type]
         subclass_mode_model=True,
         subclass_mode_data=True,
         run=False,
         seed_everything_default=0,
-        save_config_kwargs={"overwrite": True},
     )
-    checkpoint: str | None = cli.config.ckpt_path
+    asked: str | None = cli.config.ckpt_path
+    checkpoint = None if asked is None else find_checkpoint(asked, cli.trainer)
     if checkpoint is not None:
-        _same_wandb_run(cli.trainer, checkpoint)
-    cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint)
+        _same_wandb_run(cli.trainer, read_checkpoint(checkpoint).get("wandb_id"))
+    try:
+        with known_to_children():
+            cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint, weights_only=True)
+    except BaseException as error:
+        stop = stop_behind(error)
+        if stop is not None:
+            stop.advice = _how_to_go_on(cli.trainer)
+            end_other_ranks(cli.trainer)
+        raise
 
 
-def _same_wandb_run(trainer: L.Trainer, checkpoint: str) -> None:
+def _how_to_go_on(trainer: L.Trainer) -> str:
+    newest = getattr(trainer.checkpoint_callback, "last_model_path", "")
+    if not newest:
+        return "no epoch is done yet; the same command starts again with the pages and targets made"
+    return f"go on behind the last epoch with the same command and --ckpt_path {newest}"
+
+
+def _same_wandb_run(trainer: L.Trainer, run_id: str | None) -> None:
     """Let the logger go on in the run that the checkpoint was written by."""
-    callback = trainer.checkpoint_callback
-    path = Path(checkpoint)
-    if checkpoint == "last" and isinstance(callback, ModelCheckpoint):
-        path = Path(callback.dirpath or trainer.default_root_dir) / f"{callback.CHECKPOINT_NAME_LAST}{callback.FILE_EXTENSION}"
-    if not path.is_file():
-        raise DataError(f"ckpt_path: {path} does not exist; leave it out to start anew")
-    run_id = torch.load(path, map_location="cpu", weights_only=True).get("wandb_id")
     for logger in trainer.loggers:
         if isinstance(logger, WandbLogger) and run_id:
             logger._wandb_init |= {"id": run_id, "resume": "allow"}

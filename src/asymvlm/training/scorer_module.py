@@ -136,6 +136,21 @@ class ScorerModule(L.LightningModule, ABC):
         trained = TrainedScorer(self.scorer, self.budget_head, self.prompter.masked_ids, about)
         checkpoint[CONTENTS] = {"config": trained.config()}
 
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Raises DataError for a checkpoint of a module with other parts."""
+        own, stored = self.state_dict(), checkpoint["state_dict"]
+        misfits = [
+            name
+            for name in sorted(own.keys() | stored.keys())
+            if name not in own or name not in stored or own[name].shape != stored[name].shape
+        ]
+        if misfits:
+            raise DataError(
+                f"ckpt_path: {self.trainer.ckpt_path} does not fit the model's settings: "
+                f"{len(misfits)} tensors differ, the first is {misfits[0]}; take the settings that "
+                "it was trained with, or start anew without --ckpt_path"
+            )
+
     def configure_optimizers(self) -> OptimizerLRScheduler:
         steps = int(self.trainer.estimated_stepping_batches)
         optimizer = torch.optim.AdamW(self.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +17,8 @@ from ..backbone import RelevanceRecorder, recording
 from ..backbone.teacher_forcing import check_left_padded, forced
 from ..documents import Sample, samples
 from ..documents.generated import generated_dialogues
+from ..drafts import draft_file
+from ..errors import DataError
 from ..eviction.checks import full_attention_layers
 from ..eviction.learned import MADE_FOR
 from ..front_door import call, run
@@ -69,10 +70,11 @@ def text_scores(
         lines[number] = one.line(ridge)
     target = Path(output)
     target.parent.mkdir(parents=True, exist_ok=True)
-    draft = target.with_suffix(".part")
     line = {"weight": lines[:, :-1].float().contiguous(), "bias": lines[:, -1].float().contiguous()}
-    save_file(line, draft, metadata={MADE_FOR: weights_mark(teacher)})
-    os.replace(draft, target)
+    if not all(bool(one.isfinite().all()) for one in line.values()):
+        raise DataError(f"{teacher}: its values are not finite, so no rule can be fitted; check its weights")
+    with draft_file(target) as draft:
+        save_file(line, draft, metadata={MADE_FOR: weights_mark(teacher)})
     explained = ", ".join(f"{one.explained(lines[number]):.2f}" for number, one in sums.items())
     print(f"{target}: {len(sums)} layers; share of the variance explained, layer by layer: {explained}")
     return target
@@ -140,4 +142,4 @@ class _Sums:
 
 
 if __name__ == "__main__":
-    sys.exit(run(functools.partial(call, text_scores), sys.argv[1:]))
+    sys.exit(run(functools.partial(call, text_scores)))

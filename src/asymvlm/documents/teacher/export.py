@@ -10,12 +10,13 @@ import lightning as L
 import torch
 from safetensors.torch import save_file
 
-from ...drafts import draft_beside, replace_directory
+from ...drafts import check_replaceable, draft_directory, draft_file, publish_directory
 from ...methods.clip_similarity import HEAD_FILE
 from .recipe import TeacherRecipe
 from .tokens import caption_tokenizer
 
 CLIP_FOLDER = "clip"
+REPORT_FILE = "report.json"
 
 
 class ExportTeacher(L.Callback):
@@ -25,12 +26,16 @@ class ExportTeacher(L.Callback):
     tokenizer, and the tower's last norm and projection.
 
     Args:
-        directory: Where it goes; an existing one is replaced.
+        directory: Where it goes: a new or empty folder, or an earlier teacher's, which is replaced.
         check_pages: Held-out pages on which the report is made.
     """
 
     def __init__(self, directory: str = "checkpoints/tiny-teacher", check_pages: int = 200) -> None:
         self.directory, self.check_pages = Path(directory), check_pages
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Raises ValueError for a directory that is something else."""
+        check_replaceable(self.directory, _is_teacher, "teacher's directory")
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, TeacherRecipe)
@@ -39,13 +44,19 @@ class ExportTeacher(L.Callback):
         from .report import reading_report
 
         report = reading_report(str(self.directory), self.check_pages)
-        (self.directory / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        with draft_file(self.directory / REPORT_FILE) as draft:
+            draft.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
         print(json.dumps(report, indent=2))
 
 
 def export_teacher(recipe: TeacherRecipe, directory: Path) -> None:
-    """Weights in bf16, which halves the files; the whole directory is replaced at once."""
-    with draft_beside(directory) as draft:
+    """Write a teacher's directory at once, with weights in bf16, which halves the files.
+
+    Of an earlier teacher all files are replaced that this one has too; others stay. Raises
+    ValueError for a directory that is something else.
+    """
+    target = check_replaceable(directory, _is_teacher, "teacher's directory")
+    with draft_directory(target) as draft:
         teacher: Any = recipe.teacher
         teacher.to(torch.bfloat16).save_pretrained(draft)
         recipe.processor.save_pretrained(draft)
@@ -56,6 +67,8 @@ def export_teacher(recipe: TeacherRecipe, directory: Path) -> None:
         head = {"visual_projection.weight": recipe.reader.visual_projection.weight, "post_layernorm.weight": norm.weight}
         head = {**head, "post_layernorm.bias": norm.bias}
         save_file({name: part.detach().to(torch.bfloat16).contiguous() for name, part in head.items()}, draft / CLIP_FOLDER / HEAD_FILE)
-        for file in draft.rglob("*.safetensors"):
-            file.chmod(0o644)
-        replace_directory(draft, directory)
+        publish_directory(draft, target, [*(entry.name for entry in draft.iterdir()), REPORT_FILE])
+
+
+def _is_teacher(directory: Path) -> bool:
+    return all((directory / name).exists() for name in ("config.json", "model.safetensors", CLIP_FOLDER))

@@ -1,0 +1,49 @@
+"""Training checkpoints that are replaced whole or not at all, on any file system."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins.io import TorchCheckpointIO
+
+from ..drafts import draft_file
+from ..errors import DataError
+from ..export import read_checkpoint
+
+
+class WholeFileCheckpointIO(TorchCheckpointIO):
+    """Drafts a checkpoint beside its place and renames it.
+
+    Lightning's own writer drafts it in the system's temporary folder and copies it from there
+    where that is another file system, over the checkpoint before.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
+    ) -> None:
+        """Raises DataError, naming the file, where it cannot be written."""
+        if "://" in str(path):
+            super().save_checkpoint(checkpoint, path, storage_options)
+            return
+        try:
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            with draft_file(Path(path)) as draft:
+                torch.save(checkpoint, draft)
+        except (OSError, RuntimeError) as error:
+            # torch's own writer has RuntimeErrors for a full disk.
+            reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+            raise DataError(f"{path}: {reason}; the checkpoint before it is as it was") from error
+
+    def load_checkpoint(
+        self,
+        path: str | Path,
+        map_location: Callable | None = lambda storage, place: storage,
+        weights_only: bool | None = None,
+    ) -> dict[str, Any]:
+        """Raises DataError for a file that is damaged or no training checkpoint."""
+        if "://" in str(path):
+            return super().load_checkpoint(path, map_location, weights_only)
+        return read_checkpoint(path)
