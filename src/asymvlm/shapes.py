@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from jaxtyping import Bool, Float, Int64
+    from jaxtyping import Bool, Float, Int64, Shaped
 else:
     try:
-        from jaxtyping import Bool, Float, Int64
+        from jaxtyping import Bool, Float, Int64, Shaped
     except ImportError:
 
         class _Shapeless:
             def __class_getitem__(cls, item: tuple[Any, str]) -> Any:
                 return item[0]
 
-        Bool = Float = Int64 = _Shapeless
+        Bool = Float = Int64 = Shaped = _Shapeless
 
-__all__ = ["Bool", "Float", "Int64"]
+__all__ = ["Bool", "Float", "Int64", "Shaped"]

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import DynamicLayer
 
+from ..selectors import rank
 from ..shapes import Bool, Float, Int64
 from .arrivals import Arrivals
 from .base import Evictor, Written
@@ -158,11 +159,14 @@ class EvictingLayer(DynamicLayer):
         self.ledger.reordered(rows)
 
 
-def lowest(order: Float[Tensor, "B K"], may: Bool[Tensor, "B K"], position: Int64[Tensor, "B K"], count: int) -> Int64[Tensor, "B n"]:
-    """Slots of the `count` lowest of those that `may` leave, lowest first; of equals the oldest. Slots are in no order, ages are."""
-    order = order.masked_fill(~may, torch.inf)
-    if count == 1:
-        least = order.amin(-1, keepdim=True)
-        return position.masked_fill(order != least, torch.iinfo(torch.int64).max).argmin(-1, keepdim=True)
+def lowest(
+    order: Float[Tensor, "B K"], may: Bool[Tensor, "B K"], position: Int64[Tensor, "B K"], count: int
+) -> Int64[Tensor, "B n"]:
+    """Slots of the `count` lowest of those that `may` leave, lowest first.
+
+    Of those that are equal but for rounding (`selectors.rank`), the oldest first: slots are in no
+    order, ages are.
+    """
     by_age = position.argsort(dim=-1, stable=True)
-    return by_age.gather(1, order.gather(1, by_age).argsort(dim=-1, stable=True))[:, :count]
+    falling = (-order).masked_fill(~may, -torch.inf).gather(1, by_age)
+    return by_age.gather(1, rank(falling)[:, :count])

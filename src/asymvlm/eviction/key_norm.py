@@ -18,8 +18,7 @@ class KeyNorm(Evictor):
     kind = "key_norm"
 
     def first(self, new: Written) -> Float[Tensor, "B q"]:
-        # Turning a key changes its norm in the last digits. Without those, keys of one word are equally long in the first layer.
-        return new.keys.float().norm(dim=-1).mean(1).bfloat16().float()
+        return new.keys.float().norm(dim=-1).mean(1)
 
     def order(self, entries: Entries) -> Float[Tensor, "B K"]:
         return -entries.score

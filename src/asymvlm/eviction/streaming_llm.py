@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from ..shapes import Float
@@ -18,4 +19,5 @@ class StreamingLLM(Evictor):
     kind = "streaming_llm"
 
     def order(self, entries: Entries) -> Float[Tensor, "B K"]:
-        return entries.position.float()
+        # Of equals the oldest leaves.
+        return torch.zeros_like(entries.score)

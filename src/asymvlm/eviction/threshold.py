@@ -8,8 +8,6 @@ from torch import Tensor
 from ..shapes import Float
 from .base import Entries, Evictor
 
-_BELOW = 2.0**24  # more than any position, and float32 counts that far
-
 
 class Threshold(Evictor):
     """Temporal, by a fixed threshold (AsymVLM, arXiv 2605.29535).
@@ -39,4 +37,5 @@ class Threshold(Evictor):
     def order(self, entries: Entries) -> Float[Tensor, "B K"]:
         text = entries.text
         mean = (entries.score * text).sum(-1, keepdim=True) / text.sum(-1, keepdim=True)
-        return torch.where(entries.score < self.threshold * mean, entries.position - _BELOW, entries.score)
+        # Attention is not negative, so these stand before all others; of equals the oldest leaves.
+        return entries.score.masked_fill(entries.score < self.threshold * mean, -1.0)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
+from ..selectors import rank
 from ..shapes import Bool, Float
 
 _HALVINGS = 64
@@ -98,5 +99,5 @@ def at_least_one(counts: Float[Tensor, "B"]) -> Float[Tensor, "B"]:
 def hard_choice(scores: Float[Tensor, "B N"], mask: Bool[Tensor, "B N"], counts: Float[Tensor, "B"]) -> Bool[Tensor, "B N"]:
     """True for each sample's best tokens, as many as its count rounded half up, at least one; of equal scores the earlier ones."""
     ordered = scores.detach().masked_fill(~mask, -torch.inf)
-    ranks = ordered.argsort(dim=-1, descending=True, stable=True).argsort(dim=-1)
+    ranks = rank(ordered).argsort(dim=-1)
     return (ranks < (counts.detach()[:, None] + 0.5).floor().clamp_min(1)) & mask

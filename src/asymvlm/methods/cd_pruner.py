@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..selectors import best
 from ..shapes import Float, Int64
 from .base import Method, Tokens
 from .clip_similarity import ClipSimilarity
@@ -48,10 +49,10 @@ class CDPruner(Method):
         left = unit.new_full((len(unit),), 1 + _RIDGE)  # of each token's own entry, behind what those taken explain
         rows = unit.new_empty(count, len(unit))  # of the Cholesky factor of L
         for step in range(count):
-            best = (squared * left).masked_fill(taken, -torch.inf).argmax(keepdim=True)
-            taken[best] = True
+            chosen = best((squared * left).masked_fill(taken, -torch.inf))[None]
+            taken[chosen] = True
             above = rows[:step]
-            rows[step] = (unit @ unit[best][0] - above[:, best][:, 0] @ above) / left[best].sqrt()
+            rows[step] = (unit @ unit[chosen][0] - above[:, chosen][:, 0] @ above) / left[chosen].sqrt()
             left = (left - rows[step].square()).clamp_min(_RIDGE)  # what it cannot be below but for rounding
         return taken.nonzero()[:, 0]
 

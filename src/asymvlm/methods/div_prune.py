@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..selectors import best
 from ..shapes import Int64
 from .base import Method, Tokens
 from .similarity import nearest_other, unit_rows
@@ -24,9 +25,9 @@ class DivPrune(Method):
         unit = unit_rows(tokens.vision)
         taken = torch.zeros(len(unit), dtype=torch.bool, device=unit.device)
         closest = unit.new_full((len(unit),), -1.0)  # the highest cosine with a token taken
-        best = nearest_other(unit).argmin(keepdim=True)
+        chosen = best(-nearest_other(unit))[None]
         for _ in range(count):
-            taken[best] = True
-            closest = torch.maximum(closest, unit @ unit[best][0])
-            best = closest.masked_fill(taken, torch.inf).argmin(keepdim=True)
+            taken[chosen] = True
+            closest = torch.maximum(closest, unit @ unit[chosen][0])
+            chosen = best((-closest).masked_fill(taken, -torch.inf))[None]
         return taken.nonzero()[:, 0]

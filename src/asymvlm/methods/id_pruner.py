@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..selectors import best
 from ..shapes import Int64
 from .base import Method, Tokens
 from .similarity import unit_rows
@@ -49,7 +50,7 @@ class IDPruner(Method):
         said = unit.new_full((len(unit),), -1.0)  # the highest cosine with a token taken
         for _ in range(count):
             worth = self.trade * importance - (1 - self.trade) * said
-            best = worth.masked_fill(taken, -torch.inf).argmax(keepdim=True)
-            taken[best] = True
-            said = torch.maximum(said, unit @ unit[best][0])
+            chosen = best(worth.masked_fill(taken, -torch.inf))[None]
+            taken[chosen] = True
+            said = torch.maximum(said, unit @ unit[chosen][0])
         return taken.nonzero()[:, 0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..selectors import best
 from ..shapes import Float
 from .base import Method, Tokens
 
@@ -22,7 +23,7 @@ class Random(Method):
     def score(self, tokens: Tokens) -> Float[Tensor, "n"]:
         # Seeded by what the sample is, so that a batch and its samples one by one agree: its words, and where a few channels are largest,
         # which rounding does not change.
-        largest = tokens.vision[:, :_CHANNELS].argmax(0).tolist()
+        largest = best(tokens.vision[:, :_CHANNELS].T).tolist()
         mark = int(tokens.text_ids.sum()) * 1_000_003 + sum(place * 257**power for power, place in enumerate(largest))
         generator = torch.Generator().manual_seed((self.seed * 7_919 + mark) % 2**63)
         return torch.rand(len(tokens.vision), generator=generator).to(tokens.vision.device)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..selectors import best, near_best
 from ..shapes import Float, Int64
 from .base import Method, Tokens
 from .similarity import unit_rows
@@ -43,10 +44,11 @@ class SCOPE(Method):
 
         for _ in range(count):
             known = taken.clone()
-            while not known[best := bound.argmax(keepdim=True)]:
+            while not bool(known[near_best(bound)].all()):
                 stale = bound.masked_fill(known, -1).topk(min(_AT_A_TIME, len(bound))).indices
                 bound[stale] = gain(stale).masked_fill(taken[stale], -1)
                 known[stale] = True
-            taken[best], bound[best] = True, -1
-            covered = torch.maximum(covered, unit @ unit[best][0])
+            chosen = best(bound)[None]
+            taken[chosen], bound[chosen] = True, -1
+            covered = torch.maximum(covered, unit @ unit[chosen][0])
         return taken.nonzero()[:, 0]

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..selectors import top_k
+from ..selectors import best, rank, top_k
 from ..shapes import Float, Int64
 from .base import Method, Tokens
 from .pyramid_drop import geometric
@@ -75,7 +75,7 @@ class SparseVLM(Method):
         clusters = 0
         if self.recycle > 0 and count < total:
             clusters = min(self._recycled(total - count) // 10 + 1, count - 1)
-        order = torch.sort(scores, descending=True, stable=True).indices
+        order = rank(scores)
         best, dropped = order[: count - clusters], order[count - clusters :]
         members = dropped[: self._recycled(len(dropped)) if clusters else 0].sort().values
         return best, members, *_density_peaks(tokens.vision[members].float(), clusters)
@@ -92,9 +92,9 @@ def _density_peaks(states: Float[Tensor, "m D"], count: int) -> tuple[Int64[Tens
     states = states - states.mean(0)  # states share a large offset, which would cost the distances their digits
     distance = torch.cdist(states, states) / states.shape[-1] ** 0.5
     density = -distance.topk(count, largest=False).values.square().mean(-1)  # its logarithm: the exponential of all may be 0
-    rank = torch.argsort(torch.argsort(density, descending=True, stable=True))
-    lonely = distance.masked_fill(rank >= rank[:, None], float(distance.max())).amin(-1)
+    place = rank(density).argsort()
+    lonely = distance.masked_fill(place >= place[:, None], float(distance.max())).amin(-1)
     centres = top_k(lonely * (density - density.max()).exp(), count)
-    cluster = distance[:, centres].argmin(-1)
+    cluster = best(-distance[:, centres])
     cluster[centres] = torch.arange(count, device=states.device)
     return centres, cluster

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..selectors import rank
 from ..shapes import Int64
 from .base import Method, Tokens
 from .similarity import in_blocks, unit_rows
@@ -38,12 +39,12 @@ class VisPruner(Method):
     def select(self, tokens: Tokens, count: int) -> Int64[Tensor, "count"]:
         tower = tokens.tower()
         unit = unit_rows(tower.states)
-        ranked = tower.attention.float().sort(descending=True, stable=True).indices
+        ranked = rank(tower.attention)
         chosen = int(count * self.important)
         important, rest = ranked[:chosen], ranked[chosen:]
         while (excess := len(rest) - (count - chosen)) > 0:
             even, odd = rest[::2], rest[1::2]
             closest = torch.cat([cosine.amax(1) for _, cosine in in_blocks(unit[even], unit[odd])])
-            distinct = closest.sort(descending=True, stable=True).indices[min(_AT_A_TIME, excess) :]
+            distinct = rank(closest)[min(_AT_A_TIME, excess) :]
             rest = torch.cat([even[distinct], odd])
         return torch.cat([important, rest]).sort().values

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..selectors import top_k
+from ..selectors import best, top_k
 from ..shapes import Float, Int64
 from .base import Method, Tokens
 from .similarity import in_blocks, others, unit_rows
@@ -51,7 +51,7 @@ class VisionZip(Method):
         keys = unit_rows(tower.keys.float().unflatten(-1, (tower.heads, -1)).mean(1))
         total, joined = torch.zeros_like(merged[contextual]), merged.new_zeros(len(targets), 1)
         for part, cosine in in_blocks(keys[dropped], keys[targets]):
-            joins = F.one_hot(cosine.argmax(1), len(targets)).float().mT  # a product adds in the same order every time
+            joins = F.one_hot(best(cosine), len(targets)).float().mT  # a product adds in the same order every time
             total += joins @ tokens.vision[dropped[part]].float()
             joined += joins.sum(1, keepdim=True)
         merged[contextual] += total / joined.clamp_min(1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..selectors import best, rank
 from ..shapes import Float, Int64
 from .base import Method, Tokens
 from .similarity import in_blocks, others, unit_rows
@@ -79,9 +80,10 @@ class VLMPruner(Method):
             least = float(before.min())
             while least >= threshold:  # a pass would add nothing
                 threshold += self.step
-            for block in candidates[before.argsort(stable=True)].split(self.block):
-                now, order = redundancy(block).sort(stable=True)
-                new = block[order[now < threshold]][:left]
+            for block in candidates[rank(-before)].split(self.block):
+                now = redundancy(block)
+                order = rank(-now)
+                new = block[order[now[order] < threshold]][:left]
                 left -= keep(new) if len(new) else 0
                 if not left:
                     break
@@ -104,18 +106,18 @@ class VLMPruner(Method):
         states = vision.float()
         if not bool(torch.isfinite(states).all()):
             raise ValueError("vision: hidden states that are not finite have no cosine; load the model in bfloat16 or float32")
-        varied = states.var(0, correction=0).sort(descending=True, stable=True).indices[: self.channels]
+        varied = rank(states.var(0, correction=0))[: self.channels]
         return unit_rows(states[:, varied])
 
 
 def _pivots(keys: Float[Tensor, "n d"], count: int) -> Int64[Tensor, "count"]:
     keys = keys.float()
-    found = keys.abs().sum(-1).argmax()[None]
+    found = best(keys.abs().sum(-1))[None]
     nearest = keys.new_full((len(keys),), torch.inf)
     while len(found) < count:
         nearest = torch.minimum(nearest, (keys - keys[found[-1]]).norm(dim=-1))
         nearest[found] = -1.0  # or a token of the same keys, also at distance 0, could not be told from a pivot
-        found = torch.cat([found, nearest.argmax()[None]])
+        found = torch.cat([found, best(nearest)[None]])
     return found
 
 
