@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asymvlm.selectors import check_keep, count_for, gap_count, top_k
+from asymvlm.selectors import best, check_keep, count_for, gap_count, near_best, rank, top_k
 
 
 @pytest.mark.parametrize("keep,total,count", [
@@ -49,3 +49,70 @@ def test_gap_rule_respects_its_range():
 @pytest.mark.parametrize("keep", ["auto", "gap", 0.1, 1.0, 1, 500])
 def test_accepted_keeps(keep):
     assert check_keep(keep) == keep
+
+
+def near(scores, groups, spread=2**-22):
+    """Scores by group, parted within a group as rounding parts them: by a few last places."""
+    draw = torch.Generator().manual_seed(0)
+    noise = 1 + spread * (2 * torch.rand(len(groups), generator=draw, dtype=torch.float64) - 1)
+    return (torch.tensor([scores[group] for group in groups], dtype=torch.float64) * noise).float()
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=60), st.integers(0, 3))
+def test_what_rounding_parts_is_ordered_by_index(groups, shift):
+    """Ten values over six decades and both signs; the same order whatever the last bits are."""
+    values = [10.0 ** (number / 2 - 3) * (-1) ** (number + shift) for number in range(10)]
+    expected = sorted(range(len(groups)), key=lambda index: (-values[groups[index]], index))
+    assert rank(near(values, groups)).tolist() == expected
+    assert int(best(near(values, groups))) == expected[0]
+    count = max(1, len(groups) // 2)
+    assert top_k(near(values, groups), count).tolist() == sorted(expected[:count])
+
+
+def test_terms_that_cancel_leave_their_rounding():
+    """Near zero, what rounding leaves is relative to the terms, not to the difference."""
+    assert rank(torch.tensor([0.0, 2e-7, 5.0, -1e-7])).tolist() == [2, 0, 1, 3]
+
+
+@pytest.mark.parametrize("draw", [torch.randn, torch.rand, lambda *a, **k: torch.randn(*a, **k).softmax(0)])
+def test_different_scores_are_not_drawn_together(draw):
+    """5,000 scores: neighbours that count as equal are few, and never many in a row."""
+    scores = draw(5000, generator=torch.Generator().manual_seed(0))
+    plain = scores.sort(descending=True, stable=True).indices
+    moved = rank(scores) != plain
+    assert float(moved.float().mean()) < 0.02
+    runs = "".join("x" if one else " " for one in moved.tolist()).split()
+    assert max(map(len, runs), default=0) <= 4
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-3, 1.0, 1e12])
+def test_the_order_does_not_depend_on_scale(scale):
+    scores = torch.randn(200, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    assert torch.equal(rank(scores * scale), rank(scores))
+
+
+@pytest.mark.parametrize("scores,order", [
+    (torch.tensor([1.0]), [0]),
+    (torch.zeros(3), [0, 1, 2]),
+    (torch.tensor([-torch.inf, 1.0, torch.inf, -torch.inf, torch.inf]), [2, 4, 1, 0, 3]),
+    (torch.tensor([2**40, 2**40 + 1, 2**40]), [1, 0, 2]),
+    (torch.tensor([1.0, 1.0 + 1e-9], dtype=torch.float64), [1, 0]),
+    (torch.tensor([1.0, 1.0078125], dtype=torch.bfloat16), [1, 0]),
+    (torch.tensor([False, True, True]), [1, 2, 0]),
+])  # fmt: skip
+def test_ranks_of_every_kind_of_number(scores, order):
+    assert rank(scores).tolist() == order
+
+
+@given(st.lists(st.floats(-5, 5, width=32), min_size=1, max_size=9), st.integers(1, 4))
+def test_rows_are_ranked_by_themselves(row, others):
+    rows = torch.stack([torch.tensor(row, dtype=torch.float32)] + [torch.randn(len(row)) * 1e6] * others)
+    assert torch.equal(rank(rows)[0], rank(rows[0])) and torch.equal(best(rows)[0], best(rows[0]))
+    assert near_best(rows)[0, rank(rows)[0, 0]]
+
+
+def test_the_gap_rule_does_not_depend_on_the_last_bit():
+    """Two drops of the same size, parted by rounding: the first counts; all the same: none does."""
+    for noise in (0.0, 4e-7, -4e-7):
+        assert gap_count(torch.tensor([9.0 + noise, 8.0, 5.0, 4.5, 1.5 + noise, 1.0])) == 2
+        assert gap_count(torch.tensor([4.0 + noise, 3.0, 2.0 - noise, 1.0])) == 4

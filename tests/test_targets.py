@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import copy
+from dataclasses import dataclass
+
 import pytest
 import torch
+from PIL import Image
 
+import asymvlm
 from asymvlm.backbone import backbone_of
+from asymvlm.evaluation.answers import pruned_prefill
+from asymvlm.methods.teacher_attention import TeacherAttention
 from asymvlm.prompts import Prompter
+from asymvlm.selectors import top_k
 from asymvlm.targets import (
     AttentionTarget,
     BudgetTarget,
@@ -17,6 +25,65 @@ from asymvlm.targets import (
     TargetInputs,
     dense_answer_shares,
 )
+from asymvlm.teacher import Teacher
+
+
+def asked_of(kind):
+    """Questions as prompts take them: with a dialogue before them, and about two pictures."""
+    page = Image.new("RGB", (64, 64), "white")
+    alone = _Asked((page,), "How much is lamp?", ())
+    dialogue = _Asked((page,), "And tea?", (("How much is cups?", "47"),))
+    several = _Asked((page, page), "Which is darker?", ())
+    return {"alone": [alone], "dialogue": [alone, dialogue], "several": [several]}[kind]
+
+
+@dataclass(frozen=True)
+class _Asked:
+    images: tuple
+    question: str
+    history: tuple
+
+
+@pytest.mark.parametrize("kind", ["alone", "dialogue", "several"])
+def test_a_question_is_its_words_without_the_template(llava, processor, kind):
+    prompter, backbone = Prompter(processor), backbone_of(llava)
+    inputs = prompter(asked_of(kind)).inputs
+    backbone.template_ids = prompter.masked_ids
+    layout = backbone.layout(inputs)
+    said = [[*(part for turn in one.history for part in turn), one.question] for one in asked_of(kind)]
+    for row, mask, words in zip(inputs["input_ids"], layout.question, said, strict=True):
+        decoded = prompter.decode(row[mask][None])[0]
+        assert decoded.replace(" ", "") == "".join(words).replace(" ", "")
+    assert (layout.after_pictures & ~layout.question).any() and not (layout.question & ~layout.after_pictures).any()
+    backbone.template_ids = ()
+    plain = backbone.layout(inputs)
+    assert torch.equal(plain.question, plain.after_pictures), "where no template is known"
+
+
+@torch.no_grad()
+def test_question_rows_are_one_thing_as_target_and_as_oracle(llava, processor, page_samples):
+    """In fp64 to the last bit, for a padded batch; and another distribution without the template's ids."""
+    model = copy.deepcopy(llava).double()
+    teacher = Teacher(model, Prompter(processor))
+    learned = [one.relevance for one in teacher.observe(page_samples[:3], AttentionTarget("question"))]
+
+    def oracle(**more):
+        with asymvlm.prune(model, TeacherAttention("question"), 1.0, **more) as report:
+            model(**teacher.inputs(page_samples[:3]), logits_to_keep=1)
+        return [scores / scores.sum() for scores in report.calls[0].scores]
+
+    told = oracle(template_ids=teacher.prompter.masked_ids)
+    assert all(torch.equal(*pair) for pair in zip(told, learned, strict=True))
+    assert all(float((one - other).abs().sum()) > 1e-3 for one, other in zip(oracle(), learned, strict=True))
+
+
+@torch.no_grad()
+def test_an_evaluation_tells_the_template(llava, processor, page_samples):
+    """What an evaluation keeps by question rows is what a target of question rows names first."""
+    teacher = Teacher(copy.deepcopy(llava), Prompter(processor))
+    (learned,) = teacher.observe(page_samples[:1], AttentionTarget("question"))
+    call = pruned_prefill(teacher, page_samples[0], TeacherAttention("question"), 16)
+    assert torch.equal(call.kept[0], top_k(learned.relevance, 16))
 
 
 @pytest.fixture
@@ -29,7 +96,7 @@ def observed(llava, processor, page_samples):
     generator = torch.Generator().manual_seed(0)
     shares = [torch.rand(256, generator=generator) * (torch.rand(256, generator=generator) < 0.05) for _ in chosen]
     answers = [prompter.answer_ids(text) for text in ("47", "left", "812")]
-    return backbone, TargetInputs(prompts.inputs, encoded, layout, prompts.question, answers, shares, shares[::-1])
+    return backbone, TargetInputs(prompts.inputs, encoded, layout, answers, shares, shares[::-1])
 
 
 def eager_rows(model, batch, rows, tails=None):
@@ -47,7 +114,7 @@ def eager_rows(model, batch, rows, tails=None):
             )  # fmt: skip
             mean = torch.stack(out.attentions).mean((0, 2))[0]
             if rows == "question":
-                wanted = batch.text_mask[sample][real].nonzero().squeeze(-1)
+                wanted = batch.layout.question[sample][real].nonzero().squeeze(-1)
             else:
                 wanted = torch.arange(len(ids) - 1, len(ids) + len(tail))
             vision = (ids == 2).nonzero().squeeze(-1)

@@ -11,8 +11,6 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from .shapes import Bool
-
 History = Sequence[tuple[str, str]]  # turns of (user, assistant)
 
 
@@ -31,10 +29,9 @@ class Asked(Protocol):
 
 @dataclass
 class Prompts:
-    """A left-padded batch of prompts."""
+    """A left-padded batch of prompts. Which rows are the question's says `Layout.question`."""
 
     inputs: dict[str, Tensor]
-    question: Bool[Tensor, "B S"]  # True on what was asked, with the dialogue before it: no template, no special tokens
 
 
 class Prompter:
@@ -55,9 +52,7 @@ class Prompter:
         return self.processor.apply_chat_template(messages, add_generation_prompt=True)
 
     def __call__(self, asked: Sequence[Asked]) -> Prompts:
-        inputs = dict(self._processed(asked))
-        question = inputs["attention_mask"].bool() & ~torch.isin(inputs["input_ids"], torch.tensor(self.masked_ids))
-        return Prompts(inputs, question)
+        return Prompts(dict(self._processed(asked)))
 
     def _processed(self, asked: Sequence[Asked]) -> Any:
         texts = [self.text(one.question, len(one.images), one.history) for one in asked]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 
 from transformers import PreTrainedModel
@@ -19,12 +19,19 @@ from .selectors import Keep, check_keep
 
 
 @contextmanager
-def prune(model: PreTrainedModel, scorer: TrainedScorer | Method, keep: Keep = 0.25, adapter: bool = False) -> Iterator[PruneReport]:
+def prune(
+    model: PreTrainedModel,
+    scorer: TrainedScorer | Method,
+    keep: Keep = 0.25,
+    adapter: bool = False,
+    template_ids: Sequence[int] = (),
+) -> Iterator[PruneReport]:
     """While open, `model(...)` and `model.generate(...)` drop vision tokens: before the LLM, or before the LLM layer that a method names.
 
     `keep` is a share in (0, 1], a count per sample, "auto" (the scorer's budget head) or "gap" (the score-gap rule). What
     `generate` returns starts with the original prompt. Survivors keep their positions. With `adapter` the model wears the LoRA adapter that
-    was trained beside the scorer meanwhile.
+    was trained beside the scorer meanwhile. `template_ids` are token ids that belong to the prompt's template and not to its question, for
+    methods that look at the question alone; without them, all text behind the last picture is taken for it.
 
     Raises ValueError for a bad `keep` or method, or an adapter that is not there or does not fit, DataError for a model that cannot be
     pruned. Warns if the model was not called.
@@ -37,7 +44,9 @@ def prune(model: PreTrainedModel, scorer: TrainedScorer | Method, keep: Keep = 0
         raise ValueError(
             "adapter: true goes with a scorer from asymvlm.load_scorer; a Method says so itself, Learned(scorer, adapter=True)"
         )
-    pruner = (BeforeLLM if method.layer is None else InLLM)(backbone_of(model), method, keep)
+    backbone = backbone_of(model)
+    backbone.template_ids = tuple(template_ids)
+    pruner = (BeforeLLM if method.layer is None else InLLM)(backbone, method, keep)
     with nullcontext() if method.adapter is None else wearing(model, method.adapter), pruner.open():
         yield pruner.report
     if not pruner.report.calls and not pruner.report.text_only:

@@ -63,6 +63,7 @@ class SampleCutter:
             relevance=lambda rows: self.relevance(rows)[sample][left],
             at_resolution=lambda down, across: self.downsampled(sample, down, across),
             below=below,
+            template=(layout.after_pictures & ~layout.question)[sample][there],
         )
 
     @cached_property

@@ -22,8 +22,8 @@ from torch.nn import functional as F
 
 from .shapes import Bool, Float, Int64, Shaped
 
-# In units of the last place: 2^-18 and 2^-20 for single precision.
-RELATIVE, ABSOLUTE = 32, 8
+# In units of the last place: 2^-18 and 2^-23 for single precision.
+RELATIVE, ABSOLUTE = 32, 1
 
 Keep = float | int | Literal["auto", "gap"]
 

@@ -41,6 +41,7 @@ class Teacher:
         self.model = model.eval().requires_grad_(False)
         self.backbone = backbone_of(model)
         self.prompter = prompter
+        self.backbone.template_ids = prompter.masked_ids
         self.name = name or str(getattr(model, "name_or_path", ""))
 
     @classmethod
@@ -66,8 +67,7 @@ class Teacher:
     @torch.no_grad()
     def look(self, samples: Sequence[Sample]) -> TargetInputs:
         """Prompts of a batch of samples with their pictures encoded, and all that is known of the answers."""
-        prompts = self.prompter(samples)
-        inputs = self._there(prompts.inputs)
+        inputs = self.inputs(samples)
         encoded = self.backbone.encode(inputs)
         layout = self.backbone.layout(inputs, encoded)
         pairs = list(zip(samples, layout.grids, strict=True))
@@ -76,7 +76,6 @@ class Teacher:
             inputs=inputs,
             encoded=encoded,
             layout=layout,
-            text_mask=prompts.question.to(device),
             answer_ids=[self.prompter.answer_ids(sample.answers[0]).to(device) for sample in samples],
             evidence=[token_shares(sample, sample.evidence_boxes, grid.cpu()).to(device) for sample, grid in pairs],
             keys=[token_shares(sample, sample.key_boxes, grid.cpu()).to(device) for sample, grid in pairs],

@@ -36,6 +36,8 @@ class Backbone:
 
     def __init__(self, model: PreTrainedModel) -> None:
         self.model = model
+        # Of the prompt's template and special tokens, where somebody knows them (`Layout.question`).
+        self.template_ids: tuple[int, ...] = ()
         self._check()
 
     def _check(self) -> None:
@@ -112,7 +114,7 @@ class Backbone:
             grids = picture_grids(self.model.config, {}, counts, ["image"] * len(counts), counts)
         else:
             grids = picture_grids(self.model.config, inputs, [len(picture) for picture in encoded.pictures], encoded.kinds, counts)
-        return Layout(input_ids, attention_mask, vision, [grid.to(input_ids.device) for grid in grids])
+        return Layout(input_ids, attention_mask, vision, [grid.to(input_ids.device) for grid in grids], self.template_ids)
 
     def _kinds(self, input_ids: Int64[Tensor, "B S"]) -> Int64[Tensor, "B S"]:
         """The modality that each placeholder stands for, as an index into NAMES; -1 on text."""

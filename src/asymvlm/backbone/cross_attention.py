@@ -73,7 +73,8 @@ class CrossAttention(Backbone):
         for real in self._there(inputs).flatten(1):
             each = [self.places(number) for number in range(int(real.sum()))]
             grids.append(torch.cat(each).to(ids.device) if each else ids.new_zeros(0, 3))
-        return Layout(ids, inputs.get("attention_mask", torch.ones_like(ids)), torch.zeros_like(ids, dtype=torch.bool), grids)
+        mask = inputs.get("attention_mask", torch.ones_like(ids))
+        return Layout(ids, mask, torch.zeros_like(ids, dtype=torch.bool), grids, self.template_ids)
 
     def chosen(
         self, inputs: Mapping[str, Any], encoded: Encoded, kept: list[Kept]

@@ -34,6 +34,7 @@ class Layout:
     attention_mask: Int64[Tensor, "B S"]
     vision: Bool[Tensor, "B S"]  # all False in families whose vision tokens are not in the sequence
     grids: list[Int64[Tensor, "n 3"]]  # per sample: picture, row, column of each vision token
+    template_ids: tuple[int, ...] = ()  # token ids of the template and special ones, where they are known
 
     @property
     def text(self) -> Bool[Tensor, "B S"]:
@@ -41,9 +42,24 @@ class Layout:
         return self.attention_mask.bool() & ~self.vision
 
     @property
+    def after_pictures(self) -> Bool[Tensor, "B S"]:
+        """Text behind the last picture: the question, with what the template writes around it.
+
+        All text of a sample that ends with a picture.
+        """
+        behind = self.text & (self.vision.flip(1).cumsum(1).flip(1) == 0)
+        return torch.where(behind.any(1, keepdim=True), behind, self.text)
+
+    @property
     def question(self) -> Bool[Tensor, "B S"]:
-        """Text behind the last picture, where a question usually stands."""
-        return self.text & (self.vision.flip(1).cumsum(1).flip(1) == 0)
+        """What was asked, with the dialogue before it: text behind the last picture, without template and special tokens.
+
+        The one definition of a question's rows, for targets, oracles and methods. Where `template_ids` are not known, or leave nothing of a
+        sample, it is `after_pictures`.
+        """
+        behind = self.after_pictures
+        own = behind & ~torch.isin(self.input_ids, self.input_ids.new_tensor(self.template_ids))
+        return torch.where(own.any(1, keepdim=True), own, behind)
 
     def counts(self) -> list[int]:
         """Vision tokens per sample."""

@@ -66,7 +66,7 @@ def answer(teacher: Teacher, batch: Sequence[Sample], method: Method | None, kee
         evidence = [1.0 if sample.evidence_boxes else None for sample in batch]
     else:
         tell(method, batch)
-        with prune(teacher.model, method, keep) as report:
+        with prune(teacher.model, method, keep, template_ids=teacher.prompter.masked_ids) as report:
             made = teacher.model.generate(**inputs, **arguments)
         call = report.calls[-1]
         layers = call.per_layer(depth)
@@ -100,6 +100,6 @@ def pruned_prefill(teacher: Teacher, sample: Sample, method: Method, keep: Keep)
     """What a method keeps of one sample."""
     inputs = teacher.inputs([sample])
     tell(method, [sample])
-    with prune(teacher.model, method, keep) as report:
+    with prune(teacher.model, method, keep, template_ids=teacher.prompter.masked_ids) as report:
         teacher.model(**inputs, logits_to_keep=1)
     return report.calls[-1]

@@ -139,7 +139,8 @@ def _run(
         for sample in asked:
             with ExitStack() as stack:
                 if method is not None:
-                    stack.enter_context(prune(teacher.model, method, keep))
+                    template = teacher.prompter.masked_ids
+                    stack.enter_context(prune(teacher.model, method, keep, template_ids=template))
                 report = None
                 if policy is not None and budget is not None:
                     report = stack.enter_context(evict(teacher.model, policy, budget))

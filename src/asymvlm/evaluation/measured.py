@@ -67,14 +67,14 @@ def latency(teacher: Teacher, batch: Sequence[Sample], method: Method, keep: Kee
     inputs = teacher.inputs(batch)
     with torch.no_grad():
         tell(method, batch)
-        with prune(teacher.model, method, keep) as report:
+        with prune(teacher.model, method, keep, template_ids=teacher.prompter.masked_ids) as report:
             teacher.model(**inputs, logits_to_keep=1)
     call = report.calls[-1]
     same = max(call.after) if isinstance(keep, str) else keep  # the free one takes a count where the method has a budget of its own
 
     def pruned(what: Method, share: Keep, run: Callable[[], Any]) -> float:
         tell(what, batch)
-        with prune(teacher.model, what, share):
+        with prune(teacher.model, what, share, template_ids=teacher.prompter.masked_ids):
             return _seconds(run)
 
     def prefill() -> Any:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
 from ..backbone.tower import TowerView
@@ -35,13 +36,20 @@ class Tokens:
     vision: Float[Tensor, "n D"]
     text: Float[Tensor, "L D"]  # of every real text token, template and special ones included
     text_ids: Int64[Tensor, "L"]
-    question: Bool[Tensor, "L"]  # text behind the last picture, where a question usually stands
+    question: Bool[Tensor, "L"]  # what was asked (`Layout.question`)
     grid: Int64[Tensor, "n 3"]  # picture, row, column
     tower: Callable[[], TowerView]  # attention, keys and states of the vision tower's feature layer
     ink: Callable[[], Float[Tensor, "n"]]  # how much the pixels of each token differ: their standard deviation
     relevance: Callable[[str], Float[Tensor, "n"]]  # the dense LLM's attention from "question", "last" or "answer" rows
     at_resolution: Callable[[int, int], Float[Tensor, "m D"]]  # features of the picture seen at rows x columns tokens
     below: Callable[[], LayerView]  # of the layer below, for methods inside the LLM
+    template: Bool[Tensor, "L"] | None = None  # what the template writes around the question behind the last picture, where it is known
+
+    @property
+    def after_pictures(self) -> Bool[Tensor, "L"]:
+        """Text behind the last picture: the question and the template around it; all text where there is none behind it."""
+        behind = self.question if self.template is None else self.question | self.template
+        return behind if bool(behind.any()) else torch.ones_like(behind)
 
 
 class Method(ABC):

@@ -55,7 +55,7 @@ class ClipSimilarity:
 
     def of_text(self, tokens: Tokens) -> Float[Tensor, "E"]:
         """The unit vector of the text behind the last picture, or of all text where there is none."""
-        ids = tokens.text_ids[tokens.question] if bool(tokens.question.any()) else tokens.text_ids
+        ids = tokens.text_ids[tokens.after_pictures]
         key = tuple(ids.tolist())
         if key not in self._known:
             self._known = {key: self._encoded(self.words.decode(ids, skip_special_tokens=True).strip())}  # one: prompts come one by one

@@ -49,7 +49,7 @@ class SparseVLM(Method):
         return geometric(count, total, self.layers)
 
     def score(self, tokens: Tokens) -> Float[Tensor, "n"]:
-        asked = tokens.question if bool(tokens.question.any()) else torch.ones_like(tokens.question)
+        asked = tokens.after_pictures
         turned = (tokens.vision.float() @ tokens.text[asked].float().T).softmax(-1).mean(0)
         raters = turned > turned.mean()
         if not bool(raters.any()):

@@ -20,8 +20,8 @@ ROWS = ("question", "last", "answer")
 class AttentionTarget(Target):
     """Attention from chosen rows of the prompt to the vision tokens, averaged over rows, heads and layers.
 
-    `rows`: "question" (its tokens, template and special ones left out), "last" (the last prompt row, which gives the first answer
-    token), "answer" (that row and those of the teacher-forced answer but its last token).
+    `rows`: "question" (`Layout.question`: its tokens, template and special ones left out where they are known), "last" (the last
+    prompt row, which gives the first answer token), "answer" (that row and those of the teacher-forced answer but its last token).
     `layers`: which decoder layers, negative ones from the end; None takes all. Layers above the deepest wanted one do not run.
     `heads`: "mean" or "max". `sharpen` raises the distribution to a power: above 1 it forgets the diffuse background.
     """
@@ -39,7 +39,7 @@ class AttentionTarget(Target):
     def of_prompt(self, backbone: Backbone, inputs: Mapping[str, Any], encoded: Encoded, layout: Layout) -> list[Float[Tensor, "n"]]:
         """Attention mass per vision token without known answers: the model's own dense ones are forced."""
         answers = dense_answers(backbone, inputs) if self.rows == "answer" else []
-        return self._mass(backbone, TargetInputs(inputs, encoded, layout, layout.question, answers))
+        return self._mass(backbone, TargetInputs(inputs, encoded, layout, answers))
 
     def _mass(self, backbone: Backbone, batch: TargetInputs) -> list[Float[Tensor, "n"]]:
         call, rows = self._call(backbone, batch)
@@ -54,7 +54,7 @@ class AttentionTarget(Target):
         call["position_ids"] = backbone.positions(inputs, generating=True)
         rows = torch.zeros(layout.input_ids.shape, device=layout.input_ids.device)
         if self.rows == "question":
-            return call, rows + batch.text_mask
+            return call, rows + layout.question
         last = layout.attention_mask.shape[1] - 1 - layout.attention_mask.flip(1).argmax(1)
         rows[torch.arange(len(rows)), last] = 1.0
         if self.rows == "last":

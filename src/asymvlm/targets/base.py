@@ -24,7 +24,6 @@ class TargetInputs:
     inputs: Mapping[str, Any]
     encoded: Encoded
     layout: Layout
-    text_mask: Tensor  # [B, S], True on the text rows that are the question's
     answer_ids: list[Tensor]
     evidence: list[Tensor] | None = None
     keys: list[Tensor] | None = None
