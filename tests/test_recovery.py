@@ -17,9 +17,10 @@ import asymvlm
 from asymvlm.backbone import backbone_of
 from asymvlm.check import problems
 from asymvlm.checkpoint import TrainedScorer, save_scorer
+from asymvlm.documents.source import DataSource
 from asymvlm.evaluation.evaluate import evaluate
-from asymvlm.evaluation.run_log import identity
 from asymvlm.export import export_checkpoint
+from asymvlm.fingerprint import describe
 from asymvlm.methods import Learned
 from asymvlm.scorers import scorers
 from asymvlm.teacher import Teacher
@@ -109,7 +110,7 @@ def test_plain_peft_loads_it(frozen, llava, batch):
 
 
 def test_it_has_a_row_in_the_table(frozen, teacher, data_root, tmp_path):
-    about = {"root": str(data_root), "pages": 2, "latency_batches": [1], "longest_answer": 3, "output": str(tmp_path)}
+    about = {"data": DataSource(root=str(data_root)), "pages": 2, "latency_batches": [1], "longest_answer": 3, "output": str(tmp_path)}
     rows = evaluate(str(teacher), str(frozen), keeps=[0.25], **about)
     assert {row.method for row in rows} == {"learned", "recovered"}
 
@@ -161,9 +162,9 @@ def test_resumed_equals_uninterrupted(train, first, frozen):
 def test_the_adapter_is_part_of_what_a_method_is(frozen, tmp_path):
     copied = shutil.copytree(frozen, tmp_path / "copy")
     methods = [Learned(str(frozen)), Learned(str(frozen), adapter=True), Learned(str(copied), adapter=True)]
-    assert identity(methods[0]) != identity(methods[1]) == identity(methods[2])
+    assert describe(methods[0]) != describe(methods[1]) == describe(methods[2])
     (copied / "adapter/adapter_config.json").write_text("{}")
-    assert identity(Learned(str(copied), adapter=True)) != identity(methods[1])
+    assert describe(Learned(str(copied), adapter=True)) != describe(methods[1])
 
 
 @pytest.mark.parametrize("flags,code,says", [
@@ -233,7 +234,7 @@ def test_a_scorer_of_another_width_is_refused(train, tmp_path, capsys):
 def test_a_scorer_saved_again_keeps_its_adapter(frozen, tmp_path):
     save_scorer(asymvlm.load_scorer(frozen), tmp_path / "again", "card")
     assert problems(tmp_path / "again") == []
-    assert identity(Learned(str(tmp_path / "again"), adapter=True)) == identity(Learned(str(frozen), adapter=True))
+    assert describe(Learned(str(tmp_path / "again"), adapter=True)) == describe(Learned(str(frozen), adapter=True))
 
 
 def test_an_adapter_that_does_not_fit_leaves_the_model_alone(frozen, llava, tmp_path):

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from asymvlm.documents import samples
-from asymvlm.documents.source import Source
+from asymvlm.documents.source import DataSource
 from asymvlm.errors import DataError
 
 
@@ -22,7 +22,7 @@ def pictures(tmp_path):
 
 
 def both_splits(source):
-    found = {split: list(samples(source.pages(split)[0])) for split in ("train", "val")}
+    found = {split: list(samples(source.pages(split, 0)[0])) for split in ("train", "val")}
     assert not {one.images[0].tobytes() for one in found["train"]} & {one.images[0].tobytes() for one in found["val"]}
     return found["train"] + found["val"]
 
@@ -43,18 +43,18 @@ def test_llava_json(pictures, tmp_path):
     ]
     file = tmp_path / "chat.json"
     file.write_text(json.dumps([*entries, {"id": "none"}, {**entries[0], "image": "gone.png"}]))
-    source = Source(str(file), images=str(pictures), val_share=0.3)
+    source = DataSource(str(file), images=str(pictures), val_share=0.3)
     asked = both_splits(source)
     assert len(asked) == 24 and {one.question for one in asked} == {"What is it?", "Why?"}
     assert {one.answers for one in asked} == {("because",), *((f"page {number}",) for number in range(12))}
-    reasons = [reason for _, reason in source.pages("train")[1].skipped]
+    reasons = [reason for _, reason in source.pages("train", 0)[1].skipped]
     assert reasons == ["has no conversations"] + ["image gone.png does not exist"] * 2
 
 
 def test_jsonl_file_with_several_pictures_a_sample(pictures, tmp_path):
     lines = [{"images": [f"{n}.png", f"{n + 1}.png"], "question": "Same?", "answers": ["no"]} for n in range(0, 12, 2)]
     (pictures / "pairs.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    asked = both_splits(Source(str(pictures / "pairs.jsonl"), val_share=0.4))
+    asked = both_splits(DataSource(str(pictures / "pairs.jsonl"), val_share=0.4))
     assert len(asked) == 6 and all(len(one.images) == 2 and one.image is one.images[0] for one in asked)
 
 
@@ -63,10 +63,10 @@ def test_a_saved_dataset_with_its_own_columns(pictures, tmp_path):
     data = datasets.Dataset.from_list(rows).cast_column("scan", datasets.Image())
     data.save_to_disk(str(tmp_path / "saved"))
     columns = {"image": "scan", "question": "query", "answers": "label"}
-    source = Source(str(tmp_path / "saved"), columns=columns, val_share=0.3)
-    assert len(both_splits(source)) == 11 and source.pages("train")[1].skipped == [("row:1", "question is empty")]
+    source = DataSource(str(tmp_path / "saved"), columns=columns, val_share=0.3)
+    assert len(both_splits(source)) == 11 and source.pages("train", 0)[1].skipped == [("row:1", "question is empty")]
     with pytest.raises(DataError, match=r"no image, question, answers; it has scan, query, label"):
-        Source(str(tmp_path / "saved")).pages("train")
+        DataSource(str(tmp_path / "saved")).pages("train", 0)
 
 
 def test_a_dataset_with_splits_of_its_own(pictures, tmp_path):
@@ -74,14 +74,14 @@ def test_a_dataset_with_splits_of_its_own(pictures, tmp_path):
     parts = {"train": rows[:9], "validation": rows[9:]}
     made = {name: datasets.Dataset.from_list(part).cast_column("image", datasets.Image()) for name, part in parts.items()}
     datasets.DatasetDict(made).save_to_disk(str(tmp_path / "saved"))
-    assert [len(Source(str(tmp_path / "saved")).pages(split)[0]) for split in ("train", "val")] == [9, 3]
+    assert [len(DataSource(str(tmp_path / "saved")).pages(split, 0)[0]) for split in ("train", "val")] == [9, 3]
 
 
 def test_bad_sources_say_what_is_wrong(tmp_path):
     with pytest.raises(DataError, match=r"data\.path: /nowhere does not exist"):
-        Source("/nowhere")
+        DataSource("/nowhere")
     with pytest.raises(ValueError, match=r"data\.val_share: 2 must lie"):
-        Source(str(tmp_path), val_share=2)
+        DataSource(str(tmp_path), val_share=2)
     (tmp_path / "odd.json").write_text('{"a": 1}')
     with pytest.raises(DataError, match="must hold a list of conversations"):
-        Source(str(tmp_path / "odd.json")).pages("train")
+        DataSource(str(tmp_path / "odd.json")).pages("train", 0)

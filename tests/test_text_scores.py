@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 import asymvlm
 from asymvlm.documents import samples
 from asymvlm.documents.generated import generated_dialogues
+from asymvlm.documents.source import DataSource
 from asymvlm.eviction.learned import LearnedText
 from asymvlm.prompts import Prompter
 from asymvlm.teacher import Teacher
@@ -56,7 +57,8 @@ def test_values_and_attention_are_the_models_own(side, asked, llava):
 
 @pytest.mark.parametrize("ridge", [1e-9, 0.3])
 def test_the_line_is_a_ridge_regression(teacher, side, asked, data_root, tmp_path, ridge):
-    file = text_scores(str(teacher), str(tmp_path / "new/line.safetensors"), str(data_root), pages=2, batch_size=4, ridge=ridge)
+    data = DataSource(root=str(data_root))
+    file = text_scores(str(teacher), str(tmp_path / "new/line.safetensors"), data, pages=2, batch_size=4, ridge=ridge)
     stored = load_file(file)
     assert stored["weight"].shape == (2, 40) and stored["bias"].shape == (2,)
     pairs = [_looked_at(side, asked[start : start + 4]) for start in (0, 4)]
@@ -71,7 +73,7 @@ def test_the_line_is_a_ridge_regression(teacher, side, asked, data_root, tmp_pat
 
 @torch.no_grad()
 def test_what_leaves_is_what_the_line_puts_lowest(teacher, side, asked, data_root, tmp_path):
-    file = text_scores(str(teacher), str(tmp_path / "line.safetensors"), str(data_root), pages=2)
+    file = text_scores(str(teacher), str(tmp_path / "line.safetensors"), DataSource(root=str(data_root)), pages=2)
     line, inputs = load_file(file), side.inputs(asked[:1])
     values = side.model(**inputs, use_cache=True).past_key_values.layers
     with asymvlm.evict(side.model, LearnedText(file, sinks=1, recent=4), text_budget=20) as report:

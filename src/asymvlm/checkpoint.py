@@ -32,6 +32,8 @@ class TrainedScorer(nn.Module):
     LoRA adapter that was trained beside the scorer, if there is one; `asymvlm.prune(..., adapter=True)` applies it.
     """
 
+    state = ("about",)  # scores do not depend on it (`fingerprint.describe`)
+
     def __init__(
         self, scorer: Scorer, budget: BudgetHead | None, masked_ids: tuple[int, ...] = (), about: dict[str, Any] | None = None
     ) -> None:

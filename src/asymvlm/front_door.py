@@ -15,6 +15,7 @@ from .errors import DataError
 from .stopping import Stopped, stop_behind, stoppable
 
 USAGE, DATA = 2, 1
+_NOW_IN_DATA = ("--path", "--root", "--seed", "--questions")
 _OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 
 
@@ -45,14 +46,31 @@ def run(command: Callable[[list[str]], None], arguments: list[str] | None = None
 
 def call(function: Callable[..., Any], arguments: list[str], default_config: Path | None = None) -> None:
     """Call `function` with what its parameters are given by: `--config FILE`, else `default_config`, and flags on top."""
+    function(**parameters_of(function, arguments, default_config))
+
+
+def parameters_of(function: Callable[..., Any], arguments: list[str], default_config: Path | None = None) -> dict[str, Any]:
+    """What `call` calls with."""
     if default_config is not None and not any(one == "--config" or one.startswith("--config=") for one in arguments):
         arguments = ["--config", str(default_config), *arguments]
     parser = ArgumentParser(description=(function.__doc__ or "").splitlines()[0])
     parser.add_argument("--config", action="config", help="A YAML file with any of the options below.")
     parser.add_function_arguments(function)
-    config = parser.instantiate_classes(parser.parse_args(arguments))
+    config = parser.instantiate(parser.parse_args(_by_new_names(arguments)))
     config.pop("config", None)
-    function(**config.as_dict())
+    return {name: getattr(config, name) for name in config.keys()}  # noqa: SIM118 - no dict
+
+
+def _by_new_names(arguments: list[str]) -> list[str]:
+    """Flags that have moved into `data`, by the names that they have now."""
+    renamed = []
+    for one in arguments:
+        name, equals, value = one.partition("=")
+        if name in _NOW_IN_DATA:
+            print(f"note: {name} is called --data.{name[2:]} now", file=sys.stderr)
+            name = f"--data.{name[2:]}"
+        renamed.append(name + equals + value)
+    return renamed
 
 
 def _cause(error: BaseException) -> ValueError | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from .backbone import backbone_of
 from .documents import Sample
 from .documents.cells import lies_on_page, token_shares
 from .errors import DataError
+from .fingerprint import describe_model, describe_processor
 from .processors import load_processor
 from .prompts import Prompter, prompter_for
 from .shapes import Bool, Float, Int64
@@ -56,6 +58,10 @@ class Teacher:
         if dtype is None and torch.device(device).type == "cpu":
             model = model.float()  # half precision is stored to save space; a CPU computes in fp32
         return cls(model.to(device), prompter, path)  # type: ignore[arg-type]
+
+    def description(self) -> dict[str, Any]:
+        """All that its answers depend on, as `fingerprint` puts it: the model as it is in memory, and its processor."""
+        return describe_model(self.model) | describe_processor(self.prompter.processor)
 
     def inputs(self, samples: Sequence[Sample]) -> dict[str, Tensor]:
         """The model's own arguments for a batch of samples, where the model is."""

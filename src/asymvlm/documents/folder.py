@@ -20,13 +20,20 @@ def folder_pages(root: Path, split: str) -> tuple[datasets.Dataset, SkipReport]:
 
     Raises DataError if there is no file, or no usable record.
     """
-    files = sorted((root / split).glob("*.jsonl")) or [path for path in [root / f"{split}.jsonl"] if path.is_file()]
+    files = _files_of(root, split)
+    if split == "test" and not files:
+        # As with other data: who has no test pages is evaluated on the validation pages.
+        files = _files_of(root, "val")
     if not files:
         raise DataError(f"data.path: {root} has no {split}/*.jsonl and no {split}.jsonl; see data/README.md for the form")
     table = PageTable([root, *dict.fromkeys(file.parent for file in files)])
     for file in files:
         add_lines(table, file)
     return table.pages(f"{root}, split {split!r},")
+
+
+def _files_of(root: Path, split: str) -> list[Path]:
+    return sorted((root / split).glob("*.jsonl")) or [path for path in [root / f"{split}.jsonl"] if path.is_file()]
 
 
 def add_lines(table: PageTable, file: Path) -> None:

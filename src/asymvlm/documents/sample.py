@@ -50,6 +50,12 @@ class Sample:
     kind: str
     group: str  # questions that are reported together: localised, holistic, or the data's own
     history: tuple[tuple[str, str], ...] = ()  # turns that were said before: (user, assistant)
+    place: int = 0  # of the question among the page's
+
+    @property
+    def key(self) -> str:
+        """Which question of its dataset it is; ids are the data's own, and several questions may share one."""
+        return f"{self.page}.{self.place}"
 
     @property
     def image(self) -> Image.Image:
@@ -62,14 +68,15 @@ def samples(pages: datasets.Dataset, rows: Sequence[int] | None = None) -> Itera
     for row in range(len(pages)) if rows is None else rows:
         page = pages[int(row)]
         images = tuple(image.convert("RGB") for image in page["images"])
-        for question in page["questions"]:
-            yield _sample(question, int(row), images)
+        for place, question in enumerate(page["questions"]):
+            yield _sample(question, int(row), place, images)
 
 
-def _sample(question: dict[str, Any], row: int, images: tuple[Image.Image, ...]) -> Sample:
+def _sample(question: dict[str, Any], row: int, place: int, images: tuple[Image.Image, ...]) -> Sample:
     return Sample(
         id=question["id"],
         page=row,
+        place=place,
         images=images,
         question=question["question"],
         answers=tuple(question["answers"]),

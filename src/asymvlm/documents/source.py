@@ -11,7 +11,7 @@ import datasets
 from ..errors import DataError
 from .conversations import add_conversations
 from .folder import add_lines, folder_pages
-from .generated import generated_pages
+from .generated import generated_dialogues, generated_pages
 from .hub import hub_pages
 from .records import PageTable
 from .sample import SkipReport
@@ -20,33 +20,50 @@ _NAMES = {"val": ("val", "validation", "test"), "test": ("test", "val", "validat
 
 
 @dataclass
-class Source:
-    """Where pages come from.
+class DataSource:
+    """Where pages and their questions come from; the same for training and every evaluation.
 
     Args:
         path: A folder with `train` and `val` (data/README.md), a JSONL file, LLaVA's JSON, or a dataset: a directory that `datasets`
-            saved, or a name on the Hub.
+            saved, or a name on the Hub. The generated world if left out.
         images: Folder that picture paths in a file are relative to; the file's own if left out.
         columns: Of a `datasets` dataset: where `image`, `question`, `answers` are, if they are called otherwise.
         subset: Of a dataset on the Hub: its configuration.
         val_share: Share of the pages that becomes the validation split where the data has none.
+        root: Where generated pages are written.
+        questions: Look-ups and whole-page questions per generated page.
+        seed: Seed of the generated pages.
     """
 
-    path: str
+    path: str | None = None
     images: str | None = None
     columns: dict[str, str] = field(default_factory=dict)
     subset: str | None = None
     val_share: float = 0.05
+    root: str = "data"
+    questions: tuple[int, int] = (3, 2)
+    seed: int = 0
 
     def __post_init__(self) -> None:
+        self.columns = self.columns or {}
         if not 0 < self.val_share < 1:
             raise ValueError(f"data.val_share: {self.val_share} must lie between 0 and 1")
+        if self.path is None:
+            given = [name for name in ("images", "columns", "subset") if getattr(self, name)]
+            if given:
+                raise ValueError(f"data.{given[0]}: describes data that is not named; give data.path")
+            return
         local = Path(self.path).is_absolute() or self.path.startswith(".")
         if local and not Path(self.path).exists():
             raise DataError(f"data.path: {self.path} does not exist; see data/README.md for what it may be")
 
-    def pages(self, split: str) -> tuple[datasets.Dataset, SkipReport]:
-        """The pages of a split and what was skipped. Raises DataError where there are none."""
+    def pages(self, split: str, count: int) -> tuple[datasets.Dataset, SkipReport]:
+        """The pages of a split, and what was skipped; `count` of them where they are generated.
+
+        Raises DataError where there are none.
+        """
+        if self.path is None:
+            return generated_pages(Path(self.root), split, count, self.seed, *self.questions), SkipReport()
         place = Path(self.path)
         if place.is_file():
             table = PageTable([Path(self.images) if self.images else place.parent])
@@ -63,7 +80,20 @@ class Source:
         pages, report = hub_pages(data[found or "train"], self.columns)
         return (pages, report) if found and any(name in data for name in _NAMES["val"]) else (self._share(pages, split), report)
 
+    def dialogues(self, split: str, count: int) -> datasets.Dataset:
+        """Pages whose questions end dialogues; `count` of them where they are generated.
+
+        Raises DataError where no question has a history.
+        """
+        if self.path is None:
+            return generated_dialogues(Path(self.root), split, count, self.seed)
+        pages, _ = self.pages(split, count)
+        if not any(question["history"] for page in pages["questions"] for question in page):
+            raise DataError(f"data.path: no question of {self.path} has a history of turns before it; give dialogues (data/README.md)")
+        return pages
+
     def _open(self) -> datasets.Dataset | datasets.DatasetDict:
+        assert self.path is not None
         if Path(self.path).is_dir():
             return datasets.load_from_disk(self.path)
         try:
@@ -79,7 +109,3 @@ class Source:
             raise DataError(f"data.path: {self.path} leaves no page for the split {split!r}; change data.val_share or add pages")
         return pages.select(wanted)
 
-
-def pages_or_world(path: str | None, root: str, split: str, pages: int, seed: int, questions: tuple[int, int]) -> datasets.Dataset:
-    """One split of the data at `path`, or where that is None, so many generated pages with (look-ups, whole-page questions) each."""
-    return generated_pages(Path(root), split, pages, seed, *questions) if path is None else Source(path).pages(split)[0]

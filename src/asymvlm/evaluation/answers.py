@@ -30,6 +30,7 @@ class Answer:
     text_tokens: int
     evidence: float | None  # share of the evidence that was kept to the end; None without boxes
     pictures: int | list[list[int]]  # as `cost.prefill_cost` takes them
+    key: str = ""  # `Sample.key`, which no two questions of a dataset share
 
     @property
     def left(self) -> float:
@@ -75,7 +76,7 @@ def answer(teacher: Teacher, batch: Sequence[Sample], method: Method | None, kee
     pictures = pictures_of(inputs, [len(sample.images) for sample in batch])
     words = layout.text.sum(-1).tolist()
     for row, sample in enumerate(batch):
-        yield Answer(sample.id, texts[row], counts[row], layers[row], words[row], evidence[row], pictures[row])
+        yield Answer(sample.id, texts[row], counts[row], layers[row], words[row], evidence[row], pictures[row], sample.key)
 
 
 def evidence_kept(sample: Sample, grid: Tensor, kept: Tensor) -> float | None:

@@ -12,7 +12,8 @@ import numpy as np
 
 from ..checkpoint import load_scorer
 from ..documents import Sample, samples
-from ..documents.generated import fingerprint, generated_dialogues
+from ..documents.generated import fingerprint
+from ..documents.source import DataSource
 from ..drafts import draft_file
 from ..eviction import Evictor, evict
 from ..eviction.budget import budget_for
@@ -57,15 +58,14 @@ def evict_table(
     scorer: str | None = "checkpoints/tiny/scorer",
     keep: float = 0.25,
     shares: list[float] | None = None,
-    root: str = "data",
+    data: DataSource = DataSource(),  # noqa: B008 - nobody changes it
     split: str = "test",
     pages: int = 64,
-    seed: int = 0,
     metric: str = "exact_match",
     longest_answer: int = 12,
     output: str = "results/eviction",
 ) -> list[EvictionRow]:
-    """Evaluate eviction policies on generated dialogues, which are replayed turn by turn.
+    """Evaluate eviction policies on dialogues, which are replayed turn by turn.
 
     Args:
         policies: Policies by the name under which they are reported.
@@ -73,10 +73,9 @@ def evict_table(
         scorer: Directory of a trained scorer, with which everything is run once more at `keep`; null leaves that out.
         keep: Share of vision tokens that the scorer keeps.
         shares: Text budgets as shares of the mean text length; a half and a quarter if left out. Above 1 nothing leaves.
-        root: Where generated dialogues are written.
+        data: Where dialogues come from, as in training: questions with a `history`; generated ones if no path is given.
         split: Split to evaluate on.
-        pages: Dialogues; three questions end each.
-        seed: Seed of the dialogues.
+        pages: Generated dialogues; three questions end each.
         metric: How answers are judged, as for the other evaluation.
         longest_answer: Tokens that are generated at most.
         output: Where eviction.json and eviction.md go.
@@ -89,8 +88,9 @@ def evict_table(
     judge = judge_named(metric)
     side = Teacher.load(teacher)
     method = None if scorer is None else Learned(load_scorer(scorer))
-    data = generated_dialogues(Path(root), split, pages, seed)
-    asked = list(samples(data))
+    dialogues = data.dialogues(split, pages)
+    judge.check([tuple(question["answers"]) for page in dialogues["questions"] for question in page])
+    asked = list(samples(dialogues))
     mean = float(np.mean([_words(side, sample) for sample in asked]))
     out = Path(output)
     out.mkdir(parents=True, exist_ok=True)
@@ -112,7 +112,7 @@ def evict_table(
                 endings = _run(side, asked, longest_answer, name, chosen, kept, policy, budget)
                 rows += _rows((name, budget, share, kept), asked, endings, full, dense, extra, judge.scores)
                 write_json(out / "eviction.json", [asdict(row) for row in rows])
-    about = f"dialogues {fingerprint(data)}, {len(asked)} questions, mean text length {mean:.0f} tokens, seed {seed}"
+    about = f"dialogues {fingerprint(dialogues)}, {len(asked)} questions, mean text length {mean:.0f} tokens, seed {data.seed}"
     _write(rows, out / "eviction.md", about)
     print(f"results: {out}/eviction.json, eviction.md")
     return rows

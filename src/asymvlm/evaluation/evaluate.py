@@ -8,11 +8,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import datasets
+
 from ..checkpoint import load_scorer
 from ..documents import Sample, samples
 from ..documents.generated import fingerprint
-from ..documents.source import pages_or_world
+from ..documents.source import DataSource
 from ..errors import DataError
+from ..fingerprint import describe
 from ..methods import Learned, Method
 from ..progress import track
 from ..selectors import Keep, check_keep
@@ -25,7 +28,7 @@ from .measured import latency, method_macs
 from .metrics import AnswerMetric, answer_metrics
 from .report import pareto_picture, write_tables
 from .rows import Row
-from .run_log import RunLog, file_name, identity, write_json
+from .run_log import RunLog, write_json
 from .tracking import log_to_wandb
 
 
@@ -35,12 +38,9 @@ def evaluate(
     methods: dict[str, Method] | None = None,
     keeps: list[int | float | str] | None = None,
     equal: Equal = "left",
-    path: str | None = None,
-    root: str = "data",
+    data: DataSource = DataSource(),  # noqa: B008 - nobody changes it
     split: str = "test",
     pages: int = 200,
-    questions: tuple[int, int] = (3, 2),
-    seed: int = 0,
     metric: str = "exact_match",
     longest_answer: int = 8,
     batch_size: int = 40,
@@ -59,12 +59,9 @@ def evaluate(
         methods: Further methods by the name under which they are reported.
         keeps: Shares, counts, "auto" or "gap"; the last two for methods that have a budget or scores.
         equal: What a keep means for methods inside the LLM: tokens "left" at the end, "layer_average", or "flops" of the LLM's prefill.
-        path: Folder, file or dataset of pages as data/README.md describes; the generated world if left out.
-        root: Where generated pages are written.
+        data: Where pages come from, as in training; the generated world if left out.
         split: Split to evaluate on.
         pages: Generated pages.
-        questions: Look-ups and whole-page questions per generated page.
-        seed: Seed of the generated pages.
         metric: How answers are judged: anls, cider, contains, exact_match, relaxed_accuracy or vqa_accuracy.
         longest_answer: Tokens that are generated at most.
         batch_size: Questions per batch; an interrupted run loses at most one.
@@ -86,11 +83,10 @@ def evaluate(
         raise ValueError("methods: nothing to evaluate; name a scorer or at least one method")
     check_comparisons(compare or [], list(chosen))
     side = Teacher.load(teacher)
-    dataset = pages_or_world(path, root, split, pages, seed, questions)
+    dataset = held_out(data, split, pages, judge)
     asked = list(samples(dataset))
-    judge.check([sample.answers for sample in asked])
     out = Path(output)
-    bench = Bench(side, asked, out, identity([fingerprint(dataset), identity(side.model)]), batch_size, longest_answer)
+    bench = Bench(side, asked, out, {"pages": fingerprint(dataset), "teacher": side.description()}, batch_size, longest_answer)
     runs, left_out = _runs(bench, chosen, wanted, equal)
     dense = bench.answers("dense", None, 1.0)
     pages_of, right_dense = [sample.page for sample in asked], _judged(judge, dense, asked)
@@ -112,7 +108,7 @@ def evaluate(
             )  # fmt: skip
         write_json(out / "results.json", [asdict(row) for row in rows])
         write_json(out / "latency.json", times)
-    about = {"teacher": teacher, "fingerprint": fingerprint(dataset), "pages": len(dataset), "questions": len(asked), "seed": seed}
+    about = {"teacher": teacher, "fingerprint": fingerprint(dataset), "pages": len(dataset), "questions": len(asked), "seed": data.seed}
     about |= {"metric": metric, "equal": equal}
     write_tables([row for row in rows if "/" not in row.task], out, about, left_out, _slower(times))
     pareto_picture([row for row in rows if "/" not in row.task], out / "pareto.png", metric)
@@ -132,21 +128,31 @@ class Bench(NamedTuple):
     teacher: Teacher
     asked: Sequence[Sample]
     out: Path
-    basis: str  # what all answers depend on: the identity of the pages and of the teacher's weights
+    basis: dict[str, Any]  # what all answers depend on: pages and teacher, as `fingerprint` describes them
     batch_size: int
     longest: int
 
     def answers(self, name: str, method: Method | None, keep: Keep, *more: Any) -> list[Answer]:
         """Answers of one run, from its file as far as they are there; `more` is what they depend on besides."""
-        about = [self.basis, identity(method), keep, self.batch_size, self.longest, *more]
-        log = RunLog(self.out / "answers" / file_name(name, keep, *more), identity(about))
+        about = {**self.basis, "method": describe(method), "keep": keep, "more": list(more)}
+        about |= {"batch_size": self.batch_size, "longest_answer": self.longest}
+        log = RunLog(self.out / "answers", "@".join(map(str, (name, keep, *more))), about)
         with track(f"{name} @ {keep}", len(self.asked)) as advance:
             for start in range(0, len(self.asked), self.batch_size):
                 batch = self.asked[start : start + self.batch_size]
-                if not all(sample.id in log.answers for sample in batch):
+                if not all(sample.key in log.answers for sample in batch):
                     log.add(answer(self.teacher, batch, method, keep, self.longest))
                 advance(len(batch))
-        return [log.answers[sample.id] for sample in self.asked]
+        return [log.answers[sample.key] for sample in self.asked]
+
+
+def held_out(data: DataSource, split: str, pages: int, judge: AnswerMetric) -> datasets.Dataset:
+    """The pages to evaluate on. Raises DataError where there are none, ValueError where the metric cannot judge them."""
+    found, skipped = data.pages(split, pages)
+    for line in skipped.lines():
+        print(f"data.path {split}: {line}")
+    judge.check([tuple(question["answers"]) for page in found["questions"] for question in page])
+    return found
 
 
 def _runs(

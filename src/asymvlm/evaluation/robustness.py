@@ -12,7 +12,7 @@ import numpy as np
 from ..checkpoint import load_scorer
 from ..documents import samples
 from ..documents.generated import fingerprint
-from ..documents.source import pages_or_world
+from ..documents.source import DataSource
 from ..drafts import draft_file
 from ..front_door import call, run
 from ..methods import Learned, Method
@@ -20,9 +20,9 @@ from ..selectors import check_keep
 from ..teacher import Teacher
 from .bootstrap import paired_difference
 from .corruptions import PICTURE_CORRUPTIONS, corrupted
-from .evaluate import Bench, judge_named
+from .evaluate import Bench, held_out, judge_named
 from .rewordings import REWORDINGS
-from .run_log import identity, write_json
+from .run_log import write_json
 
 DEFAULT_CONFIG = Path("configs/eval/robustness.yaml")
 
@@ -47,12 +47,9 @@ def robustness(
     keep: float | int = 0.125,
     corruptions: list[str] | None = None,
     severities: list[int] | None = None,
-    path: str | None = None,
-    root: str = "data",
+    data: DataSource = DataSource(),  # noqa: B008 - nobody changes it
     split: str = "test",
     pages: int = 60,
-    questions: tuple[int, int] = (3, 2),
-    seed: int = 0,
     metric: str = "exact_match",
     longest_answer: int = 8,
     batch_size: int = 40,
@@ -68,12 +65,9 @@ def robustness(
         corruptions: Of pictures (gaussian_noise, gaussian_blur, occlusion, jpeg, low_contrast) and of questions (paraphrase, distractor,
             typos); all if left out.
         severities: From 1 to 5; 1, 3 and 5 if left out. 0, nothing spoilt, is always there.
-        path: Folder, file or dataset of pages as data/README.md describes; the generated world if left out.
-        root: Where generated pages are written.
+        data: Where pages come from, as in training; the generated world if left out. Its seed is that of the corruptions, too.
         split: Split to evaluate on.
         pages: Generated pages.
-        questions: Look-ups and whole-page questions per generated page.
-        seed: Seed of the generated pages and of the corruptions.
         metric: How answers are judged, as for eval.py.
         longest_answer: Tokens that are generated at most.
         batch_size: Questions per batch.
@@ -86,14 +80,15 @@ def robustness(
     for name in wanted:
         if name not in known:
             raise ValueError(f"corruptions: {name!r} is not one of {', '.join(known)}")
+    if "dense" in (methods or {}):
+        raise ValueError("methods: dense is the name of the model without a method; give yours another one")
     chosen: dict[str, Method | None] = {"dense": None, **(methods or {})}
     if scorer is not None:
         chosen["learned"] = Learned(load_scorer(scorer))
     side = Teacher.load(teacher)
-    dataset = pages_or_world(path, root, split, pages, seed, questions)
-    clean, out = list(samples(dataset)), Path(output)
-    judge.check([sample.answers for sample in clean])
-    basis = identity([fingerprint(dataset), identity(side.model)])
+    dataset = held_out(data, split, pages, judge)
+    clean, out, seed = list(samples(dataset)), Path(output), data.seed
+    basis = {"pages": fingerprint(dataset), "teacher": side.description()}
     points: list[Point] = []
     for corruption in wanted:
         for severity in [0, *(severities or [1, 3, 5])]:

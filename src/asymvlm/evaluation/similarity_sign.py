@@ -15,7 +15,7 @@ from torchmetrics.functional.classification import binary_auroc
 
 from ..documents import Sample, samples
 from ..documents.cells import token_shares
-from ..documents.source import pages_or_world
+from ..documents.source import DataSource
 from ..front_door import call, run
 from ..methods.base import Method, Tokens
 from ..methods.clip_similarity import ClipSimilarity
@@ -83,25 +83,21 @@ def _in_boxes(sample: Sample, grid: Int64[torch.Tensor, "n 3"]) -> Bool[torch.Te
 def similarity_sign(
     clip: str,
     teacher: str = "checkpoints/tiny-teacher",
-    path: str | None = None,
-    root: str = "data",
+    data: DataSource = DataSource(),  # noqa: B008 - nobody changes it
     split: str = "val",
     pages: int = 20,
-    seed: int = 0,
 ) -> SignCheck:
     """Tell the sign that ATP and CDPruner want for a tower.
 
     Args:
         clip: Directory or repository of the CLIP whose tower the VLM has.
         teacher: Directory or repository of the VLM.
-        path: Folder, file or dataset of pages as data/README.md describes; the generated world if left out.
-        root: Where generated pages are written.
+        data: Where pages come from, as in training; the generated world if left out.
         split: Split to ask about.
         pages: How many pages.
-        seed: Seed of the generated pages.
     """
     side = Teacher.load(teacher)
-    dataset = pages_or_world(path, root, split, pages, seed, (3, 2))
+    dataset, _ = data.pages(split, pages)
     check = check_sign(side, ClipSimilarity(clip, teacher), list(samples(dataset.select(range(min(pages, len(dataset)))))))
     word = {1: "sign: 1", -1: "sign: -1", 0: "no sign: the similarity says nothing here, set alpha to 0"}[check.sign]
     print(f"area under the curve {check.area:.1f} (chance 50), above chance {check.above_chance} points, {check.n} questions: {word}")

@@ -59,6 +59,7 @@ class Method(ABC):
     """
 
     kind: ClassVar[str]
+    state: ClassVar[tuple[str, ...]] = ()  # attributes that change while it works, and are no settings
     reads_tower: bool = False  # True has the tower watched while it runs; else `tokens.tower()` runs it again
     layer: int | None = None  # the LLM layer before which it acts; None stands for before the LLM
     adapter: Path | None = None  # a peft directory that the model wears meanwhile

@@ -19,6 +19,7 @@ class Evidence(Method):
     """
 
     kind = "evidence"
+    state = ("_waiting",)
 
     def __init__(self) -> None:
         self._waiting: list[Any] = []

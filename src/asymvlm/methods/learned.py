@@ -23,6 +23,7 @@ class Learned(Method):
     """
 
     kind = "learned"
+    state = ("_given",)  # `trained` is what it stands for
 
     def __init__(self, trained: TrainedScorer | str, adapter: bool = False) -> None:
         self._given, self._wears = trained, adapter

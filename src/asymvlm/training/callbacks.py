@@ -17,9 +17,10 @@ from PIL import Image
 from ..checkpoint import check_target
 from ..documents import samples
 from ..errors import DataError
-from ..evaluation.cli import evaluate_from
+from ..evaluation.evaluate import evaluate, held_out, judge_named
 from ..evaluation.pictures import page_panels
 from ..export import export_checkpoint, read_checkpoint
+from ..front_door import parameters_of
 from .batch import collate
 from .resuming import CONFIG_FILE, of_another_run
 from .scorer_module import ScorerModule
@@ -68,7 +69,14 @@ class RunCheckpoint(ModelCheckpoint):
         print(f"checkpoints of an earlier run in {folder} are kept in {kept}")
 
 
-class ExportScorer(L.Callback):
+class CheckedCallback(L.Callback):
+    """A callback that can say before any work what its end would fail of."""
+
+    def check(self, trainer: L.Trainer, module: L.LightningModule, data: L.LightningDataModule) -> None:
+        """Raises ValueError or DataError; called before `fit`."""
+
+
+class ExportScorer(CheckedCallback):
     """Writes the scorer directory of the best checkpoint (the last one where none is best) at the end of `fit`, and as a wandb artifact.
 
     Args:
@@ -82,7 +90,7 @@ class ExportScorer(L.Callback):
     def target(self, trainer: L.Trainer) -> Path:
         return Path(self.directory or Path(trainer.default_root_dir) / "scorer")
 
-    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+    def check(self, trainer: L.Trainer, module: L.LightningModule, data: L.LightningDataModule) -> None:
         """Raises ValueError where the end of the training could not be published."""
         if trainer.checkpoint_callback is None:
             raise ValueError("trainer.callbacks: ExportScorer needs a ModelCheckpoint beside it")
@@ -115,11 +123,12 @@ class ExportScorer(L.Callback):
                 logger.experiment.log_artifact(artifact)
 
 
-class ResultsTable(L.Callback):
+class ResultsTable(CheckedCallback):
     """Evaluates the exported scorer on held-out pages at the end of `fit` and prints the table.
 
     Args:
-        config: Configuration of the evaluation, as for eval.py; the scorer, its teacher and the folder of the results are this run's.
+        config: Configuration of the evaluation, as for eval.py; the scorer, its teacher, the data and the folder of the results are
+            this run's.
     """
 
     def __init__(self, config: str = "configs/eval/quick.yaml") -> None:
@@ -127,15 +136,27 @@ class ResultsTable(L.Callback):
             raise ValueError(f"ResultsTable.config: {config} does not exist; name an evaluation's YAML file")
         self.config = config
 
+    def check(self, trainer: L.Trainer, module: L.LightningModule, data: L.LightningDataModule) -> None:
+        """Raises ValueError or DataError where the evaluation could not be made of the run's data."""
+        if self._export(trainer) is not None and not _is_dry(trainer):
+            given = self._parameters(trainer, module, data)
+            held_out(given["data"], given["split"], given["pages"], judge_named(given["metric"]))
+
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.is_global_zero and self._export(trainer) is not None and not _is_dry(trainer):
+            evaluate(**self._parameters(trainer, pl_module, trainer.datamodule))  # type: ignore[attr-defined]
+
+    def _export(self, trainer: L.Trainer) -> Path | None:
         callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
-        exports = [callback.target(trainer) for callback in callbacks if isinstance(callback, ExportScorer)]
-        if trainer.is_global_zero and exports and not _is_dry(trainer):
-            assert isinstance(pl_module, ScorerModule)
-            output = str(Path(trainer.default_root_dir) / "results")
-            chosen = ["--teacher", pl_module.teacher_path, "--scorer", str(exports[0]), "--output", output]
-            folder = getattr(trainer.datamodule, "path", None)  # type: ignore[attr-defined]
-            evaluate_from(["--config", self.config, *chosen, *(["--path", str(folder)] if folder else [])])
+        exports = [one.target(trainer) for one in callbacks if isinstance(one, ExportScorer)]
+        return exports[0] if exports else None
+
+    def _parameters(self, trainer: L.Trainer, module: L.LightningModule, data: Any) -> dict[str, Any]:
+        assert isinstance(module, ScorerModule)
+        own = {"teacher": module.teacher_path, "scorer": str(self._export(trainer))}
+        own["output"] = str(Path(trainer.default_root_dir) / "results")
+        given = parameters_of(evaluate, ["--config", self.config])
+        return given | own | {"data": getattr(data, "source", given["data"])}
 
 
 class RememberRun(L.Callback):

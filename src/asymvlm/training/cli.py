@@ -17,6 +17,7 @@ from lightning.pytorch.loggers import WandbLogger
 from ..export import read_checkpoint
 from ..front_door import run
 from ..stopping import known_to_children, stop_behind
+from .callbacks import CheckedCallback
 from .checkpoint_io import WholeFileCheckpointIO
 from .ranks import end_other_ranks, leave_signals_to_the_command
 from .resuming import RunRecord, find_checkpoint
@@ -73,6 +74,9 @@ def _train(arguments: list[str]) -> None:
     checkpoint = None if asked is None else find_checkpoint(asked, cli.trainer)
     if checkpoint is not None:
         _same_wandb_run(cli.trainer, read_checkpoint(checkpoint).get("wandb_id"))
+    for callback in cli.trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, CheckedCallback):
+            callback.check(cli.trainer, cli.model, cli.datamodule)
     try:
         with known_to_children():
             cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint, weights_only=True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,11 +11,11 @@ import lightning as L
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from ..documents import Sample, SkipReport, samples
-from ..documents.generated import fingerprint, generated_pages
+from ..documents.generated import fingerprint
 from ..documents.made_once import made_once
-from ..documents.source import Source
+from ..documents.source import DataSource
 from ..errors import DataError
-from ..marks import weights_mark
+from ..fingerprint import key_of
 from ..progress import track
 from ..teacher import Observation, from_record, to_record
 from .batch import collate
@@ -28,47 +26,30 @@ class PagesData(L.LightningDataModule):
     """Pages of the generated world (`path` left out) or somebody's own.
 
     Args:
-        path: Folder, file or dataset, as data/README.md describes; the generated world if left out.
-        images: Of a file: the folder that its picture paths are relative to.
-        columns: Of a dataset: where `image`, `question` and `answers` are, if they are called otherwise.
-        subset: Of a dataset on the Hub: its configuration.
-        val_share: Share of the pages to validate on, where the data has no split for it.
-        root: Where generated pages and target caches are written.
         train_pages: Generated pages to train on.
         val_pages: Generated pages to validate on.
-        questions: Questions per generated page: look-ups and questions about the whole page.
-        seed: Seed of the generated pages.
         batch_size: Samples per step and process.
         cache: True asks the teacher once and keeps its answers on disk; False asks it at every step.
         teacher_batch_size: Samples per forward pass of the teacher while the cache is written.
         num_workers: Loader processes.
+        source: Where pages come from: what `documents.source.DataSource` takes.
     """
 
     def __init__(
         self,
-        path: str | None = None,
-        images: str | None = None,
-        columns: dict[str, str] | None = None,
-        subset: str | None = None,
-        val_share: float = 0.05,
-        root: str = "data",
         train_pages: int = 1500,
         val_pages: int = 160,
-        questions: tuple[int, int] = (3, 2),
-        seed: int = 0,
         batch_size: int = 64,
         cache: bool = True,
         teacher_batch_size: int = 32,
         num_workers: int = 0,
+        **source: Any,
     ) -> None:
         super().__init__()
         if batch_size < 1:
             raise ValueError(f"data.batch_size: {batch_size} must be at least 1")
-        self.path = path
-        self.source = None if path is None else Source(path, images, columns or {}, subset, val_share)
-        self.root = Path(root)
+        self.source = DataSource(**source)
         self.sizes = {"train": train_pages, "val": val_pages}
-        self.questions, self.seed = questions, seed
         self.batch_size, self.cache, self.teacher_batch_size = batch_size, cache, teacher_batch_size
         self.num_workers = num_workers
         self.fingerprints: dict[str, str] = {}
@@ -79,12 +60,9 @@ class PagesData(L.LightningDataModule):
     def pages(self, split: str) -> datasets.Dataset:
         """The pages of a split, with its fingerprint noted."""
         if split not in self._pages:
-            if self.source is None:
-                pages = generated_pages(self.root, split, self.sizes[split], self.seed, *self.questions)
-            else:
-                pages, self.skipped[split] = self.source.pages(split)
-                for line in self.skipped[split].lines():
-                    print(f"data.path {split}: {line}")
+            pages, self.skipped[split] = self.source.pages(split, self.sizes[split])
+            for line in self.skipped[split].lines():
+                print(f"data.path {split}: {line}")
             self._pages[split] = pages
             self.fingerprints[split] = fingerprint(pages)
         return self._pages[split]
@@ -109,32 +87,25 @@ class PagesData(L.LightningDataModule):
         asks = [type(target).__name__ for target in self._side.targets() if target.needs_boxes]
         if asks and not any(question["evidence_boxes"] for page in pages["questions"] for question in page):
             raise DataError(
-                f"model.target: {asks[0]} learns from evidence_boxes, and no question of data.path {self.path} has any; "
+                f"model.target: {asks[0]} learns from evidence_boxes, and no question of data.path {self.source.path} has any; "
                 "take asymvlm.targets.AttentionTarget (configs/any.yaml), and where there is one set model.distraction.weight to 0"
             )
 
     def _cache(self, split: str) -> Dataset[Observation]:
-        pages = self.pages(split)
-        directory = self.root / "targets" / f"{split}-{self._cache_key(split)}"
+        pages, about = self.pages(split), self._about(split)
+        directory = Path(self.source.root) / "targets" / f"{split}-{key_of(about)}"
         work = _Work(pages, self._side, self.teacher_batch_size, f"targets ({split})")
-        return _CachedObservations(made_once(directory, _observe_all, {"work": work}))
+        return _CachedObservations(made_once(directory, _observe_all, {"work": work}, about))
 
-    def _cache_key(self, split: str) -> str:
-        """Changes with anything that the cached observations depend on."""
-        side = self._side
-        parts = {
-            "pages": self.fingerprints[split],
-            "weights": weights_mark(side.teacher_path),
-            **side.observed_by(),
-            "format": 2,
-        }
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+    def _about(self, split: str) -> dict[str, Any]:
+        """Everything that the cached observations depend on."""
+        return {"pages": self.fingerprints[split], **self._side.observed_by(), "format": 3}
 
     def _loader(self, split: str, shuffle: bool) -> DataLoader:
         observed, trainer = self._observed[split], self.trainer
         assert trainer is not None
         # The order depends on seed and epoch alone: a resumed run and a run on more processes see the same batches.
-        sampler: DistributedSampler = DistributedSampler(observed, trainer.world_size, trainer.global_rank, shuffle, seed=self.seed)  # type: ignore[arg-type]
+        sampler: DistributedSampler = DistributedSampler(observed, trainer.world_size, trainer.global_rank, shuffle, seed=self.source.seed)  # type: ignore[arg-type]
         return DataLoader(
             observed,
             batch_size=self.batch_size,

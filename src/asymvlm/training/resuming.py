@@ -15,6 +15,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from ..drafts import draft_file
 from ..errors import DataError
 from ..export import CONTENTS
+from ..fingerprint import flat
 from ..marks import weights_mark
 
 RUN = "run"  # where a checkpoint keeps the id of its run
@@ -80,8 +81,8 @@ class RunRecord(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         then, now = _inputs_then(checkpoint), _inputs_now(trainer, pl_module)
-        then |= _flat(checkpoint.get(SETTINGS) or {})
-        now |= _flat(yaml.safe_load(self._dump()))
+        then |= flat(checkpoint.get(SETTINGS) or {})
+        now |= flat(yaml.safe_load(self._dump()))
         differ = [key for key in sorted(then.keys() | now.keys()) if then.get(key) != now.get(key)]
         differ = [key for key in differ if key != "ckpt_path"]
         changed = any(_decides(key) for key in differ)
@@ -126,11 +127,3 @@ def _decides(key: str) -> bool:
     """Whether weights or validation losses depend on a setting."""
     return key.startswith(("model.", "data")) and key not in _ABOUT_THE_MACHINE
 
-
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings by the dotted names that the command line takes."""
-    flat: dict[str, Any] = {}
-    for key, value in settings.items():
-        name = prefix if key == "init_args" else f"{prefix}.{key}".lstrip(".")
-        flat |= _flat(value, name) if isinstance(value, dict) and value else {name: value}
-    return flat

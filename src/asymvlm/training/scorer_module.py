@@ -16,6 +16,7 @@ from ..checkpoint import TrainedScorer
 from ..documents import Sample
 from ..errors import DataError
 from ..export import CONTENTS
+from ..fingerprint import describe, describe_teacher
 from ..marks import weights_mark
 from ..objectives import Objective, Prediction, Truth
 from ..prompts import Prompter
@@ -24,7 +25,7 @@ from ..scorers import BudgetHead, Scorer
 from ..shapes import Float
 from ..targets import Target
 from ..teacher import Observation, Teacher, load_prompter
-from .provenance import provenance, settings
+from .provenance import provenance
 
 
 class ScorerModule(L.LightningModule, ABC):
@@ -79,8 +80,13 @@ class ScorerModule(L.LightningModule, ABC):
         """What the scorer sees of samples, and what it may learn from; asks the live teacher."""
 
     def observed_by(self) -> dict[str, Any]:
-        """Everything that observations depend on beside pages and weights, as plain values; equal values may share a cache."""
-        return {"teacher": self.teacher_path, "target": settings(self.target)}
+        """Everything that observations depend on beside the pages; equal values may share a cache."""
+        device = torch.device("cpu") if self._trainer is None else self._trainer.strategy.root_device
+        return {
+            "teacher": describe_teacher(self.teacher_path, self.prompter.processor),
+            "target": describe(self.target),
+            "computed_in": "float32" if device.type == "cpu" else "the type of the weights",
+        }
 
     @abstractmethod
     def batch(self, samples: Sequence[Sample]) -> Any:

@@ -16,7 +16,7 @@ from transformers import DynamicCache
 from ..backbone import RelevanceRecorder, recording
 from ..backbone.teacher_forcing import check_left_padded, forced
 from ..documents import Sample, samples
-from ..documents.generated import generated_dialogues
+from ..documents.source import DataSource
 from ..drafts import draft_file
 from ..errors import DataError
 from ..eviction.checks import full_attention_layers
@@ -32,9 +32,8 @@ from ..teacher import Teacher
 def text_scores(
     teacher: str = "checkpoints/tiny-teacher",
     output: str = "checkpoints/tiny/text-scores.safetensors",
-    root: str = "data",
+    data: DataSource = DataSource(),  # noqa: B008 - nobody changes it
     pages: int = 384,
-    seed: int = 0,
     batch_size: int = 12,
     ridge: float = 1e-3,
 ) -> Path:
@@ -46,9 +45,8 @@ def text_scores(
     Args:
         teacher: Directory or repository of the VLM.
         output: The file that `asymvlm.eviction.learned.LearnedText` reads.
-        root: Where generated dialogues are written.
-        pages: Dialogues; three questions end each.
-        seed: Seed of the dialogues.
+        data: Where dialogues come from: questions with a `history`; generated ones if no path is given.
+        pages: Generated dialogues; three questions end each.
         batch_size: Samples per forward pass.
         ridge: Penalty on the weights, as a share of the mean square of the values.
 
@@ -57,7 +55,7 @@ def text_scores(
     if pages < 1:
         raise ValueError(f"pages: {pages} must be at least 1")
     side = Teacher.load(teacher)
-    asked = list(samples(generated_dialogues(Path(root), "train", pages, seed)))
+    asked = list(samples(data.dialogues("train", pages)))
     sums: dict[int, _Sums] = {}  # by layers whose cache loses entries
     with track("what answers look at", len(asked)) as advance:
         for start in range(0, len(asked), batch_size):

@@ -1,0 +1,287 @@
+"""Keys of caches: they change with whatever the content depends on, and with nothing else."""
+
+from __future__ import annotations
+
+import functools
+import json
+import shutil
+from dataclasses import dataclass
+
+import datasets
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import asymvlm
+import asymvlm.fingerprint as module
+from asymvlm.checkpoint import TrainedScorer, save_scorer
+from asymvlm.documents.generated import fingerprint
+from asymvlm.documents.made_once import made_once
+from asymvlm.documents.source import DataSource
+from asymvlm.errors import DataError
+from asymvlm.evaluation.answers import Answer
+from asymvlm.evaluation.run_log import RunLog
+from asymvlm.fingerprint import describe, describe_teacher, differences, key_of
+from asymvlm.methods import Learned
+from asymvlm.methods.evidence import Evidence
+from asymvlm.methods.random import Random
+from asymvlm.processors import load_processor
+from asymvlm.scorers import scorers
+from asymvlm.targets import AttentionTarget, EvidenceTarget, MixedTarget, ShuffledTarget
+from asymvlm.teacher import Teacher
+
+
+class Own(asymvlm.Method):
+    """A user's method with settings of every kind, private ones too."""
+
+    def __init__(self, power=1.0, weights=None, extra=None):
+        self._power, self.weights, self._extra = power, weights, extra
+
+    def score(self, tokens):
+        return tokens.vision.sum(-1) ** self._power
+
+
+@dataclass
+class Setting:
+    depth: int = 1
+
+
+def key(value):
+    return key_of(describe(value))
+
+
+@pytest.mark.parametrize("one,other", [
+    (Own(1.0), Own(2.0)),
+    (Own(weights=torch.zeros(3)), Own(weights=torch.ones(3))),
+    (Own(weights=torch.zeros(3)), Own(weights=torch.zeros(1, 3))),
+    (Own(weights=torch.zeros(3)), Own(weights=torch.zeros(3, dtype=torch.float64))),
+    (Own(weights=np.zeros(3)), Own(weights=np.ones(3))),
+    (Own(extra={"a", "b"}), Own(extra={"a", "c"})),
+    (Own(extra=Setting(1)), Own(extra=Setting(2))),
+    (Own(extra=torch.float16), Own(extra=torch.bfloat16)),
+    (Own(extra=functools.partial(max, 1)), Own(extra=functools.partial(max, 2))),
+    (Own(extra=torch.nn.Linear(2, 2)), Own(extra=torch.nn.Linear(2, 2))),
+    (Own(extra=Random(1)), Own(extra=Random(2))),
+    (Random(1), Random(2)),
+    (AttentionTarget("last"), AttentionTarget("answer")),
+    (MixedTarget(AttentionTarget(), EvidenceTarget(), 0.5), MixedTarget(AttentionTarget(), EvidenceTarget(0.1), 0.5)),
+    (ShuffledTarget(AttentionTarget(), 1), ShuffledTarget(AttentionTarget(), 2)),
+    (1, 1.5), (True, 1.5), ("1", 1), (None, "None"),
+])  # fmt: skip
+def test_other_settings_other_keys(one, other):
+    assert key(one) != key(other) and key(one) == key(one)
+
+
+def test_equal_settings_equal_keys():
+    assert key(Own(2.0, torch.ones(2), {"b", "a"})) == key(Own(2.0, torch.ones(2), {"a", "b"}))
+    assert key(ShuffledTarget(AttentionTarget(), 1)) == key(ShuffledTarget(AttentionTarget(), 1))
+
+
+def method_of(tmp_path, name, body):
+    """A user's class, from a file of its own."""
+    import importlib.util
+
+    file = tmp_path / f"{name}.py"
+    file.write_text(f"import asymvlm\nclass Mine(asymvlm.Method):\n    def score(self, tokens):\n        return {body}\n")
+    spec = importlib.util.spec_from_file_location("mine", file)
+    loaded = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(loaded)
+    return loaded.Mine()
+
+
+def test_the_code_of_a_user_s_method_counts(tmp_path):
+    first = method_of(tmp_path, "one", "tokens.vision.sum(-1)")
+    same, other = method_of(tmp_path, "two", "tokens.vision.sum(-1)"), method_of(tmp_path, "three", "-tokens.vision.sum(-1)")
+    assert key(first) == key(same) != key(other)
+
+
+def test_what_changes_while_a_method_works_does_not_count():
+    method = Evidence()
+    before = key(method)
+    method.begin([object()])
+    assert key(method) == before
+
+
+def test_a_scorer_is_its_weights_and_masked_ids_wherever_it_lies(tmp_path):
+    torch.manual_seed(0)
+    trained = TrainedScorer(scorers()["low_rank"](8), None, (1, 2), {"teacher": {"name": "t"}})
+    here = save_scorer(trained, tmp_path / "here", "card")
+    there = shutil.copytree(here, tmp_path / "there")
+    assert key(Learned(str(here))) == key(Learned(str(there))) == key(Learned(trained))
+    assert key(Learned(TrainedScorer(trained.scorer, None, (1, 2, 3)))) != key(Learned(trained))
+
+
+@pytest.fixture
+def copied(teacher, tmp_path):
+    return shutil.copytree(teacher, tmp_path / "copied")
+
+
+def about(path):
+    return describe_teacher(str(path), load_processor(str(path)))
+
+
+def edit(file, **values):
+    file.write_text(json.dumps(json.loads(file.read_text()) | values))
+
+
+def larger_pictures(folder):
+    file = folder / "processor_config.json"
+    config = json.loads(file.read_text())
+    config["image_processor"]["size"] = {"height": 448, "width": 448}
+    file.write_text(json.dumps(config))
+
+
+def other_words(folder):
+    file = folder / "tokenizer.json"
+    tokens = json.loads(file.read_text())
+    vocabulary = tokens["model"]["vocab"]
+    first, second = list(vocabulary)[20:22] if isinstance(vocabulary, dict) else (20, 21)
+    vocabulary[first], vocabulary[second] = vocabulary[second], vocabulary[first]
+    file.write_text(json.dumps(tokens))
+
+
+def other_weight(folder):
+    content = bytearray((folder / "model.safetensors").read_bytes())
+    content[-1] ^= 1
+    (folder / "model.safetensors").write_bytes(content)
+
+
+@pytest.mark.parametrize("change,says", [
+    (larger_pictures, "processor.image_processor.size.height: 224 -> 448"),
+    (lambda folder: (folder / "chat_template.jinja").write_text("{{ messages }}"), "chat_template: "),
+    (other_words, "tokenizer: "),
+    (other_weight, "weights: "),
+    (lambda folder: edit(folder / "config.json", vision_feature_layer=-3), "config.vision_feature_layer: "),
+    (lambda folder: edit(folder / "generation_config.json", repetition_penalty=1.5), "generation.repetition_penalty: "),
+])  # fmt: skip
+def test_everything_of_a_teacher_counts_and_is_named(copied, teacher, change, says):
+    assert about(copied) == about(teacher), "its place does not count"
+    change(copied)
+    assert any(line.startswith(says) for line in differences(about(teacher), about(copied)))
+
+
+def test_versions_count(teacher, monkeypatch):
+    before = about(teacher)
+    monkeypatch.setattr(module.transformers, "__version__", "99.0")
+    (changed,) = differences(before, about(teacher))
+    assert changed.startswith("versions.transformers: ") and changed.endswith(" -> 99.0")
+
+
+def test_a_commit_of_the_hub_counts(teacher, monkeypatch):
+    """A repository is no directory here, so its weights are known by the commit."""
+    import transformers
+
+    config = transformers.AutoConfig.from_pretrained(teacher)
+    processor = load_processor(str(teacher))
+    monkeypatch.setattr("asymvlm.fingerprint.AutoConfig.from_pretrained", lambda path: config)
+    found = []
+    for commit in ("aaa", "bbb"):
+        config._commit_hash = commit
+        found.append(describe_teacher("some/repository", processor))
+    assert differences(*found) == ["commit: aaa -> bbb"]
+
+
+def test_use_does_not_change_a_teacher_s_description(teacher, page_samples):
+    loaded = Teacher.load(str(teacher))
+    before = loaded.description()
+    loaded.model.generate(**loaded.inputs(page_samples[:3]), max_new_tokens=2)
+    assert loaded.description() == before
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two pages in a folder, as somebody has them."""
+    place = tmp_path / "own"
+    for split in ("train", "val"):
+        (place / split / "images").mkdir(parents=True)
+        for number in range(2):
+            Image.new("RGB", (40, 30), (number * 40, 9, 9)).save(place / split / f"images/{number}.png")
+        lines = [{"image": f"images/{number}.png", "question": f"What {number}?", "answers": ["a"]} for number in range(2)]
+        (place / split / "questions.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    return place
+
+
+def mark(path, split="train", **more):
+    return fingerprint(DataSource(str(path), **more).pages(split, 0)[0])
+
+
+def test_pictures_behind_paths_count_and_their_place_does_not(folder, tmp_path):
+    before = mark(folder)
+    assert mark(shutil.copytree(folder, tmp_path / "moved")) == before
+    Image.new("RGB", (40, 30), "green").save(folder / "train/images/1.png")
+    assert mark(folder) != before and mark(tmp_path / "moved") == before
+
+
+def test_the_share_of_pages_counts(folder):
+    """A split is a selection of the stored table: what is not in it must not count, what is must."""
+    pages = DataSource(str(folder)).pages("train", 0)[0]
+    assert fingerprint(pages.select([0])) != fingerprint(pages) != fingerprint(pages.select([1, 0]))
+    assert fingerprint(pages.select([0, 1])) == fingerprint(pages)
+
+
+ONE, OTHER = {"pages": "a", "method": {"power": 1}}, {"pages": "a", "method": {"power": 2}}
+
+
+def answered(key, text):
+    return Answer("the document's id", text, 4, [4], 2, None, 1, key)
+
+
+def test_equal_ids_have_answers_of_their_own(tmp_path):
+    log = RunLog(tmp_path, "grid", ONE)
+    log.add([answered("0.0", "one"), answered("0.1", "two"), answered("1.0", "three")])
+    again = RunLog(tmp_path, "grid", ONE)
+    assert {key: one.text for key, one in again.answers.items()} == {"0.0": "one", "0.1": "two", "1.0": "three"}
+    with pytest.raises(ValueError, match="no key"):
+        again.add([answered("", "nobody's")])
+
+
+def test_another_run_of_the_same_name_says_what_differs_and_destroys_nothing(tmp_path, capsys):
+    first = RunLog(tmp_path, "grid", ONE)
+    first.add([answered("0.0", "one")])
+    before = first.path.read_bytes()
+    other = RunLog(tmp_path, "grid", OTHER)
+    assert other.answers == {} and other.path != first.path and first.path.read_bytes() == before
+    assert f"grid: answered anew, unlike {first.path.name} in method.power: 1 -> 2" in capsys.readouterr().out
+    assert json.loads(before.splitlines()[0]) == ONE
+
+
+def test_names_that_look_alike_as_files_are_kept_apart(tmp_path):
+    logs = [RunLog(tmp_path, name, {"method": name}) for name in ("a/b", "a b", "a_b")]
+    assert len({log.path for log in logs}) == 3
+
+
+@pytest.mark.parametrize("spoil,says", [
+    (lambda text: "no json\n" + text, "is damaged"),
+    (lambda text: text.replace('"text"', '"word"', 1), "is damaged"),
+    (lambda text: text.split("\n")[0] + "\n{torn\n" + text.split("\n")[2] + "\n", "is damaged"),
+])  # fmt: skip
+def test_a_damaged_log_is_named_and_stays(tmp_path, spoil, says):
+    log = RunLog(tmp_path, "grid", ONE)
+    log.add([answered("0.0", "one"), answered("0.1", "two")])
+    log.path.write_text(spoil(log.path.read_text()))
+    before = log.path.read_bytes()
+    with pytest.raises(DataError, match=f"{log.path.name} {says}"):
+        RunLog(tmp_path, "grid", ONE)
+    assert log.path.read_bytes() == before
+
+
+def rows(numbers):
+    yield from ({"number": number} for number in numbers)
+
+
+def test_a_cache_keeps_what_made_it_and_says_what_differs(tmp_path, capsys):
+    made_once(tmp_path / "train-1", rows, {"numbers": [1]}, {"teacher": {"size": 1}})
+    assert json.loads((tmp_path / "train-1/about.json").read_text()) == {"teacher": {"size": 1}}
+    assert capsys.readouterr().out == ""
+    made_once(tmp_path / "train-2", rows, {"numbers": [2]}, {"teacher": {"size": 2}})
+    assert "made anew, unlike train-1 in teacher.size: 1 -> 2" in capsys.readouterr().out
+    assert made_once(tmp_path / "train-1", rows, {"numbers": [9]}, {"teacher": {"size": 1}})["number"] == [1]
+
+
+def test_a_damaged_cache_is_one_line_that_names_it(tmp_path):
+    made_once(tmp_path / "train-1", rows, {"numbers": [1]})
+    next((tmp_path / "train-1").glob("*.arrow")).write_bytes(b"x")
+    with pytest.raises(DataError, match="train-1 is damaged"):
+        made_once(tmp_path / "train-1", rows, {"numbers": [1]})
+    assert isinstance(datasets.Dataset.from_list([{"a": 1}]), datasets.Dataset)
