@@ -45,7 +45,8 @@ def folder(llava, processor, tmp_path_factory):
 def settings(folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     return {"teacher": str(folder / "teacher"), "scorer": None, "keeps": [0.25], "pages": 3,
-            "data": DataSource(root=str(folder / "data"), questions=(1, 1)), "batch_size": 2, "latency_batches": [2], "output": "out"}  # fmt: skip
+            "data": DataSource(root=str(folder / "data"), questions=(1, 1)), "batch_size": 2, "latency_batches": [2],
+            "output": "out"}  # fmt: skip
 
 
 def count_batches(monkeypatch):

@@ -96,7 +96,7 @@ def observed(llava, processor, page_samples):
     generator = torch.Generator().manual_seed(0)
     shares = [torch.rand(256, generator=generator) * (torch.rand(256, generator=generator) < 0.05) for _ in chosen]
     answers = [prompter.answer_ids(text) for text in ("47", "left", "812")]
-    return backbone, TargetInputs(prompts.inputs, encoded, layout, answers, shares, shares[::-1])
+    return backbone, TargetInputs(prompts.inputs, encoded, layout, layout.question, answers, shares, shares[::-1])
 
 
 def eager_rows(model, batch, rows, tails=None):
@@ -114,7 +114,7 @@ def eager_rows(model, batch, rows, tails=None):
             )  # fmt: skip
             mean = torch.stack(out.attentions).mean((0, 2))[0]
             if rows == "question":
-                wanted = batch.layout.question[sample][real].nonzero().squeeze(-1)
+                wanted = batch.text_mask[sample][real].nonzero().squeeze(-1)
             else:
                 wanted = torch.arange(len(ids) - 1, len(ids) + len(tail))
             vision = (ids == 2).nonzero().squeeze(-1)

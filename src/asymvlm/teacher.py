@@ -82,6 +82,7 @@ class Teacher:
             inputs=inputs,
             encoded=encoded,
             layout=layout,
+            text_mask=layout.question,
             answer_ids=[self.prompter.answer_ids(sample.answers[0]).to(device) for sample in samples],
             evidence=[token_shares(sample, sample.evidence_boxes, grid.cpu()).to(device) for sample, grid in pairs],
             keys=[token_shares(sample, sample.key_boxes, grid.cpu()).to(device) for sample, grid in pairs],

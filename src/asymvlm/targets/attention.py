@@ -39,7 +39,7 @@ class AttentionTarget(Target):
     def of_prompt(self, backbone: Backbone, inputs: Mapping[str, Any], encoded: Encoded, layout: Layout) -> list[Float[Tensor, "n"]]:
         """Attention mass per vision token without known answers: the model's own dense ones are forced."""
         answers = dense_answers(backbone, inputs) if self.rows == "answer" else []
-        return self._mass(backbone, TargetInputs(inputs, encoded, layout, answers))
+        return self._mass(backbone, TargetInputs(inputs, encoded, layout, layout.question, answers))
 
     def _mass(self, backbone: Backbone, batch: TargetInputs) -> list[Float[Tensor, "n"]]:
         call, rows = self._call(backbone, batch)
@@ -54,7 +54,7 @@ class AttentionTarget(Target):
         call["position_ids"] = backbone.positions(inputs, generating=True)
         rows = torch.zeros(layout.input_ids.shape, device=layout.input_ids.device)
         if self.rows == "question":
-            return call, rows + layout.question
+            return call, rows + batch.text_mask
         last = layout.attention_mask.shape[1] - 1 - layout.attention_mask.flip(1).argmax(1)
         rows[torch.arange(len(rows)), last] = 1.0
         if self.rows == "last":

@@ -24,6 +24,7 @@ class TargetInputs:
     inputs: Mapping[str, Any]
     encoded: Encoded
     layout: Layout
+    text_mask: Tensor  # [B, S], the question's rows: `Layout.question`
     answer_ids: list[Tensor]
     evidence: list[Tensor] | None = None
     keys: list[Tensor] | None = None
