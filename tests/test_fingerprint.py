@@ -73,6 +73,13 @@ def test_other_settings_other_keys(one, other):
     assert key(one) != key(other) and key(one) == key(one)
 
 
+def test_an_object_may_refer_to_itself():
+    one, other = Own(1.0), Own(2.0)
+    one.whole = one._extra = one
+    other.whole = other._extra = other
+    assert key(one) != key(other)
+
+
 def test_equal_settings_equal_keys():
     assert key(Own(2.0, torch.ones(2), {"b", "a"})) == key(Own(2.0, torch.ones(2), {"a", "b"}))
     assert key(ShuffledTarget(AttentionTarget(), 1)) == key(ShuffledTarget(AttentionTarget(), 1))

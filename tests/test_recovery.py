@@ -152,10 +152,12 @@ def test_what_is_frozen_stays(train, first, frozen, llava, monkeypatch):
     assert all(torch.equal(trained[name], one) for name, one in llava.state_dict().items())
 
 
-def test_resumed_equals_uninterrupted(train, first, frozen):
+def test_resumed_equals_uninterrupted(train, first, frozen, capsys):
     flags = [*LORA, "--model.scorer", "null", "--model.start", str(first), "--model.frozen_scorer", "true"]
     train("halves", *flags, "--trainer.callbacks+=test_through_llm.StopAfterOne")
+    capsys.readouterr()
     resumed = adapter(train("halves", *flags, "--ckpt_path", "last") / "scorer")
+    assert "halves/last.ckpt at step 8, all settings" in capsys.readouterr().out.replace("\n", "")
     assert resumed.keys() == adapter(frozen).keys() and all(torch.equal(resumed[name], one) for name, one in adapter(frozen).items())
 
 

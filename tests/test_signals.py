@@ -173,7 +173,7 @@ def start(teacher, data_root, tmp_path):
         command = [sys.executable, str(ROOT / "train.py"), *CONFIG, "--trainer.max_epochs", "9999"]
         command += ["--model.teacher", str(teacher), "--data.root", str(data_root)]
         command += ["--trainer.default_root_dir", folder, *flags]
-        environment = os.environ | {"WANDB_SILENT": "true", "OMP_NUM_THREADS": "1"}
+        environment = os.environ | {"WANDB_SILENT": "true"}
         pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
         process = subprocess.Popen(
             command, cwd=tmp_path, env=environment, start_new_session=True, **pipes

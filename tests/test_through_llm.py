@@ -101,9 +101,11 @@ class StopAfterOne(L.Callback):
         trainer.should_stop = True
 
 
-def test_resumed_equals_uninterrupted(train):
+def test_resumed_equals_uninterrupted(train, capsys):
     train("halves", *CROSS, *BUDGET, "--trainer.callbacks+=test_through_llm.StopAfterOne")
+    capsys.readouterr()
     resumed = train("halves", *CROSS, *BUDGET, "--ckpt_path", "last")
+    assert "halves/last.ckpt at step 8, all settings" in capsys.readouterr().out
     assert same(weights(resumed), weights(train("whole", *CROSS, *BUDGET)))
 
 

@@ -9,14 +9,16 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from jsonargparse import Namespace
 from scorer_runs import same, weights
 
 import asymvlm
 from asymvlm.export import export_checkpoint
-from asymvlm.training.cli import main
+from asymvlm.training.cli import TrainingCLI, main
 
 ROOT = Path(__file__).parent.parent
 SMALL = ["--config", str(ROOT / "configs/tiny.yaml"), "--config", str(ROOT / "tests/small.yaml")]
@@ -30,21 +32,35 @@ def start(teacher, data_root, tmp_path):
     def run(folder, *flags):
         (tmp_path / folder).mkdir(exist_ok=True)
         command = [sys.executable, str(ROOT / "train.py"), *SMALL, "--model.teacher", str(teacher), "--data.root", str(data_root), *flags]
-        environment = os.environ | {"WANDB_SILENT": "true", "OMP_NUM_THREADS": "1"}
+        environment = os.environ | {"WANDB_SILENT": "true"}
         return subprocess.Popen(command, cwd=tmp_path / folder, env=environment, **BF)
 
     return run
 
 
 @pytest.fixture
-def train(start, tmp_path):
-    """Runs train.py to its end; returns its output folder."""
+def ends(start):
+    """Runs train.py to its end as a process; returns what it wrote to stdout and stderr."""
 
     def run(folder, *flags, code=0):
         process = start(folder, *flags)
-        _, err = process.communicate(timeout=300)
-        assert process.returncode == code, err[-3000:]
-        return (tmp_path / folder / "out") if code == 0 else err
+        said = process.communicate(timeout=300)
+        assert process.returncode == code, said[1][-3000:]
+        return said
+
+    return run
+
+
+@pytest.fixture
+def train(teacher, data_root, tmp_path, monkeypatch):
+    """Runs train.py's command in this process; returns its output folder."""
+
+    def run(folder, *flags):
+        (tmp_path / folder).mkdir()
+        monkeypatch.chdir(tmp_path / folder)
+        where = ["--model.teacher", str(teacher), "--data.root", str(data_root), "--trainer.logger", "false"]
+        assert main([*SMALL, *where, *flags]) == 0
+        return tmp_path / folder / "out"
 
     return run
 
@@ -73,7 +89,7 @@ def reference(teacher, data_root, tmp_path_factory):
     """One plain run that several tests compare with."""
     folder = tmp_path_factory.mktemp("reference")
     command = [sys.executable, str(ROOT / "train.py"), *SMALL, "--model.teacher", str(teacher), "--data.root", str(data_root)]
-    done = subprocess.run(command, cwd=folder, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=False, **BF)
+    done = subprocess.run(command, cwd=folder, check=False, **BF)
     assert done.returncode == 0, done.stderr[-3000:]
     return folder / "out"
 
@@ -100,18 +116,20 @@ def test_checkpoint_holds_no_teacher(reference):
     assert {name.split(".")[0] for name in stored["state_dict"]} == {"scorer", "budget_head"}
 
 
+@pytest.mark.filterwarnings("default")  # Lightning's and jsonargparse's own, as a user would see them
 def test_same_seed_same_weights_and_another_seed_others(train, reference):
     assert same(weights(train("again")), weights(reference))
     assert not same(weights(train("other", "--seed_everything", "1")), weights(reference))
 
 
+@pytest.mark.filterwarnings("default")
 def test_live_teacher_agrees_with_the_cache(train, reference):
     live = weights(train("live", "--data.cache", "false"))
     for name, tensor in weights(reference).items():  # the cache keeps halves
         torch.testing.assert_close(live[name], tensor, atol=2e-2, rtol=0.1)
 
 
-def test_killed_and_resumed_equals_uninterrupted(start, train, reference, tmp_path):
+def test_killed_and_resumed_equals_uninterrupted(start, ends, reference, tmp_path):
     process = start("killed")
     out = tmp_path / "killed" / "out"
     deadline = time.time() + 240
@@ -120,15 +138,18 @@ def test_killed_and_resumed_equals_uninterrupted(start, train, reference, tmp_pa
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert not (out / "scorer").exists(), "killed too late to test anything"
-    train("killed", "--ckpt_path", "last")
+    step = torch.load(out / "last.ckpt", weights_only=True)["global_step"]
+    said, _ = ends("killed", "--ckpt_path", "last")
+    assert f"resuming out/last.ckpt at step {step}, all settings as they were" in said and step == 8
     assert same(weights(out), weights(reference))
     runs = {path.name.split("-")[-1] for path in (out / "wandb").glob("offline-run-*")}
     assert len(runs) == 1, "both parts belong to one wandb run"
 
 
-def test_two_processes_reach_the_same_loss(train, reference):
+def test_two_processes_reach_the_same_loss(ends, reference, tmp_path):
     flags = ["--trainer.accelerator", "cpu", "--trainer.devices", "2", "--trainer.strategy", "ddp", "--data.batch_size", "4"]
-    assert last_val_loss(train("ddp", *flags)) == pytest.approx(last_val_loss(reference), abs=1e-4)
+    ends("ddp", *flags)
+    assert last_val_loss(tmp_path / "ddp/out") == pytest.approx(last_val_loss(reference), abs=1e-4)
 
 
 @pytest.mark.filterwarnings("default")  # Lightning's and jsonargparse's own, as a user would see them
@@ -151,19 +172,30 @@ def test_teacher_that_is_no_vlm(refused, tmp_path):
     assert "no vision-language model" in refused("--model.teacher", str(tmp_path / "llama"), code=1)
 
 
-def test_the_process_ends_with_it(train):
-    err = train("bad", "--data.batch_size", "0", code=2)
+def test_the_process_ends_with_it(ends):
+    _, err = ends("bad", "--data.batch_size", "0", code=2)
     assert "data.batch_size: 0 must be at least 1" in err and "Traceback" not in err
 
 
+@pytest.mark.filterwarnings("default")
 def test_command_line_changes_a_nested_setting(train):
     out = train("rank", "--model.scorer", "asymvlm.scorers.low_rank.LowRankScorer", "--model.scorer.rank", "6")
     assert asymvlm.load_scorer(out / "scorer").scorer.arguments["rank"] == 6
 
 
-def test_runs_that_start_together_keep_their_own_numbers(start, tmp_path):
-    numbers = ["--trainer.logger", "lightning.pytorch.loggers.CSVLogger", "--trainer.logger.save_dir", "numbers"]
-    for run in [start("both", "--trainer.default_root_dir", name, *numbers) for name in ("one", "two")]:
-        _, err = run.communicate(timeout=300)
-        assert run.returncode == 0, err[-3000:]
-    assert len(list((tmp_path / "both/numbers").rglob("metrics.csv"))) == 2
+def test_runs_that_start_together_keep_their_own_numbers(monkeypatch):
+    """Processes that start in one second: each one's name for its CSV files is its own."""
+    names = set()
+    for process in (1, 2):
+        monkeypatch.setattr(os, "getpid", lambda process=process: process)
+        logger = Namespace(class_path="lightning.pytorch.loggers.CSVLogger", init_args=Namespace(save_dir="x", version=None))
+        cli = SimpleNamespace(config=Namespace(trainer=Namespace(logger=[logger])))
+        TrainingCLI.before_instantiate_classes(cli)
+        names.add(logger.init_args.version)
+    assert len(names) == 2
+
+
+def test_a_name_of_one_s_own_for_numbers_stays():
+    logger = Namespace(class_path="lightning.pytorch.loggers.CSVLogger", init_args=Namespace(save_dir="x", version="mine"))
+    TrainingCLI.before_instantiate_classes(SimpleNamespace(config=Namespace(trainer=Namespace(logger=logger))))
+    assert logger.init_args.version == "mine"

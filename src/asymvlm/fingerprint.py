@@ -109,31 +109,41 @@ def describe(value: Any) -> Any:
     Of an object all attributes count, but those that its class lists in `state`, which change while
     it works, and cached properties, which are taken by their values.
     """
+    return _described(value, ())
+
+
+def _described(value: Any, within: tuple[int, ...]) -> Any:
+    """`within` are the objects that the value is part of: a reference back to one of them is one."""
     if isinstance(value, str | int | float | bool | None):
         return value
+    if id(value) in within:
+        return ["part of", within.index(id(value))]
+    within = (*within, id(value))
     if isinstance(value, Mapping):
-        return {str(key): describe(one) for key, one in value.items() if key not in _NOT_CONTENT}
+        kept = {str(key): one for key, one in value.items() if key not in _NOT_CONTENT}
+        return {key: _described(one, within) for key, one in kept.items()}
     if isinstance(value, list | tuple):
-        return [describe(one) for one in value]
+        return [_described(one, within) for one in value]
     if isinstance(value, set | frozenset):
-        return sorted((describe(one) for one in value), key=repr)
+        return sorted((_described(one, within) for one in value), key=repr)
     if isinstance(value, Tensor):
         return ["tensor", str(value.dtype), list(value.shape), _digest_of(value)]
-    if isinstance(value, nn.Module):
-        weights = {name: describe(one) for name, one in value.state_dict().items()}
-        return [_code(type(value)), weights, describe(_attributes(value))]
     if isinstance(value, np.ndarray):
-        return ["array", str(value.dtype), list(value.shape), digest(np.ascontiguousarray(value).tobytes())]
+        content = np.ascontiguousarray(value).tobytes()
+        return ["array", str(value.dtype), list(value.shape), digest(content)]
     if isinstance(value, Path):
         return _files(value)
     if isinstance(value, type | types.FunctionType | types.MethodType):
         return _code(value)
     if isinstance(value, functools.partial):
-        return [describe(value.func), describe(value.args), describe(value.keywords)]
+        return [_described(part, within) for part in (value.func, value.args, value.keywords)]
     if isinstance(value, torch.Generator):
         return ["generator", value.initial_seed()]
+    if isinstance(value, nn.Module):
+        weights = _described(value.state_dict(), within)
+        return [_code(type(value)), weights, _described(_attributes(value), within)]
     if hasattr(value, "__dict__"):
-        return [_code(type(value)), describe(_attributes(value))]
+        return [_code(type(value)), _described(_attributes(value), within)]
     return [type(value).__qualname__, _pickled(value)]
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 def weights_mark(path: str) -> str:
     """Changes when the weights in a local directory do; empty for a repository, whose commit is its own mark."""
     files: list[Path] = []
+    if not path:
+        return ""
     for kind in ("safetensors", "bin", "pt", "pth"):
         files = files or sorted(Path(path).glob(f"[!.]*.{kind}")) if Path(path).is_dir() else []
     return ";".join(f"{file.name}:{_digest(file, file.stat().st_mtime_ns)[:16]}" for file in files)
