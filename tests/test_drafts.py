@@ -11,7 +11,7 @@ import threading
 import pytest
 
 from asymvlm import drafts
-from asymvlm.drafts import draft_directory, draft_file, publish_directory
+from asymvlm.drafts import check_results, draft_directory, draft_file, publish_directory
 
 
 def names(folder):
@@ -137,6 +137,20 @@ def test_what_is_not_own_stays_where_links_are_not_possible(place, monkeypatch):
 
     monkeypatch.setattr(os, "link", refuse)
     test_what_is_not_own_stays(place, None)
+
+
+def test_results_of_somebody_else_are_not_written_over(tmp_path):
+    names = ("table.md", "results.json")
+    assert check_results(tmp_path / "new", names, "answers") == tmp_path / "new"
+    (tmp_path / "notes.md").write_text("mine")
+    check_results(tmp_path, names, "answers")
+    (tmp_path / "table.md").write_text("mine")
+    with pytest.raises(ValueError, match=r"holds a table\.md that is no result"):
+        check_results(tmp_path, names, "answers")
+    (tmp_path / "answers").mkdir()
+    check_results(tmp_path, names, "answers")
+    with pytest.raises(ValueError, match="is a file"):
+        check_results(tmp_path / "notes.md", names, "answers")
 
 
 KILLED = """

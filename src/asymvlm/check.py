@@ -88,14 +88,27 @@ def _config_problems(config: Any) -> list[str]:
     scorer, inputs, budget = config.get("scorer"), config.get("input"), config.get("budget")
     if not isinstance(scorer, dict) or not isinstance(scorer.get("kind"), str) or not isinstance(scorer.get("arguments"), dict):
         return [*found, f"{CONFIG_FILE}: 'scorer' must hold 'kind' and 'arguments'"]
+    found += _size_problems("scorer.arguments", scorer["arguments"])
     if not isinstance(inputs, dict) or inputs.get("width") != scorer["arguments"].get("width"):
         found.append(f"{CONFIG_FILE}: 'input.width' must equal 'scorer.arguments.width'")
-    if budget is not None and (not isinstance(budget, dict) or not isinstance(budget.get("arguments"), dict)):
+    if "budget" not in config or (budget is not None and (not isinstance(budget, dict) or not isinstance(budget.get("arguments"), dict))):
         found.append(f"{CONFIG_FILE}: 'budget' must be null or hold 'arguments'")
+    elif budget is not None:
+        found += _size_problems("budget.arguments", budget["arguments"])
     masked = config.get("masked_ids")
     if not isinstance(masked, list) or not all(isinstance(one, int) for one in masked):
         found.append(f"{CONFIG_FILE}: 'masked_ids' must be a list of token ids")
     return found
+
+
+def _size_problems(where: str, arguments: dict[str, Any]) -> list[str]:
+    names = ["width", *(name for name in ("rank", "hidden", "heads") if name in arguments)]
+    sizes = {name: arguments.get(name) for name in names}
+    return [
+        f"{CONFIG_FILE}: '{where}.{name}' is {size!r}, must be a positive integer"
+        for name, size in sizes.items()
+        if not isinstance(size, int) or isinstance(size, bool) or size < 1
+    ]
 
 
 def _weight_problems(config: dict[str, Any], path: Path) -> list[str]:

@@ -92,6 +92,19 @@ def check_replaceable(place: Path, is_own: Callable[[Path], bool], kind: str) ->
     return target
 
 
+def check_results(folder: Path, names: Collection[str], sign: str) -> Path:
+    """A folder that results may be written to: one in which no `names` are somebody else's.
+
+    They are a command's own where `sign` lies beside them. Raises ValueError for another folder.
+    """
+    taken = [name for name in names if (folder / name).exists()]
+    if taken and not (folder / sign).exists():
+        raise ValueError(f"output: {folder} holds a {taken[0]} that is no result; name another folder")
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"output: {folder} is a file; name a folder")
+    return folder
+
+
 def _copy_by_link(source: Path, copy: Path) -> None:
     """Hard links to all files, or copies where the file system has no links."""
     if source.is_dir() and not source.is_symlink():

@@ -14,7 +14,7 @@ from ..checkpoint import load_scorer
 from ..documents import Sample, samples
 from ..documents.generated import fingerprint
 from ..documents.source import DataSource
-from ..drafts import draft_file
+from ..drafts import check_results, draft_file
 from ..eviction import Evictor, evict
 from ..eviction.budget import budget_for
 from ..methods import Learned, Method
@@ -86,13 +86,13 @@ def evict_table(
         named = f"pages: {pages}, shares: {wanted}, policies: {', '.join(policies)}"
         raise ValueError(f"{named}; give at least one of each, and shares above 0")
     judge = judge_named(metric)
+    out = check_results(Path(output), ("eviction.json", "eviction.md"), "eviction.json")
     side = Teacher.load(teacher)
     method = None if scorer is None else Learned(load_scorer(scorer))
     dialogues = data.dialogues(split, pages)
     judge.check([tuple(question["answers"]) for page in dialogues["questions"] for question in page])
     asked = list(samples(dialogues))
     mean = float(np.mean([_words(side, sample) for sample in asked]))
-    out = Path(output)
     out.mkdir(parents=True, exist_ok=True)
     budgets = {share: max(1, round(share * mean)) for share in wanted}
     for policy in policies.values():

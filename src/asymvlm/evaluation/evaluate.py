@@ -14,6 +14,7 @@ from ..checkpoint import load_scorer
 from ..documents import Sample, samples
 from ..documents.generated import fingerprint
 from ..documents.source import DataSource
+from ..drafts import check_results
 from ..errors import DataError
 from ..fingerprint import describe
 from ..methods import Learned, Method
@@ -30,6 +31,9 @@ from .report import pareto_picture, write_tables
 from .rows import Row
 from .run_log import RunLog, write_json
 from .tracking import log_to_wandb
+
+_TABLES = ("results.json", "latency.json", "summary.md", "table.md", "table.csv", "table.tex")
+_PICTURES = ("pareto.png", "examples.png", "heat_maps.png")
 
 
 def evaluate(
@@ -74,6 +78,7 @@ def evaluate(
     """
     wanted: list[Keep] = [check_keep(keep) for keep in (keeps or [0.5, 0.25, 0.125, 0.0625])]  # type: ignore[arg-type]
     judge = judge_named(metric)
+    out = check_results(Path(output), _TABLES + _PICTURES, "answers")
     chosen = dict(methods or {})
     if scorer is not None:
         trained = load_scorer(scorer)
@@ -85,7 +90,6 @@ def evaluate(
     side = Teacher.load(teacher)
     dataset = held_out(data, split, pages, judge)
     asked = list(samples(dataset))
-    out = Path(output)
     bench = Bench(side, asked, out, {"pages": fingerprint(dataset), "teacher": side.description()}, batch_size, longest_answer)
     runs, left_out = _runs(bench, chosen, wanted, equal)
     dense = bench.answers("dense", None, 1.0)

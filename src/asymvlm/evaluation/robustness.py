@@ -13,7 +13,7 @@ from ..checkpoint import load_scorer
 from ..documents import samples
 from ..documents.generated import fingerprint
 from ..documents.source import DataSource
-from ..drafts import draft_file
+from ..drafts import check_results, draft_file
 from ..front_door import call, run
 from ..methods import Learned, Method
 from ..selectors import check_keep
@@ -75,6 +75,7 @@ def robustness(
     """
     share = check_keep(keep)
     judge = judge_named(metric)
+    out = check_results(Path(output), ("robustness.json", "robustness.png"), "answers")
     known = [*PICTURE_CORRUPTIONS, *REWORDINGS]
     wanted = corruptions or known
     for name in wanted:
@@ -87,7 +88,7 @@ def robustness(
         chosen["learned"] = Learned(load_scorer(scorer))
     side = Teacher.load(teacher)
     dataset = held_out(data, split, pages, judge)
-    clean, out, seed = list(samples(dataset)), Path(output), data.seed
+    clean, seed = list(samples(dataset)), data.seed
     basis = {"pages": fingerprint(dataset), "teacher": side.description()}
     points: list[Point] = []
     for corruption in wanted:

@@ -16,6 +16,15 @@ from .base import Entries, Evictor, Written
 MADE_FOR = "teacher"  # the file's metadata: the mark of the VLM's weights
 
 
+def is_rule(path: Path) -> bool:
+    """Whether a file holds what `LearnedText` reads."""
+    try:
+        with safe_open(path, "pt") as file:
+            return set(file.keys()) == {"weight", "bias"} and MADE_FOR in (file.metadata() or {})
+    except (OSError, SafetensorError):
+        return False
+
+
 class LearnedText(Evictor):
     """The entry leaves that is expected to be looked at least, as a line through its value foretells it, layer by layer.
 

@@ -20,7 +20,7 @@ from ..documents.source import DataSource
 from ..drafts import draft_file
 from ..errors import DataError
 from ..eviction.checks import full_attention_layers
-from ..eviction.learned import MADE_FOR
+from ..eviction.learned import MADE_FOR, is_rule
 from ..front_door import call, run
 from ..marks import weights_mark
 from ..progress import track
@@ -54,6 +54,9 @@ def text_scores(
     """
     if pages < 1:
         raise ValueError(f"pages: {pages} must be at least 1")
+    target = Path(output)
+    if target.exists() and not is_rule(target):
+        raise ValueError(f"output: {output} is there and no fitted rule; name another file")
     side = Teacher.load(teacher)
     asked = list(samples(data.dialogues("train", pages)))
     sums: dict[int, _Sums] = {}  # by layers whose cache loses entries
@@ -66,7 +69,6 @@ def text_scores(
     lines = torch.zeros(side.backbone.attending_layers, len(next(iter(sums.values())).products), dtype=torch.float64)
     for number, one in sums.items():
         lines[number] = one.line(ridge)
-    target = Path(output)
     target.parent.mkdir(parents=True, exist_ok=True)
     line = {"weight": lines[:, :-1].float().contiguous(), "bias": lines[:, -1].float().contiguous()}
     if not all(bool(one.isfinite().all()) for one in line.values()):
