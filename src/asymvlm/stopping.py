@@ -78,8 +78,10 @@ def stoppable(owns_process: bool, grace: float = GRACE) -> Iterator[None]:
         yield
     finally:
         if received and owns_process:
-            # Python's own handlers are gone while it exits: a further SIGTERM would be a new end.
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            # Python's own handlers are gone while it exits, so a further signal would end it with
+            # another code; the bound on time stands.
+            for signum in SIGNALS:
+                signal.signal(signum, signal.SIG_IGN)
         else:
             for signum, handler in found.items():
                 signal.signal(signum, handler)
