@@ -1,14 +1,28 @@
-"""From scores and a budget to the tokens that stay. Pure functions of one sample; torch only.
+"""From scores and a budget to the tokens that stay. Pure functions; torch only.
 
 A selector gives indices in ascending order, exactly as many as asked for, at least one. It never looks at other samples, so
 a batch and its samples one by one keep the same tokens.
 
-One order holds wherever scores are compared, here, in methods and in eviction policies: the higher score first, and of equal scores the
-smaller index (in a cache: the older entry). Scores count as equal where rounding alone may part them, since the same sample in another
-batch, with another number of threads or on another CPU has other last bits. Rounding parts equal fp32 scores by some 2^-22 of their
-size; other neighbours among 5,000 scores are mostly 2^-12 apart. So neighbours in the sorted order are equal within `RELATIVE` of their
-size, or `ABSOLUTE` of the largest score's where terms have cancelled. Rounding scores to a grid would not do: equal ones fall on either
-side of a grid line.
+The order of tokens
+-------------------
+Everything that ranks (`top_k`, methods that choose a set, gates, the KV cache) ranks by `tie_groups`: scores that differ by
+rounding alone are equal, and of equal scores the token with the smaller index comes first; in the KV cache, whose slots have
+no order, the oldest entry leaves first. Without it, tokens that are equal by construction (the same word twice, blank paper)
+would be ordered by the last bit of a float, which changes with the batch, the padding, the number of threads and the CPU.
+
+Two neighbours in the sorted scores are equal if they are no further apart than
+
+    2^-18 * the larger of their magnitudes + 2^-17 * the median magnitude of the sample's finite scores
+
+and equality is passed on from neighbour to neighbour. Neighbours, not fixed steps: whatever is rounded to a grid can fall
+on either side of a grid line. The first term is for scores whose rounding error is relative, such as attention weights over
+many decades (largest error measured: 2.7e-7 of the weight); the second for scores that are small differences of large terms,
+such as a linear predictor near zero (6e-7 of the median); both are about 16 times what fp32 arithmetic was seen to do.
+Integers are compared exactly. Scores in half precision are told apart by their own, much coarser, steps.
+
+Scores that are different by chance alone and come as close as that are ordered by index too: among 5,000 normally
+distributed scores one token in a hundred has such a neighbour. And where a gap happens to be as wide as the tolerance
+itself, rounding still decides; that is as rare as any other coincidence, and no structure of the input brings it about.
 """
 
 from __future__ import annotations
@@ -18,14 +32,12 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from .shapes import Bool, Float, Int64, Shaped
-
-# In units of the last place: 2^-18 and 2^-23 for single precision.
-RELATIVE, ABSOLUTE = 32, 1
+from .shapes import Float, Int64
 
 Keep = float | int | Literal["auto", "gap"]
+
+_RELATIVE, _ABSOLUTE = 2.0**-18, 2.0**-17
 
 
 def check_keep(keep: Keep) -> Keep:
@@ -56,68 +68,66 @@ def count_for(keep: float | int, total: int) -> int:
     return max(1, min(total, count))
 
 
-def top_k(scores: Float[Tensor, "N"], count: int) -> Int64[Tensor, "K"]:
-    """The `count` best tokens, ascending; of equal scores (see `rank`) the earlier ones."""
-    return rank(scores)[:count].sort().values
+def tie_groups(scores: Float[Tensor, "*B N"]) -> Int64[Tensor, "*B N"]:
+    """Each token's group of equal scores along the last dimension, counted from 0 for the highest.
 
-
-def rank(scores: Shaped[Tensor, "*b N"]) -> Int64[Tensor, "*b N"]:
-    """Indices of each row, best first; of scores that are equal but for rounding, the earlier first.
-
-    -inf stands behind everything, and infinite scores of one sign are equal. Each row is ranked by
-    itself. Scores of less than single precision are compared as they are stored.
+    A permutation of the scores permutes the groups, and scores of minus infinity (padding, tokens already taken) change
+    no other token's group but by coming last. NaN is equal to nothing.
     """
-    scores = _comparable(scores)
-    ordered, order = scores.sort(dim=-1, descending=True, stable=True)
-    higher, lower = ordered[..., :-1], ordered[..., 1:]
-    apart = higher - lower > _noise(scores, torch.maximum(_finite(higher), _finite(lower)))
-    group = F.pad(apart.long().cumsum(-1), (1, 0))
-    return torch.empty_like(order).scatter_(-1, order, group).argsort(dim=-1, stable=True)
+    ranked, index = scores.sort(dim=-1, descending=True)
+    apart = ~_equal(ranked)
+    group = torch.nn.functional.pad(apart.cumsum(-1), (1, 0))
+    return torch.empty_like(group).scatter_(-1, index, group)
 
 
-def near_best(scores: Shaped[Tensor, "*b N"]) -> Bool[Tensor, "*b N"]:
-    """True for the highest score of each row and those equal to it but for rounding."""
-    scores = _comparable(scores)
-    best = scores.amax(-1, keepdim=True)
-    return (best == scores) | (best - scores <= _noise(scores, _finite(best)))
+def rank(scores: Float[Tensor, "*B N"]) -> Int64[Tensor, "*B N"]:
+    """Indices along the last dimension, the best token first; of equal scores (`tie_groups`) the smaller index first."""
+    return tie_groups(scores).argsort(dim=-1, stable=True)
 
 
-def best(scores: Shaped[Tensor, "*b N"]) -> Int64[Tensor, "*b"]:
-    """The index of each row's highest score; of scores that are equal but for rounding, the first."""
-    return near_best(scores).view(torch.uint8).argmax(-1)
+def best(scores: Float[Tensor, "*B N"]) -> Int64[Tensor, "*B"]:
+    """The index that `rank` puts first along the last dimension."""
+    return (tie_groups(scores) == 0).view(torch.uint8).argmax(-1)
 
 
-def _comparable(scores: Tensor) -> Tensor:
-    if not scores.is_floating_point():
-        return scores.double()
-    return scores if scores.dtype == torch.float64 else scores.float()
-
-
-def _finite(scores: Tensor) -> Tensor:
-    """Sizes of scores, 0 for infinite ones."""
-    return scores.abs().nan_to_num(posinf=0.0)
-
-
-def _noise(scores: Tensor, size: Tensor) -> Tensor:
-    """How far rounding may part scores of a size."""
-    unit = torch.finfo(scores.dtype).eps
-    return unit * (RELATIVE * size + ABSOLUTE * _finite(scores).amax(-1, keepdim=True))
+def top_k(scores: Float[Tensor, "N"], count: int) -> Int64[Tensor, "K"]:
+    """The `count` best tokens, ascending; of equal scores (`tie_groups`) those with the smaller index."""
+    return rank(scores)[:count].sort().values
 
 
 def gap_count(scores: Float[Tensor, "N"], at_least: float = 1 / 64, at_most: float = 1.0) -> int:
     """AsymVLM's score-gap rule (arXiv 2605.29535, section 3.3): keep what stands before the largest drop.
 
     The paper derives the budget from the gaps between sorted scores; its exact rule is not public. Ours: sort the scores,
-    and cut at the largest gap between neighbours among the ranks from `at_least * N` to `at_most * N`, at the first of those that are
-    equal but for rounding. With all gaps equal (or no gap) everything in that range is kept.
+    and cut at the largest gap between neighbours among the ranks from `at_least * N` to `at_most * N`; of gaps that
+    are equal but for rounding at the first. With all gaps equal (or no gap) everything in that range is kept.
     """
     total = scores.numel()
     first, last = count_for(at_least, total), count_for(at_most, total)
-    scores = _comparable(scores)
     ranked = scores.sort(descending=True).values
-    gaps = ranked[first - 1 : last - 1] - ranked[first:last]
+    ranked = ranked.to(torch.promote_types(ranked.dtype, torch.float32))
+    gaps = (ranked[:-1] - ranked[1:])[first - 1 : last - 1]
     if gaps.numel() == 0:
         return last
-    # A gap is as uncertain as the scores around it, however small it is itself.
-    largest = gaps >= gaps.max() - 2 * _noise(scores, _finite(scores).amax(-1, keepdim=True))
-    return last if bool(largest.all()) else first + int(largest.view(torch.uint8).argmax())
+    # A gap inherits the errors of both its scores.
+    noise = 2 * _tolerance(ranked)[first - 1 : last - 1]
+    widest = gaps >= gaps.max() - noise
+    return last if bool(widest.all()) else first + int(widest.nonzero()[0])
+
+
+def _equal(ranked: Float[Tensor, "*B N"]) -> Tensor:
+    """Whether each of the sorted scores but the first equals the one before it, `[*B, N - 1]`."""
+    same = ranked[..., 1:] == ranked[..., :-1]
+    if not ranked.is_floating_point():
+        return same
+    ranked = ranked.to(torch.promote_types(ranked.dtype, torch.float32))
+    # Infinite scores have no distance from others; `same` has those that are equal.
+    apart = (ranked[..., :-1] - ranked[..., 1:]).abs()
+    return same | (apart <= _tolerance(ranked)) & apart.isfinite()
+
+
+def _tolerance(ranked: Float[Tensor, "*B N"]) -> Float[Tensor, "*B N-1"]:
+    """How far each of the sorted scores but the first may be from the one before it and still be equal to it."""
+    size = ranked.abs()
+    middle = size.masked_fill(size == torch.inf, torch.nan).nanmedian(-1, keepdim=True).values
+    return _RELATIVE * torch.maximum(size[..., 1:], size[..., :-1]) + _ABSOLUTE * middle.nan_to_num()

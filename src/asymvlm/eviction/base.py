@@ -65,4 +65,8 @@ class Evictor(ABC):
 
     @abstractmethod
     def order(self, entries: Entries) -> Float[Tensor, "B K"]:
-        """The lowest leave first; of equals the oldest."""
+        """The lowest leave first; of equals the oldest.
+
+        Equal are scores that differ by rounding alone (`asymvlm.selectors`), so do not count positions in them: for "the
+        oldest of these" give all of these one score, such as minus infinity. Slots that are not text may hold anything.
+        """

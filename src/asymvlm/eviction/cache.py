@@ -10,13 +10,15 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import DynamicLayer
 
-from ..selectors import rank
+from ..selectors import tie_groups
 from ..shapes import Bool, Float, Int64
 from .arrivals import Arrivals
 from .base import Evictor, Written
 from .budget import Budget
 from .entries import Entries
 from .report import Ledger
+
+_MOST_POSITIONS = 2**32
 
 
 class EvictingLayer(DynamicLayer):
@@ -162,11 +164,12 @@ class EvictingLayer(DynamicLayer):
 def lowest(
     order: Float[Tensor, "B K"], may: Bool[Tensor, "B K"], position: Int64[Tensor, "B K"], count: int
 ) -> Int64[Tensor, "B n"]:
-    """Slots of the `count` lowest of those that `may` leave, lowest first.
+    """Slots of the `count` entries that leave first, of those that `may`: the lowest, of equals the oldest.
 
-    Of those that are equal but for rounding (`selectors.rank`), the oldest first: slots are in no
-    order, ages are.
+    Equal is what `selectors.tie_groups` calls so among a row's entries that may leave. A row with fewer of them than
+    `count` has others behind them.
     """
-    by_age = position.argsort(dim=-1, stable=True)
-    falling = (-order).masked_fill(~may, -torch.inf).gather(1, by_age)
-    return by_age.gather(1, rank(falling)[:, :count])
+    group = tie_groups(-order.masked_fill(~may, torch.inf))
+    # One whole number per entry, no two alike, so that one step of decoding and a long prompt take the same path.
+    place = group * _MOST_POSITIONS + position
+    return place.masked_fill(~may, torch.iinfo(torch.int64).max).topk(count, largest=False).indices

@@ -37,5 +37,5 @@ class Threshold(Evictor):
     def order(self, entries: Entries) -> Float[Tensor, "B K"]:
         text = entries.text
         mean = (entries.score * text).sum(-1, keepdim=True) / text.sum(-1, keepdim=True)
-        # Attention is not negative, so these stand before all others; of equals the oldest leaves.
-        return entries.score.masked_fill(entries.score < self.threshold * mean, -1.0)
+        # All that are below share one score, and of equals the oldest leaves.
+        return entries.score.masked_fill(entries.score < self.threshold * mean, -torch.inf)

@@ -97,7 +97,10 @@ def at_least_one(counts: Float[Tensor, "B"]) -> Float[Tensor, "B"]:
 
 
 def hard_choice(scores: Float[Tensor, "B N"], mask: Bool[Tensor, "B N"], counts: Float[Tensor, "B"]) -> Bool[Tensor, "B N"]:
-    """True for each sample's best tokens, as many as its count rounded half up, at least one; of equal scores the earlier ones."""
+    """True for each sample's best tokens, as many as its count rounded half up, at least one.
+
+    Ranks as `selectors.top_k` does, so that training keeps what pruning will keep.
+    """
     ordered = scores.detach().masked_fill(~mask, -torch.inf)
     ranks = rank(ordered).argsort(dim=-1)
     return (ranks < (counts.detach()[:, None] + 0.5).floor().clamp_min(1)) & mask

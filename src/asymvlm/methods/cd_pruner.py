@@ -23,7 +23,8 @@ class CDPruner(Method):
 
     Unlike published, rho is moved to [0, 1] per sample and not per batch, so that what is kept of a sample does not depend on what
     stands beside it; and L has 0.0001 added on its diagonal, since beyond its rank all determinants are zero and rounding would choose:
-    so relevance does. O(k^2 N + k N D) time, O(k N) memory.
+    so relevance does. Shortly before, what is left of a token is a small difference, and rounding may still choose between copies of one.
+    O(k^2 N + k N D) time, O(k N) memory.
 
     Args:
         clip: Directory or repository of the CLIP whose tower the VLM has.
@@ -43,16 +44,17 @@ class CDPruner(Method):
         self.similarity = ClipSimilarity(clip, tokenizer)
 
     def select(self, tokens: Tokens, count: int) -> Int64[Tensor, "count"]:
-        unit = unit_rows(tokens.vision)
+        # In fp64: what those taken leave of a token that is like them is a small difference of large numbers.
+        unit = unit_rows(tokens.vision).double()
         squared = self._relevance(tokens).square()  # of the determinant's factors; rho needs no place in L itself
         taken = torch.zeros(len(unit), dtype=torch.bool, device=unit.device)
         left = unit.new_full((len(unit),), 1 + _RIDGE)  # of each token's own entry, behind what those taken explain
         rows = unit.new_empty(count, len(unit))  # of the Cholesky factor of L
         for step in range(count):
-            chosen = best((squared * left).masked_fill(taken, -torch.inf))[None]
-            taken[chosen] = True
+            new = best((squared * left).masked_fill(taken, -torch.inf))
+            taken[new] = True
             above = rows[:step]
-            rows[step] = (unit @ unit[chosen][0] - above[:, chosen][:, 0] @ above) / left[chosen].sqrt()
+            rows[step] = (unit @ unit[new] - above[:, new] @ above) / left[new].sqrt()
             left = (left - rows[step].square()).clamp_min(_RIDGE)  # what it cannot be below but for rounding
         return taken.nonzero()[:, 0]
 

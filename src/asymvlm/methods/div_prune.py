@@ -25,9 +25,9 @@ class DivPrune(Method):
         unit = unit_rows(tokens.vision)
         taken = torch.zeros(len(unit), dtype=torch.bool, device=unit.device)
         closest = unit.new_full((len(unit),), -1.0)  # the highest cosine with a token taken
-        chosen = best(-nearest_other(unit))[None]
+        new = best(-nearest_other(unit))
         for _ in range(count):
-            taken[chosen] = True
-            closest = torch.maximum(closest, unit @ unit[chosen][0])
-            chosen = best((-closest).masked_fill(taken, -torch.inf))[None]
+            taken[new] = True
+            closest = torch.maximum(closest, unit @ unit[new])
+            new = best((-closest).masked_fill(taken, -torch.inf))
         return taken.nonzero()[:, 0]

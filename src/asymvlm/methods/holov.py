@@ -5,12 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..selectors import top_k
+from ..selectors import rank, top_k
 from ..shapes import Float, Int64
 from .base import Method, Tokens
 from .similarity import unit_rows
 
 _GROUPS = 16
+_ROUNDING = 2.0**-18
 
 
 class HoloV(Method):
@@ -40,7 +41,7 @@ class HoloV(Method):
         variance = torch.cat([_variance(unit[group]) for group in groups])
         scores = attention + self.beta * attention.mean() / (variance.mean() + 1e-6) * variance
         means = torch.stack([scores[group].mean() for group in groups])
-        quotas = _quotas((means / means.sum()).tolist(), [len(group) for group in groups], count)
+        quotas = _quotas(means / means.sum(), [len(group) for group in groups], count)
         return torch.cat([group[top_k(attention[group], quota)] for group, quota in zip(groups, quotas, strict=True)])
 
 
@@ -53,9 +54,11 @@ def _variance(unit: Float[Tensor, "g D"]) -> Float[Tensor, "g"]:
     return (unit @ unit.mT)[apart].view(size, size - 1).var(1, correction=0)
 
 
-def _quotas(shares: list[float], sizes: list[int], count: int) -> list[int]:
-    quotas = [min(int(share * count), size) for share, size in zip(shares, sizes, strict=True)]
-    largest_first = sorted(range(len(shares)), key=lambda group: -shares[group])
+def _quotas(shares: Float[Tensor, "groups"], sizes: list[int], count: int) -> list[int]:
+    # A share that is a whole number of tokens must not lose one of them to rounding.
+    whole = (shares * count * (1 + _ROUNDING)).floor().long().tolist()
+    quotas = [min(most, size) for most, size in zip(whole, sizes, strict=True)]
+    largest_first = rank(shares).tolist()
     while (left := count - sum(quotas)) > 0:
         for group in [group for group in largest_first if quotas[group] < sizes[group]][:left]:
             quotas[group] += 1

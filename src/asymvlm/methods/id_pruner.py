@@ -50,7 +50,7 @@ class IDPruner(Method):
         said = unit.new_full((len(unit),), -1.0)  # the highest cosine with a token taken
         for _ in range(count):
             worth = self.trade * importance - (1 - self.trade) * said
-            chosen = best(worth.masked_fill(taken, -torch.inf))[None]
-            taken[chosen] = True
-            said = torch.maximum(said, unit @ unit[chosen][0])
+            new = best(worth.masked_fill(taken, -torch.inf))
+            taken[new] = True
+            said = torch.maximum(said, unit @ unit[new])
         return taken.nonzero()[:, 0]

@@ -7,6 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from ..selectors import tie_groups
 from ..shapes import Int64
 from .base import Method, Tokens
 from .grid import Grid
@@ -19,7 +20,8 @@ class NonBlank(Method):
 
     def select(self, tokens: Tokens, count: int) -> Int64[Tensor, "count"]:
         ink = tokens.ink()
-        least = ink.sort(descending=True).values[count - 1]
-        more, equal = (ink > least).nonzero()[:, 0], (ink == least).nonzero()[:, 0]
+        group = tie_groups(ink)
+        least = group.sort().values[count - 1]
+        more, equal = (group < least).nonzero()[:, 0], (group == least).nonzero()[:, 0]
         spread = Grid().select(replace(tokens, grid=tokens.grid[equal]), count - len(more))
         return torch.cat([more, equal[spread]]).sort().values

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..selectors import top_k
+from ..selectors import rank, top_k
 from ..shapes import Float, Int64
 from .base import Method, Tokens
 from .grid import evenly
@@ -45,7 +45,7 @@ class PruMergePlus(Method):
         added = weighted.new_zeros(len(themselves), weighted.shape[1])
         for part, cosine in in_blocks(keys[themselves], keys):
             cosine.scatter_(1, themselves[part, None], -torch.inf)
-            near = cosine.topk(min(_NEIGHBOURS, total - 1)).indices
+            near = rank(cosine)[:, : min(_NEIGHBOURS, total - 1)]
             added[part] = torch.zeros_like(cosine).scatter_(1, near, 1.0) @ weighted
         merged = tokens.vision[kept].float()
         appended = ~torch.isin(kept, themselves)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-from ..selectors import best, near_best
+from ..selectors import best
 from ..shapes import Float, Int64
 from .base import Method, Tokens
 from .similarity import unit_rows
 
 _AT_A_TIME = 64
+_ROUNDING = 2.0**-18  # of cosines in fp32
+_RIVAL = 1 - 2.0**-10  # of the best gain; far more than ties can be apart
 
 
 class SCOPE(Method):
@@ -40,15 +43,20 @@ class SCOPE(Method):
         bound = torch.full_like(saliency, torch.inf)
 
         def gain(index: Int64[Tensor, "m"]) -> Float[Tensor, "m"]:
-            return (unit[index] @ unit.mT - covered).clamp_min(0).sum(1) * saliency[index]
+            # What is covered but for rounding is covered, or noise would choose among the copies of what was taken.
+            return functional.threshold(unit[index] @ unit.mT - covered, _ROUNDING, 0.0).sum(1) * saliency[index]
 
         for _ in range(count):
             known = taken.clone()
-            while not bool(known[near_best(bound)].all()):
+            while True:
+                # Also what could equal the best but for rounding has to be known.
+                rivals = bound >= _RIVAL * bound.masked_fill(~known, -1).amax()
+                if bool((known | ~rivals).all()):
+                    break
                 stale = bound.masked_fill(known, -1).topk(min(_AT_A_TIME, len(bound))).indices
                 bound[stale] = gain(stale).masked_fill(taken[stale], -1)
                 known[stale] = True
-            chosen = best(bound)[None]
-            taken[chosen], bound[chosen] = True, -1
-            covered = torch.maximum(covered, unit @ unit[chosen][0])
+            new = best(bound.masked_fill(taken, -torch.inf))
+            taken[new], bound[new] = True, -1
+            covered = torch.maximum(covered, unit @ unit[new])
         return taken.nonzero()[:, 0]

@@ -11,6 +11,8 @@ from ..shapes import Float, Int64
 from .base import Method, Tokens
 from .pyramid_drop import geometric
 
+_ROUNDING = 2.0**-18  # of distances, as a share of the largest
+
 
 class SparseVLM(Method):
     """Attention of the raters, mean over them and over heads, in several layers (SparseVLM v1.5, arXiv 2410.04417, section 3).
@@ -90,7 +92,9 @@ def _density_peaks(states: Float[Tensor, "m D"], count: int) -> tuple[Int64[Tens
         none = torch.zeros(0, dtype=torch.long, device=states.device)
         return none, none
     states = states - states.mean(0)  # states share a large offset, which would cost the distances their digits
-    distance = torch.cdist(states, states) / states.shape[-1] ** 0.5
+    # Not by matrix products, whose errors make copies of a token as far apart as neighbours.
+    distance = torch.cdist(states, states, compute_mode="donot_use_mm_for_euclid_dist") / states.shape[-1] ** 0.5
+    distance = F.threshold(distance, _ROUNDING * float(distance.max()), 0.0)
     density = -distance.topk(count, largest=False).values.square().mean(-1)  # its logarithm: the exponential of all may be 0
     place = rank(density).argsort()
     lonely = distance.masked_fill(place >= place[:, None], float(distance.max())).amin(-1)

@@ -39,7 +39,7 @@ class VisPruner(Method):
     def select(self, tokens: Tokens, count: int) -> Int64[Tensor, "count"]:
         tower = tokens.tower()
         unit = unit_rows(tower.states)
-        ranked = rank(tower.attention)
+        ranked = rank(tower.attention.float())
         chosen = int(count * self.important)
         important, rest = ranked[:chosen], ranked[chosen:]
         while (excess := len(rest) - (count - chosen)) > 0:

@@ -51,7 +51,8 @@ class VisionZip(Method):
         keys = unit_rows(tower.keys.float().unflatten(-1, (tower.heads, -1)).mean(1))
         total, joined = torch.zeros_like(merged[contextual]), merged.new_zeros(len(targets), 1)
         for part, cosine in in_blocks(keys[dropped], keys[targets]):
-            joins = F.one_hot(best(cosine), len(targets)).float().mT  # a product adds in the same order every time
+            # A product adds in the same order every time.
+            joins = F.one_hot(best(cosine), len(targets)).float().mT
             total += joins @ tokens.vision[dropped[part]].float()
             joined += joins.sum(1, keepdim=True)
         merged[contextual] += total / joined.clamp_min(1)

@@ -95,7 +95,8 @@ class VLMPruner(Method):
         dropped = others(len(states), kept)
         weighed, weight = torch.zeros_like(states[kept]), torch.zeros_like(states[kept, :1])
         for part, cosines in in_blocks(directions[dropped], directions[kept]):
-            cosine, nearest = cosines.max(-1)
+            nearest = best(cosines)
+            cosine = cosines.gather(-1, nearest[:, None])[:, 0]
             share = cosines.new_zeros(len(kept), len(cosine)).scatter_(0, nearest[None], cosine.clamp_min(0)[None])
             weighed += share @ states[dropped[part]]
             weight += share.sum(-1, keepdim=True)
@@ -116,7 +117,8 @@ def _pivots(keys: Float[Tensor, "n d"], count: int) -> Int64[Tensor, "count"]:
     nearest = keys.new_full((len(keys),), torch.inf)
     while len(found) < count:
         nearest = torch.minimum(nearest, (keys - keys[found[-1]]).norm(dim=-1))
-        nearest[found] = -1.0  # or a token of the same keys, also at distance 0, could not be told from a pivot
+        # Or a token of the same keys, also at distance 0, could not be told from a pivot.
+        nearest[found] = -torch.inf
         found = torch.cat([found, best(nearest)[None]])
     return found
 
