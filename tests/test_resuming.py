@@ -128,6 +128,16 @@ def test_other_data_and_another_teacher_are_listed(train, half, llava, processor
     assert "differs from the checkpoint: data fingerprint of train: " in said
 
 
+def test_a_checkpoint_of_an_earlier_version_goes_on(train, half, steps, capsys):
+    checkpoint = stored(half / "last.ckpt")
+    del checkpoint["settings"], checkpoint["run"]
+    torch.save(checkpoint, half / "last.ckpt")
+    train("half", "--ckpt_path", "last")
+    assert "at step 8, its settings are not known\n" in capsys.readouterr().out
+    assert steps == list(range(STEPS, 2 * STEPS))
+    assert stored(half / "best.ckpt")["global_step"] == 2 * STEPS
+
+
 def test_a_best_of_other_settings_does_not_count(train, half):
     """A loss that nothing can beat, of other settings, must not choose what is published."""
     checkpoint = stored(half / "last.ckpt")

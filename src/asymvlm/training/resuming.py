@@ -81,13 +81,17 @@ class RunRecord(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         then, now = _inputs_then(checkpoint), _inputs_now(trainer, pl_module)
-        then |= flat(checkpoint.get(SETTINGS) or {})
-        now |= flat(yaml.safe_load(self._dump()))
+        settings = checkpoint.get(SETTINGS)
+        if settings is not None:
+            then |= flat(settings)
+            now |= flat(yaml.safe_load(self._dump()))
         differ = [key for key in sorted(then.keys() | now.keys()) if then.get(key) != now.get(key)]
         differ = [key for key in differ if key != "ckpt_path"]
-        changed = any(_decides(key) for key in differ)
+        # An earlier version kept none, so nobody knows.
+        changed = settings is None or any(_decides(key) for key in differ)
         if trainer.is_global_zero:
             same = "" if differ else ", all settings as they were"
+            same = ", its settings are not known" if settings is None else same
             print(f"resuming {trainer.ckpt_path} at step {checkpoint.get('global_step')}{same}")
             for key in differ:
                 change = f"{then.get(key, 'nothing')} -> {now.get(key, 'nothing')}"
