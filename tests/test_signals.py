@@ -188,11 +188,9 @@ def start(teacher, data_root, tmp_path):
 
 
 def ranks_of(process):
-    """Process ids of the other ranks."""
-    children = subprocess.run(
-        ["pgrep", "-P", str(process.pid), "-f", "train.py"], capture_output=True, text=True
-    )
-    return [int(line) for line in children.stdout.split()]
+    """Process ids of the other ranks: its children that run the same command."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    return [int(child) for child in children if b"train.py" in Path(f"/proc/{child}/cmdline").read_bytes()]
 
 
 def is_alive(pid):

@@ -94,7 +94,7 @@ class RunRecord(L.Callback):
             same = ", its settings are not known" if settings is None else same
             print(f"resuming {trainer.ckpt_path} at step {checkpoint.get('global_step')}{same}")
             for key in differ:
-                change = f"{then.get(key, 'nothing')} -> {now.get(key, 'nothing')}"
+                change = f"{_short(then.get(key))} -> {_short(now.get(key))}"
                 print(f"  differs from the checkpoint: {key}: {change}")
         if not changed:
             self.run_id = checkpoint.get(RUN, self.run_id)
@@ -125,6 +125,11 @@ def _inputs_now(trainer: L.Trainer, module: L.LightningModule) -> dict[str, Any]
     prints = getattr(trainer.datamodule, "fingerprints", {})  # type: ignore[attr-defined]
     found = {f"data fingerprint of {split}": value for split, value in prints.items()}
     return {"model.teacher's weights": weights_mark(getattr(module, "teacher_path", "")), **found}
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _decides(key: str) -> bool:
