@@ -22,14 +22,17 @@ train: setup
 eval: setup
 	$(BIN)/python eval.py
 
-# One thread a test process, since there is one a core; the environment may say otherwise.
+# One thread a test process, since there is one a core; the environment may say otherwise, and then
+# threads that wait must not keep a core from those that work.
 test: export OMP_NUM_THREADS ?= 1
+test: export OMP_WAIT_POLICY ?= PASSIVE
 
 test: setup lint types
 	$(BIN)/python -m pytest $(TESTS)
 
 # The same with what of the code it runs; slower, since child processes are watched too.
 coverage: export OMP_NUM_THREADS ?= 1
+coverage: export OMP_WAIT_POLICY ?= PASSIVE
 coverage: setup
 	$(BIN)/python -m pytest $(TESTS) --cov --cov-report=term --cov-fail-under=90
 

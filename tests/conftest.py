@@ -6,10 +6,14 @@ import os
 
 import pytest
 import torch
+from hypothesis import settings
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("WANDB_MODE", "offline")
 
+
+settings.register_profile("any machine", deadline=None)  # properties hold on slow ones too
+settings.load_profile("any machine")
 
 pytest_plugins = ["family_table"]
 
