@@ -2,7 +2,7 @@
 
 import sys
 
-from asymvlm.evaluation.cli import main
+from asymvlm.evaluation.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -2,7 +2,7 @@
 
 import sys
 
-from asymvlm.training.cli import main
+from asymvlm.training.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -23,7 +23,7 @@ from safetensors.torch import save_file
 from transformers import DynamicCache
 
 import asymvlm
-from asymvlm.eviction.learned import LearnedText
+from asymvlm.eviction.policies.linear import LearnedText
 
 WIDTH, SIDE, BUDGET, STEPS, WARM_UP = 1024, 16, 256, 48, 8
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import lightning as L
 
-from asymvlm.training.cli import main as train
+from asymvlm.training.main import main as train
 
 STEPS, BATCH = 12, 32
 SMALL = [

@@ -20,7 +20,7 @@ pytest_plugins = ["family_table"]
 
 @pytest.fixture(scope="session")
 def processor():
-    from asymvlm.documents.teacher.tokens import build_processor
+    from asymvlm.tiny_teacher.tokens import build_processor
 
     return build_processor()
 
@@ -30,7 +30,7 @@ def llava(processor):
     """A random LLaVA of the teacher's own architecture, two layers deep."""
     from transformers import LlavaForConditionalGeneration
 
-    from asymvlm.documents.teacher.build import llava_config
+    from asymvlm.tiny_teacher.build import llava_config
 
     torch.manual_seed(0)
     config = llava_config(processor.tokenizer, width=40, layers=2, heads=5)
@@ -47,11 +47,11 @@ def llava(processor):
 def page_samples():
     """Questions about three generated pages, of different lengths."""
     import datasets
+    from asymvlm.documents.world.generate.generate import generate
+    from asymvlm.documents.world.generate.generated import page_row
 
     from asymvlm.documents import samples
-    from asymvlm.documents.generated import page_row
     from asymvlm.documents.sample import FEATURES
-    from asymvlm.documents.world import generate
 
     rows = [page_row(f"p{index}", *generate(3, "test", index, 1, 1)) for index in range(3)]
     return list(samples(datasets.Dataset.from_list(rows, features=FEATURES)))
@@ -60,7 +60,7 @@ def page_samples():
 @pytest.fixture
 def batch(processor, page_samples):
     """A left-padded batch of three prompts of different lengths."""
-    from asymvlm.prompts import Prompter
+    from asymvlm.backbone.prompt import Prompter
 
     chosen = page_samples[::2]
     return Prompter(processor)(chosen).inputs

@@ -7,20 +7,20 @@ import tempfile
 import families
 import torch
 import transformers as tf
+from asymvlm.backbone.families.spec.q_former import QFormer
 from families import PAD
 from layer_hooks import before_layers
 from safetensors.torch import save_file
 
 from asymvlm.backbone import backbone_of
-from asymvlm.backbone.q_former import QFormer
-from asymvlm.eviction.h2o import H2O
-from asymvlm.eviction.key_norm import KeyNorm
-from asymvlm.eviction.learned import LearnedText
-from asymvlm.eviction.random import Random
-from asymvlm.eviction.snap_kv import SnapKV
-from asymvlm.eviction.streaming_llm import StreamingLLM
-from asymvlm.eviction.threshold import Threshold
-from asymvlm.eviction.tova import TOVA
+from asymvlm.eviction.policies.h2o import H2O
+from asymvlm.eviction.policies.key_norm import KeyNorm
+from asymvlm.eviction.policies.linear import LearnedText
+from asymvlm.eviction.policies.random import Random
+from asymvlm.eviction.policies.snap_kv import SnapKV
+from asymvlm.eviction.policies.streaming_llm import StreamingLLM
+from asymvlm.eviction.policies.threshold import Threshold
+from asymvlm.eviction.policies.tova import TOVA
 
 BUDGET = 16  # the first prompt of a batch has more text than that, the second has less
 PLACEHOLDERS = [5, 6, 7, 8]  # what is made is read again as a prompt, where these would stand for pictures

@@ -31,12 +31,12 @@ PLACEHOLDERS = {
 INSTEAD = {
     "make train": "make --dry-run train",
     "make test": "make --dry-run test",
-    "python -m asymvlm.training.text_scores": "python -m asymvlm.training.text_scores --pages 4",
+    "python -m asymvlm.training.fit_eviction": "python -m asymvlm.training.fit_eviction --pages 4",
     "wandb leet checkpoints/wandb": "wandb leet inspect --summary checkpoints/wandb/latest-run/*.wandb",
     "wandb sync checkpoints/wandb/offline-run-*": "ls -d checkpoints/wandb/offline-run-*",
 }
 # They measure, and ask for no more than an exported scorer and each other.
-MEASURES = ("python -m asymvlm.evaluation.", "python -m asymvlm.training.text_scores", "python eval.py eviction", "python eval.py --config")
+MEASURES = ("python -m asymvlm.evaluation.", "python -m asymvlm.training.fit_eviction", "python eval.py eviction", "python eval.py --config")
 
 
 def commands(measures: bool) -> list[str]:

@@ -13,10 +13,10 @@ import torch
 from PIL import Image
 
 import asymvlm
+from asymvlm.backbone.processor import pictures_only
+from asymvlm.distillation.teacher import Teacher
 from asymvlm.methods.random import Random
-from asymvlm.processors import pictures_only
-from asymvlm.teacher import Teacher
-from asymvlm.training.cli import main
+from asymvlm.training.main import main
 
 ROOT = Path(__file__).parent.parent
 RECEIPTS = ROOT.parent / "shared/data/receipts"
@@ -130,7 +130,7 @@ def test_adapters_around_the_model(name):
 def test_pipeline_with_one_argument(tmp_path):
     from transformers import AutoModelForImageTextToText, pipeline
 
-    from asymvlm.processors import load_processor
+    from asymvlm.backbone.processor import load_processor
 
     saved("Llava", tmp_path)
     parts = {"model": AutoModelForImageTextToText.from_pretrained(tmp_path), "processor": load_processor(str(tmp_path))}

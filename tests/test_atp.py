@@ -6,15 +6,15 @@ import families
 import pytest
 import torch
 import transformers as tf
+from asymvlm.backbone.tower.watch.watch import TowerView
 from hand_made import tokens_of
 
 import asymvlm
-from asymvlm.backbone.tower import TowerView
+from asymvlm.distillation.teacher import Teacher
 from asymvlm.errors import DataError
 from asymvlm.evaluation.similarity_sign import check_sign
 from asymvlm.methods.atp import ATP, per_picture_min_max
-from asymvlm.methods.clip_similarity import ClipSimilarity
-from asymvlm.teacher import Teacher
+from asymvlm.methods.common.clip_similarity import ClipSimilarity
 
 
 def view(attention, states=None):

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from asymvlm.checkpoint.scorer.scorer import TrainedScorer, save_scorer
 
 import asymvlm
 from asymvlm.check import main as check
-from asymvlm.checkpoint import TrainedScorer, save_scorer
 from asymvlm.errors import DataError
 from asymvlm.scorers import BudgetHead, TokenBatch, scorers
 
@@ -58,7 +58,7 @@ def test_a_failed_save_keeps_the_old_one(tmp_path):
 @pytest.mark.parametrize("failure", [OSError, KeyboardInterrupt])
 def test_a_failed_rename_puts_the_old_one_back(tmp_path, monkeypatch, failure):
     """Where the file system cannot exchange two names."""
-    monkeypatch.setattr("asymvlm.drafts._exchanged", lambda first, second: False)
+    monkeypatch.setattr("asymvlm.storage.atomic._exchanged", lambda first, second: False)
     save_scorer(make(), tmp_path / "scorer", "one")
     rename = os.replace
 

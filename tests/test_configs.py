@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+from asymvlm.evaluation.robustness.robustness.robustness import robustness
 
 import asymvlm
-from asymvlm.evaluation.cli import main as evaluate
-from asymvlm.evaluation.robustness import robustness
-from asymvlm.front_door import call, run
-from asymvlm.training.cli import main as train
+from asymvlm.cli.command import call, run
+from asymvlm.evaluation.main import main as evaluate
+from asymvlm.training.main import main as train
 
 ROOT = Path(__file__).parent.parent
 TRAIN = [path for folder in ("", "teacher") for path in sorted((ROOT / "configs" / folder).glob("*.yaml"))]

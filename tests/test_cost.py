@@ -9,9 +9,15 @@ import families
 import pytest
 import torch
 import transformers as tf
+from asymvlm.evaluation.cost.cost.cost import (
+    decode_macs,
+    flop_counter,
+    kv_bytes,
+    kv_entries,
+    layer_average,
+    prefill_cost,
+)
 from torch.utils.flop_counter import FlopCounterMode
-
-from asymvlm.evaluation.cost import decode_macs, flop_counter, kv_bytes, kv_entries, layer_average, prefill_cost
 
 ROWS = {family.name: family for family in families.IN_SEQUENCE}
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from asymvlm.documents.source import DataSource
-from asymvlm.evaluation.cli import main as evaluate
-from asymvlm.training.cli import main as train
+from asymvlm.documents.sources.source import DataSource
+from asymvlm.evaluation.main import main as evaluate
+from asymvlm.training.main import main as train
 
 pytestmark = pytest.mark.filterwarnings("default")  # Lightning's and jsonargparse's own
 
@@ -149,7 +149,7 @@ def test_old_names_of_flags_still_work_and_say_the_new_one(teacher, tmp_path, mo
 def test_dialogues_of_one_s_own_are_replayed(teacher, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     flags = conversations(tmp_path / "given")
-    policy = "{class_path: asymvlm.eviction.h2o.H2O, init_args: {sinks: 1, recent: 2}}"
+    policy = "{class_path: asymvlm.eviction.policies.h2o.H2O, init_args: {sinks: 1, recent: 2}}"
     Path("evict.yaml").write_text(f"policies: {{h2o: {policy}}}\nshares: [0.5]\n")
     common = ["eviction", "--config", "evict.yaml", "--teacher", str(teacher), "--scorer", "null", "--longest_answer", "2"]
     assert evaluate([*common, *flags]) == 0, capsys.readouterr().err

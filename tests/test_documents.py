@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from asymvlm.documents.world.generate.generate import LAYOUTS, generate
+from asymvlm.documents.world.generate.generated import fingerprint, generated_pages
 from PIL import Image
 
 from asymvlm.documents import samples
 from asymvlm.documents.cells import box_shares, lies_on_page, token_shares
-from asymvlm.documents.folder import folder_pages
-from asymvlm.documents.generated import fingerprint, generated_pages
-from asymvlm.documents.world import LAYOUTS, generate
+from asymvlm.documents.sources.folder import folder_pages
 from asymvlm.errors import DataError
 
 RECEIPTS = Path(__file__).parent.parent.parent / "shared/data/receipts"
@@ -132,7 +132,7 @@ def test_nothing_usable_is_an_error(folder):
 
 
 def test_contact_sheet_shows_pages_and_boxes(tmp_path):
-    from asymvlm.documents.contact_sheet import contact_sheet
+    from asymvlm.evaluation.contact_sheet import contact_sheet
 
     sheet = np.asarray(contact_sheet(generated_pages(tmp_path, "val", 6, 0, 1, 0), columns=3, cell=228))
     assert sheet.shape == (456, 684, 3)

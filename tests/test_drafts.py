@@ -10,8 +10,8 @@ import threading
 
 import pytest
 
-from asymvlm import drafts
-from asymvlm.drafts import check_results, draft_directory, draft_file, publish_directory
+from asymvlm.storage import atomic as drafts
+from asymvlm.storage.atomic import check_results, draft_directory, draft_file, publish_directory
 
 
 def names(folder):

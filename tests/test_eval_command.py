@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from asymvlm.checkpoint.scorer.scorer import TrainedScorer, save_scorer
 
-from asymvlm.checkpoint import TrainedScorer, save_scorer
-from asymvlm.evaluation.cli import main
+from asymvlm.evaluation.main import main
 from asymvlm.scorers import BudgetHead, scorers
 
 ROOT = Path(__file__).parent.parent

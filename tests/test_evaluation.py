@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from asymvlm.evaluation.bootstrap import paired_difference
-from asymvlm.evaluation.ranking import BudgetCoverage, EvidenceKept, GainNDCG, MassKept, RecallAtShare
+from asymvlm.training.metrics import BudgetCoverage, EvidenceKept, GainNDCG, MassKept, RecallAtShare
 
 
 def test_paired_difference_resamples_pages():

@@ -9,6 +9,7 @@ import families
 import pytest
 import torch
 import transformers as tf
+from asymvlm.backbone.families.spec.q_former import QFormer
 from eviction_runs import (
     BUDGET,
     MORE,
@@ -28,7 +29,6 @@ from eviction_runs import (
 
 import asymvlm
 from asymvlm.backbone import backbone_of
-from asymvlm.backbone.q_former import QFormer
 from asymvlm.eviction.cache import EvictingLayer
 from asymvlm.eviction.entries import Entries
 

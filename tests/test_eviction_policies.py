@@ -9,17 +9,17 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 import asymvlm
-from asymvlm.eviction.arrivals import arrivals
 from asymvlm.eviction.budget import budget_for
 from asymvlm.eviction.cache import EvictingLayer
-from asymvlm.eviction.h2o import H2O
-from asymvlm.eviction.key_norm import KeyNorm
-from asymvlm.eviction.learned import LearnedText
-from asymvlm.eviction.random import Random
-from asymvlm.eviction.snap_kv import SnapKV
-from asymvlm.eviction.streaming_llm import StreamingLLM
-from asymvlm.eviction.threshold import Threshold
-from asymvlm.eviction.tova import TOVA
+from asymvlm.eviction.new_tokens import arrivals
+from asymvlm.eviction.policies.h2o import H2O
+from asymvlm.eviction.policies.key_norm import KeyNorm
+from asymvlm.eviction.policies.linear import LearnedText
+from asymvlm.eviction.policies.random import Random
+from asymvlm.eviction.policies.snap_kv import SnapKV
+from asymvlm.eviction.policies.streaming_llm import StreamingLLM
+from asymvlm.eviction.policies.threshold import Threshold
+from asymvlm.eviction.policies.tova import TOVA
 
 
 class Row:

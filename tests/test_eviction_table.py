@@ -9,22 +9,22 @@ from dataclasses import replace
 import datasets
 import pytest
 import torch
+from asymvlm.checkpoint.scorer.scorer import TrainedScorer, save_scorer
+from asymvlm.documents.world.generate.generate import generate_dialogue
+from asymvlm.documents.world.generate.generated import generated_dialogues, page_row
+from asymvlm.evaluation.cost.cost.cost import flop_counter
+from asymvlm.evaluation.cost.cost.vision_cost import vision_macs
 
 import asymvlm
-from asymvlm.checkpoint import TrainedScorer, save_scorer
+from asymvlm.backbone.prompt import Prompter
+from asymvlm.distillation.teacher import Teacher
 from asymvlm.documents import samples
-from asymvlm.documents.generated import generated_dialogues, page_row
 from asymvlm.documents.sample import FEATURES
-from asymvlm.documents.world import generate_dialogue
-from asymvlm.evaluation.cli import main
-from asymvlm.evaluation.cost import flop_counter
-from asymvlm.evaluation.replay import replayed
-from asymvlm.evaluation.towers import vision_macs
-from asymvlm.eviction.streaming_llm import StreamingLLM
+from asymvlm.evaluation.dialogue_replay import replayed
+from asymvlm.evaluation.main import main
+from asymvlm.eviction.policies.streaming_llm import StreamingLLM
 from asymvlm.methods.grid import Grid
-from asymvlm.prompts import Prompter
 from asymvlm.scorers import BudgetHead, scorers
-from asymvlm.teacher import Teacher
 
 TASKS = ("text", "page", "both", "all", "all/4 facts, 2 turns")
 
@@ -88,7 +88,7 @@ def test_the_command_writes_a_table(llava, processor, tmp_path, monkeypatch, cap
     processor.save_pretrained("teacher")
     save_scorer(TrainedScorer(scorers()["low_rank"](40), BudgetHead(40), (0, 1, 2, 3)), tmp_path / "scorer", "card")
     (tmp_path / "table.yaml").write_text(
-        "policies:\n  newest: {class_path: asymvlm.eviction.streaming_llm.StreamingLLM, init_args: {recent: 4}}\n"
+        "policies:\n  newest: {class_path: asymvlm.eviction.policies.streaming_llm.StreamingLLM, init_args: {recent: 4}}\n"
         "teacher: teacher\nscorer: scorer\nshares: [0.5]\npages: 2\nlongest_answer: 3\noutput: out\n"
     )
     assert main(["eviction", "--config", "table.yaml"]) == 0

@@ -13,8 +13,8 @@ from eviction_runs import BUDGET, MORE, OPEN, SLIDING, STEPS, close, dense, fami
 
 import asymvlm
 from asymvlm.errors import DataError
-from asymvlm.eviction.learned import LearnedText
-from asymvlm.eviction.threshold import Threshold
+from asymvlm.eviction.policies.linear import LearnedText
+from asymvlm.eviction.policies.threshold import Threshold
 
 
 @torch.no_grad()

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from asymvlm.checkpoint.scorer.scorer import TrainedScorer, save_scorer
 
 import asymvlm
 from asymvlm import export
 from asymvlm.check import main as check
-from asymvlm.checkpoint import TrainedScorer, save_scorer
-from asymvlm.front_door import run
+from asymvlm.cli.command import run
 from asymvlm.scorers import BudgetHead, scorers
 
 WIDTH = 16

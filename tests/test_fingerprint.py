@@ -11,25 +11,25 @@ import datasets
 import numpy as np
 import pytest
 import torch
+from asymvlm.checkpoint.scorer.scorer import TrainedScorer, save_scorer
+from asymvlm.documents.world.generate.generated import fingerprint
 from PIL import Image
 
 import asymvlm
-import asymvlm.fingerprint as module
-from asymvlm.checkpoint import TrainedScorer, save_scorer
-from asymvlm.documents.generated import fingerprint
-from asymvlm.documents.made_once import made_once
-from asymvlm.documents.source import DataSource
+import asymvlm.storage.fingerprint as module
+from asymvlm.backbone.processor import load_processor
+from asymvlm.distillation.teacher import Teacher
+from asymvlm.documents.sources.source import DataSource
 from asymvlm.errors import DataError
 from asymvlm.evaluation.answers import Answer
 from asymvlm.evaluation.run_log import RunLog
-from asymvlm.fingerprint import describe, describe_teacher, differences, key_of
 from asymvlm.methods import Learned
 from asymvlm.methods.evidence import Evidence
 from asymvlm.methods.random import Random
-from asymvlm.processors import load_processor
 from asymvlm.scorers import scorers
+from asymvlm.storage.cached_dataset import made_once
+from asymvlm.storage.fingerprint import describe, describe_teacher, differences, key_of
 from asymvlm.targets import AttentionTarget, EvidenceTarget, MixedTarget, ShuffledTarget
-from asymvlm.teacher import Teacher
 
 
 class Own(asymvlm.Method):
@@ -181,7 +181,7 @@ def test_a_commit_of_the_hub_counts(teacher, monkeypatch):
 
     config = transformers.AutoConfig.from_pretrained(teacher)
     processor = load_processor(str(teacher))
-    monkeypatch.setattr("asymvlm.fingerprint.AutoConfig.from_pretrained", lambda path: config)
+    monkeypatch.setattr("asymvlm.storage.fingerprint.AutoConfig.from_pretrained", lambda path: config)
     found = []
     for commit in ("aaa", "bbb"):
         config._commit_hash = commit

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from asymvlm.cli.command import DATA, USAGE, run
 from asymvlm.errors import DataError
-from asymvlm.front_door import DATA, USAGE, run
 
 
 def wrapped(inner, outer):

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import pytest
 import torch
+from asymvlm.backbone.tower.watch.watch import TowerView
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from asymvlm.backbone.tower import TowerView
 from asymvlm.methods import Method, Tokens, cd_pruner, holov, prumerge, vis_pruner
 from asymvlm.methods.cd_pruner import CDPruner
+from asymvlm.methods.common.similarity import nearest_other, unit_rows
 from asymvlm.methods.div_prune import DivPrune
 from asymvlm.methods.holov import HoloV
 from asymvlm.methods.id_pruner import IDPruner
 from asymvlm.methods.non_blank import NonBlank
 from asymvlm.methods.prumerge import PruMergePlus
 from asymvlm.methods.scope import SCOPE
-from asymvlm.methods.similarity import nearest_other, unit_rows
 from asymvlm.methods.vis_pruner import VisPruner
 from asymvlm.methods.vision_zip import VisionZip
 

@@ -76,7 +76,7 @@ def test_generation_equals_masking(llava, batch, arguments):
 
 
 def test_batch_equals_one_by_one(llava, processor, page_samples):
-    from asymvlm.prompts import Prompter
+    from asymvlm.backbone.prompt import Prompter
 
     prompter, chosen = Prompter(processor), page_samples[::2]
     # A plain forward call counts padding in its positions, so only relative ones agree: hence the tolerance below.

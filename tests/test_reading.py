@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from asymvlm.backbone import backbone_of
+from asymvlm.distillation.answer_logits import answer_logits, gated_answer_logits
 from asymvlm.errors import DataError
 from asymvlm.gates import SoftTopK
 from asymvlm.gates.straight_through import SHUT
-from asymvlm.reading import answer_logits, gated_answer_logits
 from asymvlm.targets import TargetInputs
 
 ANSWERS = [torch.tensor([31, 41, 2]), torch.tensor([59, 2])]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import readme
+from asymvlm.checkpoint.scorer.scorer import TrainedScorer, save_scorer
 
-from asymvlm.checkpoint import TrainedScorer, save_scorer
+from asymvlm.distillation.teacher import check_is_vlm
 from asymvlm.scorers import BudgetHead, scorers
-from asymvlm.teacher import check_is_vlm
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from asymvlm.checkpoint.scorer.scorer import TrainedScorer, save_scorer
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from scorer_runs import layers_read, same, weights
@@ -16,17 +17,16 @@ from scorer_runs import layers_read, same, weights
 import asymvlm
 from asymvlm.backbone import backbone_of
 from asymvlm.check import problems
-from asymvlm.checkpoint import TrainedScorer, save_scorer
-from asymvlm.documents.source import DataSource
+from asymvlm.distillation.teacher import Teacher
+from asymvlm.documents.sources.source import DataSource
 from asymvlm.evaluation.evaluate import evaluate
 from asymvlm.export import export_checkpoint
-from asymvlm.fingerprint import describe
 from asymvlm.methods import Learned
 from asymvlm.scorers import scorers
-from asymvlm.teacher import Teacher
-from asymvlm.training.cli import main
+from asymvlm.storage.fingerprint import describe
+from asymvlm.training.gate_module import _differ
 from asymvlm.training.lora import Adapters, Lora
-from asymvlm.training.through_llm import _differ
+from asymvlm.training.main import main
 
 pytestmark = pytest.mark.filterwarnings("default")  # Lightning's, jsonargparse's and peft's own, as a user would see them
 

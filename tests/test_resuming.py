@@ -10,8 +10,8 @@ import pytest
 import torch
 from scorer_runs import same, weights
 
-from asymvlm.training.cli import main
-from asymvlm.training.module import ImportanceModule
+from asymvlm.training.distill_module import ImportanceModule
+from asymvlm.training.main import main
 
 pytestmark = pytest.mark.filterwarnings("default")  # Lightning's and jsonargparse's own
 

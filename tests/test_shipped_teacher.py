@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from asymvlm.documents.teacher.report import reading_report
+from asymvlm.tiny_teacher.report import reading_report
 
 TEACHER = Path(__file__).parent.parent / "checkpoints/tiny-teacher"
 

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 from scorer_runs import same, weights
 
-from asymvlm.evaluation.cli import main as evaluate
-from asymvlm.front_door import run
-from asymvlm.stopping import Stopped
-from asymvlm.training.cli import main as train
+from asymvlm.cli.command import run
+from asymvlm.cli.signals import Stopped
+from asymvlm.evaluation.main import main as evaluate
+from asymvlm.training.main import main as train
 
 pytestmark = pytest.mark.filterwarnings("default")  # Lightning's and jsonargparse's own
 
@@ -27,11 +27,11 @@ TABLE = "asymvlm.training.callbacks.ResultsTable"
 
 # What is under way when the signal comes, by the function that it comes in.
 STAGES = {
-    "pages": "asymvlm.documents.generated.page_row",
-    "targets": "asymvlm.teacher.Teacher.observe",
-    "training": "asymvlm.training.module.ImportanceModule.training_step",
+    "pages": "asymvlm.documents.world.generated.page_row",
+    "targets": "asymvlm.distillation.teacher.Teacher.observe",
+    "training": "asymvlm.training.distill_module.ImportanceModule.training_step",
     "checkpoint": "torch.save",
-    "export": "asymvlm.checkpoint.save_file",
+    "export": "asymvlm.checkpoint.scorer.save_file",
     "results table": "asymvlm.evaluation.evaluate.answer",
 }
 

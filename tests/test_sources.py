@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from asymvlm.documents import samples
-from asymvlm.documents.source import DataSource
+from asymvlm.documents.sources.source import DataSource
 from asymvlm.errors import DataError
 
 

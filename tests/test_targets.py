@@ -11,9 +11,10 @@ from PIL import Image
 
 import asymvlm
 from asymvlm.backbone import backbone_of
+from asymvlm.backbone.prompt import Prompter
+from asymvlm.distillation.teacher import Teacher
 from asymvlm.evaluation.answers import pruned_prefill
 from asymvlm.methods.teacher_attention import TeacherAttention
-from asymvlm.prompts import Prompter
 from asymvlm.selectors import top_k
 from asymvlm.targets import (
     AttentionTarget,
@@ -25,7 +26,6 @@ from asymvlm.targets import (
     TargetInputs,
     dense_answer_shares,
 )
-from asymvlm.teacher import Teacher
 
 
 def asked_of(kind):

@@ -11,14 +11,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from asymvlm.documents.world.generate.dialogues import Difficulty, dialogue
+from asymvlm.documents.world.generate.generate import DIFFICULTIES, generate
+from asymvlm.documents.world.generate.words import PEOPLE, WORDS
 
-from asymvlm.documents.dialogues import Difficulty, dialogue
-from asymvlm.documents.teacher.blocks import BlockBuilder, block_logits, cells, easy_reading, sparse_reading, talking_reading
-from asymvlm.documents.teacher.build import build_teacher
-from asymvlm.documents.teacher.labels import WORD_IDS, patch_labels
-from asymvlm.documents.words import PEOPLE, WORDS
-from asymvlm.documents.world import DIFFICULTIES, generate
-from asymvlm.prompts import Prompter
+from asymvlm.backbone.prompt import Prompter
+from asymvlm.tiny_teacher.blocks import (
+    BlockBuilder,
+    block_logits,
+    cells,
+    easy_reading,
+    sparse_reading,
+    talking_reading,
+)
+from asymvlm.tiny_teacher.build import build_teacher
+from asymvlm.tiny_teacher.labels import WORD_IDS, patch_labels
 
 ROOT = Path(__file__).parent.parent
 
@@ -144,7 +151,7 @@ def test_recipe_runs_and_transformers_loads_the_result(config, tmp_path, page_sa
     flags = [part for key, value in small.items() for part in (f"--{key}", str(value))]
     overlay = tmp_path / "overlay.yaml"
     overlay.write_text(
-        "trainer:\n  callbacks:\n    - class_path: asymvlm.documents.teacher.export.ExportTeacher\n"
+        "trainer:\n  callbacks:\n    - class_path: asymvlm.tiny_teacher.export.ExportTeacher\n"
         "      init_args: {directory: made, check_pages: 4}\n"
     )
     command = [sys.executable, str(ROOT / "train.py"), "--config", str(ROOT / f"configs/teacher/{config}.yaml")]

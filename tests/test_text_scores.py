@@ -6,16 +6,16 @@ import copy
 
 import pytest
 import torch
+from asymvlm.documents.world.generate.generated import generated_dialogues
 from safetensors.torch import load_file
 
 import asymvlm
+from asymvlm.backbone.prompt import Prompter
+from asymvlm.distillation.teacher import Teacher
 from asymvlm.documents import samples
-from asymvlm.documents.generated import generated_dialogues
-from asymvlm.documents.source import DataSource
-from asymvlm.eviction.learned import LearnedText
-from asymvlm.prompts import Prompter
-from asymvlm.teacher import Teacher
-from asymvlm.training.text_scores import _looked_at, _said, text_scores
+from asymvlm.documents.sources.source import DataSource
+from asymvlm.eviction.policies.linear import LearnedText
+from asymvlm.training.fit_eviction import _looked_at, _said, text_scores
 
 
 @pytest.fixture(scope="module")

@@ -13,10 +13,10 @@ import torch
 from scorer_runs import layers_read, same, weights
 
 import asymvlm
+from asymvlm.distillation.teacher import Teacher
 from asymvlm.objectives import Distraction
 from asymvlm.targets import OutsideBoxes
-from asymvlm.teacher import Teacher
-from asymvlm.training.cli import main
+from asymvlm.training.main import main
 
 pytestmark = pytest.mark.filterwarnings("default")  # Lightning's and jsonargparse's own, as a user would see them
 

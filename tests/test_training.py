@@ -18,7 +18,7 @@ from scorer_runs import same, weights
 
 import asymvlm
 from asymvlm.export import export_checkpoint
-from asymvlm.training.cli import TrainingCLI, main
+from asymvlm.training.main import TrainingCLI, main
 
 ROOT = Path(__file__).parent.parent
 SMALL = ["--config", str(ROOT / "configs/tiny.yaml"), "--config", str(ROOT / "tests/small.yaml")]

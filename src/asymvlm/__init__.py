@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from .checkpoint import TrainedScorer, load_scorer
     from .eviction import Evictor, evict, evictors
     from .methods import Method, Tokens, methods
-    from .pipeline import pruned_pipeline
-    from .pruning import PruneReport, prune
+    from .pruning.pipeline import pruned_pipeline
+    from .pruning.prune import PruneReport, prune
 
 __version__ = "0.1.0"
 __all__ = [
@@ -23,7 +23,7 @@ __all__ = [
 _HOMES = {
     "Evictor": "eviction", "evict": "eviction", "evictors": "eviction",
     "Method": "methods", "PruneReport": "pruning", "Tokens": "methods", "TrainedScorer": "checkpoint",
-    "load_scorer": "checkpoint", "methods": "methods", "prune": "pruning", "pruned_pipeline": "pipeline",
+    "load_scorer": "checkpoint", "methods": "methods", "prune": "pruning", "pruned_pipeline": "pruning.pipeline",
 }  # fmt: skip
 
 

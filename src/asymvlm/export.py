@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
-from .card import model_card
-from .checkpoint import check_target, save_scorer, scorer_from
+from .checkpoint.model_card import model_card
+from .checkpoint.scorer import check_target, save_scorer, scorer_from
+from .cli.command import run
 from .errors import DataError
-from .front_door import run
 
 CONTENTS = "asymvlm"  # where a training checkpoint keeps the config of its scorer
 
@@ -36,7 +36,7 @@ def export_checkpoint(checkpoint: str | Path, directory: str | Path) -> Path:
         about = stored[CONTENTS].get("adapter")
         adapter = None
         if about is not None:
-            from .adapter import AdapterWeights
+            from .checkpoint.adapter import AdapterWeights
 
             adapter = AdapterWeights.stored(about, state)
         card = model_card(config, adapter is not None)

@@ -1,12 +1,18 @@
-"""A frozen transformers VLM and where its vision tokens are. Knows transformers, knows nothing of scores."""
+"""A frozen transformers VLM and where its vision tokens are.
+
+Finds the vision tokens of a prompt, their grid and their positions, in any supported family, and
+records what the model computes on the way. Knows transformers and nothing of scores. Targets,
+methods, pruning, eviction and everything above may import it; it imports typing, errors and nothing
+else of the package.
+"""
 
 from typing import Any
 
 from .backbone import Backbone
-from .flamingo import Flamingo
+from .families.flamingo import Flamingo
+from .families.mllama import Mllama
+from .families.q_former import QFormer
 from .layout import Encoded, Kept, Layout
-from .mllama import Mllama
-from .q_former import QFormer
 from .relevance import RelevanceRecorder, recording
 
 __all__ = ["Backbone", "Encoded", "Kept", "Layout", "RelevanceRecorder", "backbone_of", "recording"]

@@ -18,14 +18,14 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from ..errors import DataError
-from ..shapes import Float, Int64
-from .families import SUPPORTED, facts
+from ..typing import Float, Int64
+from .families.spec import SUPPORTED, facts
 from .grid import picture_grids
 from .layout import Encoded, Kept, Layout
 from .modalities import NAMES, Modality, for_beams, in_reading_order, modalities_of, one_view
 from .pruned_inputs import drop_rows
 from .relevance import RelevanceRecorder, recording
-from .tower import watching
+from .tower.watch import watching
 
 
 class Backbone:

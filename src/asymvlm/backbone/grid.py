@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..shapes import Int64
+from ..typing import Int64
 
 
 def picture_grids(config: Any, inputs: Mapping[str, Any], lengths: list[int], kinds: list[str], counts: list[int]) -> list[Tensor]:

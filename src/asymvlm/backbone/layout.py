@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..shapes import Bool, Float, Int64
-from .tower import TowerView
+from ..typing import Bool, Float, Int64
+from .tower.watch import TowerView
 
 
 @dataclass

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..shapes import Bool, Float, Int64
+from ..typing import Bool, Float, Int64
 from .layout import Encoded
-from .tower import TowerView, joined
+from .tower.watch import TowerView, joined
 
 NAMES = ("image", "video")
 

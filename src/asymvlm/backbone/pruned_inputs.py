@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ..shapes import Int64
+from ..typing import Int64
 from .layout import Encoded, Kept, Layout
 from .modalities import fewer, rows_of
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from ..shapes import Bool, Float
+from ..typing import Bool, Float
 from .attention_functions import in_the_llm
 
 _NAME = "asymvlm_rows"

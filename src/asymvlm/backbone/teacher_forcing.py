@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ..shapes import Int64
+from ..typing import Int64
 from .layout import Layout
 
 if TYPE_CHECKING:

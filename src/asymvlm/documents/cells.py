@@ -8,9 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..shapes import Float, Int64
-from .canvas import Box
-from .sample import Sample
+from ..typing import Float, Int64
+from .sample import Box, Sample
 
 
 def box_shares(box: Box, size: tuple[float, float], shape: tuple[int, int]) -> np.ndarray:

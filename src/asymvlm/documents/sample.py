@@ -9,8 +9,7 @@ from typing import Any
 import datasets
 from PIL import Image
 
-from .canvas import Box
-
+Box = tuple[float, float, float, float]  # x0, y0, x1, y1 in pixels, x to the right and y down
 _BOXES = datasets.List(datasets.List(datasets.Value("float32")))
 # One row a page (or a few pictures that are asked about together), so that these are stored and encoded once for all their questions.
 FEATURES = datasets.Features(

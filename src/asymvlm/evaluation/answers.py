@@ -9,14 +9,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from ..distillation.teacher import Teacher
 from ..documents import Sample
 from ..documents.cells import token_shares
 from ..methods import Method
-from ..pruning import prune
-from ..report import Call
+from ..pruning.prune import prune
+from ..pruning.report import Call
 from ..selectors import Keep
-from ..shapes import Float, Int64
-from ..teacher import Teacher
+from ..typing import Float, Int64
 
 
 @dataclass(frozen=True)

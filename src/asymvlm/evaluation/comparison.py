@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ..drafts import draft_file
 from ..selectors import Keep
+from ..storage.atomic import draft_file
 from .answers import Answer
 from .bootstrap import paired_difference
-from .tables import markdown, show
+from .report.tables import markdown, show
 
 
 @dataclass(frozen=True)

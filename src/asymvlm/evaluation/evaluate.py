@@ -10,25 +10,25 @@ from typing import Any, NamedTuple
 
 import datasets
 
-from ..checkpoint import load_scorer
+from ..checkpoint.scorer import load_scorer
+from ..cli.progress import track
+from ..distillation.teacher import Teacher
 from ..documents import Sample, samples
-from ..documents.generated import fingerprint
-from ..documents.source import DataSource
-from ..drafts import check_results
+from ..documents.sources.source import DataSource
+from ..documents.world.generated import fingerprint
 from ..errors import DataError
-from ..fingerprint import describe
 from ..methods import Learned, Method
-from ..progress import track
 from ..selectors import Keep, check_keep
-from ..teacher import Teacher
+from ..storage.atomic import check_results
+from ..storage.fingerprint import describe
 from .answers import Answer, answer, pruned_prefill
 from .comparison import Judged, check_comparisons, write_comparisons
-from .equal_cost import Equal, at_equal_cost
-from .examples import examples_pictures
-from .measured import latency, method_macs
+from .cost.equal_cost import Equal, at_equal_cost
+from .cost.latency import latency, method_macs
 from .metrics import AnswerMetric, answer_metrics
-from .report import pareto_picture, write_tables
-from .rows import Row
+from .report.example_figures import examples_pictures
+from .report.pareto import pareto_picture, write_tables
+from .report.results import Row
 from .run_log import RunLog, write_json
 from .tracking import log_to_wandb
 

@@ -9,9 +9,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ..drafts import draft_file
 from ..errors import DataError
-from ..fingerprint import differences, key_of
+from ..storage.atomic import draft_file
+from ..storage.fingerprint import differences, key_of
 from .answers import Answer
 
 

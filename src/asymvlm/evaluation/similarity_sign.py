@@ -13,15 +13,15 @@ import numpy as np
 import torch
 from torchmetrics.functional.classification import binary_auroc
 
+from ..cli.command import call, run
+from ..cli.progress import track
+from ..distillation.teacher import Teacher
 from ..documents import Sample, samples
 from ..documents.cells import token_shares
-from ..documents.source import DataSource
-from ..front_door import call, run
+from ..documents.sources.source import DataSource
 from ..methods.base import Method, Tokens
-from ..methods.clip_similarity import ClipSimilarity
-from ..progress import track
-from ..shapes import Bool, Float, Int64
-from ..teacher import Teacher
+from ..methods.common.clip_similarity import ClipSimilarity
+from ..typing import Bool, Float, Int64
 from .answers import pruned_prefill
 from .bootstrap import Interval, paired_difference
 

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from .rows import Row
+from .report.results import Row
 
 
 def log_to_wandb(project: str, rows: Sequence[Row], out: Path, about: dict[str, Any]) -> None:

@@ -1,9 +1,13 @@
-"""Text entries that leave the KV cache while decoding. One policy, one file, one class."""
+"""Text entries that leave the KV cache while decoding.
+
+`evict` keeps the cache within a budget; what leaves is decided by one of `policies`. Evaluation and
+training may import it; it imports backbone, selectors and storage.
+"""
 
 from __future__ import annotations
 
 from .base import Entries, Evictor
-from .evicting import evict
+from .evict import evict
 from .report import EvictionReport
 
 __all__ = ["Entries", "EvictionReport", "Evictor", "evict", "evictors"]
@@ -11,6 +15,6 @@ __all__ = ["Entries", "EvictionReport", "Evictor", "evict", "evictors"]
 
 def evictors() -> dict[str, type[Evictor]]:
     """All built-in policies by name."""
-    from ..discovery import discover
+    from ..registry import discover
 
-    return discover(__name__, Evictor)
+    return discover(f"{__name__}.policies", Evictor)

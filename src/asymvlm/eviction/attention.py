@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from ..shapes import Bool, Float
+from ..typing import Bool, Float
 
 _LIMIT = 2**24  # probabilities held at once, all heads counted: 64 MiB
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from ..shapes import Float, Int64
+from ..typing import Float, Int64
 from .entries import Entries
 
 __all__ = ["ALL_ROWS", "Entries", "Evictor", "Written"]

@@ -11,11 +11,11 @@ from torch import Tensor
 from transformers.cache_utils import DynamicLayer
 
 from ..selectors import tie_groups
-from ..shapes import Bool, Float, Int64
-from .arrivals import Arrivals
+from ..typing import Bool, Float, Int64
 from .base import Evictor, Written
 from .budget import Budget
 from .entries import Entries
+from .new_tokens import Arrivals
 from .report import Ledger
 
 _MOST_POSITIONS = 2**32

@@ -10,7 +10,7 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 from ..backbone import Backbone
-from ..backbone.cross_attention import CrossAttention
+from ..backbone.families.cross_attention import CrossAttention
 from ..errors import DataError
 
 

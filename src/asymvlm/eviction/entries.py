@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..shapes import Bool, Float, Int64
+from ..typing import Bool, Float, Int64
 
 
 @dataclass

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from ..shapes import Bool, Int64
+from ..typing import Bool, Int64
 
 _ROOM = 256  # columns by which the record of departures grows
 

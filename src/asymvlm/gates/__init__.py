@@ -1,4 +1,8 @@
-"""Gates: a choice of k tokens that gradients pass through. Torch only."""
+"""Gates: a choice of k tokens that gradients pass through. Torch only.
+
+One gate, one file, one class. Objectives and training may import it; it imports selectors and
+typing.
+"""
 
 from .base import Gate, at_least_one, hard_choice, threshold
 from .soft_top_k import SoftTopK

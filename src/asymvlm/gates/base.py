@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
 from ..selectors import rank
-from ..shapes import Bool, Float
+from ..typing import Bool, Float
 
 _HALVINGS = 64
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ..shapes import Bool, Float
+from ..typing import Bool, Float
 from .base import Gate
 
 

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from ..shapes import Bool, Float
+from ..typing import Bool, Float
 from .base import Gate, hard_choice
 
 SHUT = -30.0  # log of a shut gate: what is behind it gets 1e-13 of the attention

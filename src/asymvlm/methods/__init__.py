@@ -1,4 +1,8 @@
-"""Everything that can say which vision tokens to keep. One method, one file, one class."""
+"""Everything that can say which vision tokens to keep. One method, one file, one class.
+
+A new file here is found by its name. Pruning and evaluation may import it; it imports selectors,
+the checkpoint loader and, for oracles, nothing of the teacher.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,7 @@ __all__ = ["Learned", "Method", "Tokens", "methods"]
 
 def methods() -> dict[str, type[Method]]:
     """All built-in methods by name."""
-    from ..discovery import discover
+    from ..registry import discover
 
     return discover(__name__, Method)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..shapes import Float, Int64
+from ..typing import Float, Int64
 from .base import Method, Tokens
-from .clip_similarity import ClipSimilarity
+from .common.clip_similarity import ClipSimilarity
 
 
 class ATP(Method):

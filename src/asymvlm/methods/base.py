@@ -11,9 +11,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ..backbone.tower import TowerView
+from ..backbone.tower.watch import TowerView
 from ..selectors import top_k
-from ..shapes import Bool, Float, Int64
+from ..typing import Bool, Float, Int64
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from ..selectors import best
-from ..shapes import Float, Int64
+from ..typing import Float, Int64
 from .base import Method, Tokens
-from .clip_similarity import ClipSimilarity
-from .similarity import unit_rows
+from .common.clip_similarity import ClipSimilarity
+from .common.similarity import unit_rows
 
 _RIDGE = 1e-4
 

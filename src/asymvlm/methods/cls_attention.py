@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ..shapes import Float
+from ..typing import Float
 from .base import Method, Tokens
 
 

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from ..selectors import top_k
-from ..shapes import Float, Int64
+from ..typing import Float, Int64
 from .base import Method, Tokens
-from .similarity import unit_rows
+from .common.similarity import unit_rows
 
 
 class DART(Method):

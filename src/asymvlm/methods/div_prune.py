@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from ..selectors import best
-from ..shapes import Int64
+from ..typing import Int64
 from .base import Method, Tokens
-from .similarity import nearest_other, unit_rows
+from .common.similarity import nearest_other, unit_rows
 
 
 class DivPrune(Method):

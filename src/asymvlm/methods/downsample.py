@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ..shapes import Float, Int64
+from ..typing import Float, Int64
 from .base import Method, Tokens
 from .grid import evenly
 

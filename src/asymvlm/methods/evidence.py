@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..shapes import Float
+from ..typing import Float
 from .base import Method, Tokens
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..shapes import Int64
+from ..typing import Int64
 from .base import Method, Tokens
 
 

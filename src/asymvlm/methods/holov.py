@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from ..selectors import rank, top_k
-from ..shapes import Float, Int64
+from ..typing import Float, Int64
 from .base import Method, Tokens
-from .similarity import unit_rows
+from .common.similarity import unit_rows
 
 _GROUPS = 16
 _ROUNDING = 2.0**-18

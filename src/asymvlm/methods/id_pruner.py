@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from ..selectors import best
-from ..shapes import Int64
+from ..typing import Int64
 from .base import Method, Tokens
-from .similarity import unit_rows
+from .common.similarity import unit_rows
 
 
 class IDPruner(Method):

@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..checkpoint import TrainedScorer, load_scorer
+from ..checkpoint.scorer import TrainedScorer, load_scorer
 from ..scorers import TokenBatch
-from ..shapes import Float
+from ..typing import Float
 from .base import Method, Tokens
 
 

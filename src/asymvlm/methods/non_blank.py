@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..selectors import tie_groups
-from ..shapes import Int64
+from ..typing import Int64
 from .base import Method, Tokens
 from .grid import Grid
 

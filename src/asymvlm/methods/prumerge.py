@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from ..selectors import rank, top_k
-from ..shapes import Float, Int64
+from ..typing import Float, Int64
 from .base import Method, Tokens
+from .common.similarity import in_blocks, others, unit_rows
 from .grid import evenly
-from .similarity import in_blocks, others, unit_rows
 
 _NEIGHBOURS = 32
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from ..selectors import count_for
-from ..shapes import Float
+from ..typing import Float
 from .base import Method, Tokens
 
 

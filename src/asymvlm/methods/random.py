@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..selectors import best
-from ..shapes import Float
+from ..typing import Float
 from .base import Method, Tokens
 
 _CHANNELS = 6

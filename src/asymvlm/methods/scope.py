@@ -7,9 +7,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..selectors import best
-from ..shapes import Float, Int64
+from ..typing import Float, Int64
 from .base import Method, Tokens
-from .similarity import unit_rows
+from .common.similarity import unit_rows
 
 _AT_A_TIME = 64
 _ROUNDING = 2.0**-18  # of cosines in fp32

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..selectors import best, rank, top_k
-from ..shapes import Float, Int64
+from ..typing import Float, Int64
 from .base import Method, Tokens
 from .pyramid_drop import geometric
 

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from ..selectors import rank
-from ..shapes import Int64
+from ..typing import Int64
 from .base import Method, Tokens
-from .similarity import in_blocks, unit_rows
+from .common.similarity import in_blocks, unit_rows
 
 _AT_A_TIME = 8
 

@@ -7,9 +7,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..selectors import best, top_k
-from ..shapes import Float, Int64
+from ..typing import Float, Int64
 from .base import Method, Tokens
-from .similarity import in_blocks, others, unit_rows
+from .common.similarity import in_blocks, others, unit_rows
 
 
 class VisionZip(Method):

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from ..selectors import best, rank
-from ..shapes import Float, Int64
+from ..typing import Float, Int64
 from .base import Method, Tokens
-from .similarity import in_blocks, others, unit_rows
+from .common.similarity import in_blocks, others, unit_rows
 
 
 class VLMPruner(Method):

@@ -1,4 +1,8 @@
-"""Terms of the training loss. Each knows scores, targets and masks, and nothing of models."""
+"""Terms of the training loss. One term, one file, one class.
+
+Each knows scores, targets and masks, and nothing of models. Training may import it; it imports
+gates and typing.
+"""
 
 from .answers import AnswerCrossEntropy, AnswerDivergence
 from .base import Objective, Prediction, Truth

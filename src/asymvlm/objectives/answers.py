@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from ..shapes import Float
+from ..typing import Float
 from .base import Objective, Prediction, Truth
 
 

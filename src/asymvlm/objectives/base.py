@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from ..shapes import Bool, Float, Int64
+from ..typing import Bool, Float, Int64
 
 
 @dataclass

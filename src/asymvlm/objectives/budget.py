@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..shapes import Float
+from ..typing import Float
 from .base import Objective, Prediction, Truth
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..shapes import Float
+from ..typing import Float
 from .base import Objective, Prediction, Truth
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..gates import hard_choice
-from ..shapes import Float
+from ..typing import Float
 from .base import Objective, Prediction, Truth
 
 

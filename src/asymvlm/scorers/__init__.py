@@ -1,4 +1,8 @@
-"""Scorers: how much each vision token matters for this text. Torch only."""
+"""Scorers: how much each vision token matters for this text. Torch only.
+
+One scorer, one file, one class; a new file here is found by its name. Imported by the checkpoint,
+methods and training; imports typing and the registry.
+"""
 
 from .base import Scorer, TokenBatch
 from .budget import BudgetHead
@@ -8,6 +12,6 @@ __all__ = ["BudgetHead", "Scorer", "TokenBatch", "scorers"]
 
 def scorers() -> dict[str, type[Scorer]]:
     """All scorers by the `kind` that configs and checkpoints name."""
-    from ..discovery import discover
+    from ..registry import discover
 
     return discover(__name__, Scorer)

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from ..shapes import Bool, Float, Int64
+from ..typing import Bool, Float, Int64
 
 
 @dataclass

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from ..shapes import Bool, Float, Int64
+from ..typing import Bool, Float, Int64
 
 _WAVES = 3  # half waves per axis: 1, 2, 3 over the picture
 

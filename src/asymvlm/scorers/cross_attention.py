@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..shapes import Float
+from ..typing import Float
 from .base import Scorer, TokenBatch, unit
 from .context import GridContext
 

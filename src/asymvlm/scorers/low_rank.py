@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..shapes import Float
+from ..typing import Float
 from .base import Scorer, TokenBatch, max_over_text, unit
 from .context import GridContext
 

@@ -1,4 +1,8 @@
-"""Teacher signals: a distribution over each sample's vision tokens, and how many of them are enough."""
+"""Teacher signals: a distribution over each sample's vision tokens, and how many of them are enough.
+
+One target, one file, one class. Distillation, pruning (for oracles) and training may import it; it
+imports backbone and selectors.
+"""
 
 from .attention import AttentionTarget
 from .base import Target, TargetInputs

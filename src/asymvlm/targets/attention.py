@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..backbone import Backbone, Encoded, Layout
 from ..backbone.teacher_forcing import check_left_padded, forced
-from ..shapes import Float
+from ..typing import Float
 from .base import Target, TargetInputs, normalised
 
 ROWS = ("question", "last", "answer")

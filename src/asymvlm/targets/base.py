@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from ..backbone import Backbone, Encoded, Layout
-from ..shapes import Float
+from ..typing import Float
 
 
 @dataclass

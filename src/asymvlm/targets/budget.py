@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..shapes import Bool, Float
+from ..typing import Bool, Float
 
 
 class BudgetTarget:

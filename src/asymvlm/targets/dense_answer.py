@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..backbone import Backbone, Kept
 from ..selectors import count_for, top_k
-from ..shapes import Float
+from ..typing import Float
 from .attention import dense_answers
 from .base import TargetInputs
 

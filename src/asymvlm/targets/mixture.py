@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from ..backbone import Backbone
-from ..shapes import Float
+from ..typing import Float
 from .base import Target, TargetInputs
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..backbone import Backbone
-from ..shapes import Float
+from ..typing import Float
 from .base import Target, TargetInputs
 
 

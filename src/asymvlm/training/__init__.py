@@ -1,1 +1,5 @@
-"""Training the importance scorer. Nothing else in the package imports this."""
+"""Training the importance scorer, on Lightning.
+
+Modules, data modules and callbacks behind `python train.py`. Only the command line imports it; it
+may import everything but the tiny teacher.
+"""

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from ..distillation.teacher import Observation
 from ..scorers import TokenBatch
-from ..shapes import Float
-from ..teacher import Observation
+from ..typing import Float
 
 
 @dataclass

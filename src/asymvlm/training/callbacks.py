@@ -14,13 +14,13 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import WandbLogger
 from PIL import Image
 
-from ..checkpoint import check_target
+from ..checkpoint.scorer import check_target
+from ..cli.command import parameters_of
 from ..documents import samples
 from ..errors import DataError
 from ..evaluation.evaluate import evaluate, held_out, judge_named
-from ..evaluation.pictures import page_panels
+from ..evaluation.report.pictures import page_panels
 from ..export import export_checkpoint, read_checkpoint
-from ..front_door import parameters_of
 from .batch import collate
 from .resuming import CONFIG_FILE, of_another_run
 from .scorer_module import ScorerModule

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
 
-from ..drafts import draft_file
 from ..errors import DataError
 from ..export import read_checkpoint
+from ..storage.atomic import draft_file
 
 
 class WholeFileCheckpointIO(TorchCheckpointIO):

@@ -10,14 +10,14 @@ import datasets
 import lightning as L
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
+from ..cli.progress import track
+from ..distillation.teacher import Observation, from_record, to_record
 from ..documents import Sample, SkipReport, samples
-from ..documents.generated import fingerprint
-from ..documents.made_once import made_once
-from ..documents.source import DataSource
+from ..documents.sources.source import DataSource
+from ..documents.world.generated import fingerprint
 from ..errors import DataError
-from ..fingerprint import key_of
-from ..progress import track
-from ..teacher import Observation, from_record, to_record
+from ..storage.cached_dataset import made_once
+from ..storage.fingerprint import key_of
 from .batch import collate
 from .scorer_module import ScorerModule
 

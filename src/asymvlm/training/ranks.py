@@ -9,7 +9,7 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 
-from ..stopping import launcher
+from ..cli.signals import launcher
 
 
 def leave_signals_to_the_command(trainer: L.Trainer) -> None:

@@ -12,11 +12,11 @@ import yaml
 from jsonargparse import ArgumentParser, Namespace
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from ..drafts import draft_file
 from ..errors import DataError
 from ..export import CONTENTS
-from ..fingerprint import flat
-from ..marks import weights_mark
+from ..storage.atomic import draft_file
+from ..storage.fingerprint import flat
+from ..storage.weights_fingerprint import weights_mark
 
 RUN = "run"  # where a checkpoint keeps the id of its run
 SETTINGS = "settings"  # and the settings it was trained with

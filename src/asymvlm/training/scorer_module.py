@@ -12,19 +12,19 @@ import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
-from ..checkpoint import TrainedScorer
+from ..backbone.prompt import Prompter
+from ..checkpoint.scorer import TrainedScorer
+from ..distillation.teacher import Observation, Teacher, load_prompter
 from ..documents import Sample
 from ..errors import DataError
 from ..export import CONTENTS
-from ..fingerprint import describe, describe_teacher
-from ..marks import weights_mark
 from ..objectives import Objective, Prediction, Truth
-from ..prompts import Prompter
-from ..schedule import warm_up_cosine
 from ..scorers import BudgetHead, Scorer
-from ..shapes import Float
+from ..storage.fingerprint import describe, describe_teacher
+from ..storage.weights_fingerprint import weights_mark
 from ..targets import Target
-from ..teacher import Observation, Teacher, load_prompter
+from ..typing import Float
+from .lr_schedule import warm_up_cosine
 from .provenance import provenance
 
 

@@ -1,4 +1,7 @@
-"""How replies are judged, by the field's standard metrics. One metric, one file, one class."""
+"""How replies are judged, by the field's standard metrics. One metric, one file, one class.
+
+Imported by the evaluations; imports the registry alone.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,6 @@ __all__ = ["AnswerMetric", "QuestionMetric", "answer_metrics"]
 
 def answer_metrics() -> dict[str, type[AnswerMetric]]:
     """All metrics by the `kind` that configs name."""
-    from ...discovery import discover
+    from ...registry import discover
 
     return discover(__name__, AnswerMetric)

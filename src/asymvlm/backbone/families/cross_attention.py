@@ -1,0 +1,113 @@
+"""Families whose LLM looks at the pictures through cross-attention layers: nothing of them stands in the sequence."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ...errors import DataError
+from ...typing import Bool, Float, Int64
+from ..backbone import Backbone
+from ..layout import Encoded, Kept, Layout
+from ..relevance import RelevanceRecorder
+
+
+class CrossAttention(Backbone):
+    """What such families share. Vision tokens come in pictures (or tiles) of equal length; padded pictures are seen by no row of the text.
+
+    `Encoded.output` holds the states as the model pads them, `[B, ..., L, E]`.
+    """
+
+    mask_argument: str  # [B, S, pictures...], 1 where a row of the text may look
+    states_argument: str  # encoded pictures instead of pixels
+    tower_part: str  # what tells such a model from others
+
+    def _check(self) -> None:
+        if not hasattr(self.model.base_model, self.tower_part):
+            raise DataError(f"{type(self.model).__name__} has no {self.tower_part}, so it is not one of its family")
+
+    @property
+    @abstractmethod
+    def length(self) -> int:
+        """L, vision tokens per picture."""
+
+    @property
+    @abstractmethod
+    def reading(self) -> list[tuple[int, nn.Module]]:
+        """The attention modules that read pictures, each with the number of decoder layers that have to run for it."""
+
+    @abstractmethod
+    def places(self, picture: int) -> Int64[Tensor, "L 3"]:
+        """Picture, row and column of the tokens of one picture."""
+
+    @abstractmethod
+    def states(self, inputs: Mapping[str, Any]) -> Float[Tensor, "..."]:
+        """The encoded pictures, padded ones included: `[B, ..., L, E]`."""
+
+    def features(self, states: Float[Tensor, "*n E"]) -> Float[Tensor, "*n D"]:
+        """States in the LLM's width, for scorers."""
+        return states
+
+    def encode(self, inputs: Mapping[str, Any], watch_tower: bool = False) -> Encoded:
+        if watch_tower:
+            raise ValueError(f"the tower of {type(self.model).__name__} cannot be watched; choose another method")
+        states = self.states(inputs)
+        return Encoded(states, list(self.features(states[self._there(inputs)])))
+
+    def _there(self, inputs: Mapping[str, Any]) -> Bool[Tensor, "B ..."]:
+        """Which pictures are real: those that any row of the text may look at."""
+        return inputs[self.mask_argument].bool().any(1)
+
+    def slots(self, inputs: Mapping[str, Any]) -> list[Int64[Tensor, "n"]]:
+        """Per sample, where its vision tokens stand among all of the row, padded pictures included."""
+        within = torch.arange(self.length, device=self.device)
+        return [(real.nonzero() * self.length + within).flatten() for real in self._there(inputs).flatten(1)]
+
+    def layout(self, inputs: Mapping[str, Any], encoded: Encoded | None = None) -> Layout:
+        ids = inputs["input_ids"]
+        grids = []
+        for real in self._there(inputs).flatten(1):
+            each = [self.places(number) for number in range(int(real.sum()))]
+            grids.append(torch.cat(each).to(ids.device) if each else ids.new_zeros(0, 3))
+        mask = inputs.get("attention_mask", torch.ones_like(ids))
+        return Layout(ids, mask, torch.zeros_like(ids, dtype=torch.bool), grids, self.template_ids)
+
+    def chosen(
+        self, inputs: Mapping[str, Any], encoded: Encoded, kept: list[Kept]
+    ) -> tuple[Float[Tensor, "B K E"], Int64[Tensor, "B K"], Bool[Tensor, "B K"]]:
+        """(states of the kept tokens, where they stood in their row, which are no filling)."""
+        rows = [mine[one.index] for mine, one in zip(self.slots(inputs), kept, strict=True)]
+        index = torch.zeros(len(rows), max(1, *(len(row) for row in rows)), dtype=torch.long, device=self.device)
+        real = torch.zeros_like(index, dtype=torch.bool)
+        for number, row in enumerate(rows):
+            index[number, : len(row)], real[number, : len(row)] = row, True
+        flat = encoded.output.flatten(1, -2)
+        return flat.gather(1, index[..., None].expand(-1, -1, flat.shape[-1])), index, real
+
+    def with_pictures(self, inputs: Mapping[str, Any], encoded: Encoded) -> dict[str, Any]:
+        return self.without_pictures(inputs) | {self.states_argument: encoded.output}
+
+    def extended(self, call: Mapping[str, Any], ids: Int64[Tensor, "B L"], there: Int64[Tensor, "B L"]) -> dict[str, Any]:
+        mask = call[self.mask_argument]
+        repeated = mask[:, -1:].expand(-1, ids.shape[1], *mask.shape[2:])
+        return super().extended(call, ids, there) | {self.mask_argument: torch.cat([mask, repeated], dim=1)}
+
+    @property
+    def attending_layers(self) -> int:
+        return len(self.reading)
+
+    @torch.no_grad()
+    def attention(
+        self, call: Mapping[str, Any], layout: Layout, rows: Float[Tensor, "B S"], layers: Sequence[int], heads: str
+    ) -> list[Float[Tensor, "n"]]:
+        slots = self.slots(call)
+        columns = torch.zeros(len(slots), self._there(call)[0].numel() * self.length, dtype=torch.bool, device=self.device)
+        for row, mine in zip(columns, slots, strict=True):
+            row[mine] = True
+        recorder = RelevanceRecorder(rows, columns, heads, only=[module for _, module in self.reading])
+        mass = self._recorded(call, recorder, layers, self.reading[max(layers)][0])
+        return [row[mine] for row, mine in zip(mass, slots, strict=True)]

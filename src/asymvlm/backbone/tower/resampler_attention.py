@@ -1,0 +1,56 @@
+"""Resamplers: a few latents read all patches, so that a token is a mixture of patches, weighted by attention."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ...typing import Float
+
+
+class ResamplerWatcher:
+    """Notes how much each latent of the last resampling layer attends to each patch; mean over heads, rows sum to 1."""
+
+    def __init__(self, heads: int) -> None:
+        self.heads = heads
+        self._queries: list[Tensor] = []
+        self._keys: list[Tensor] = []
+
+    def note_query(self, module: nn.Module, args: Any, out: Tensor) -> None:
+        self._queries.append(out.detach())
+
+    def note_key(self, module: nn.Module, args: Any, out: Tensor) -> None:
+        self._keys.append(out.detach())
+
+    def weights(self, patches: int) -> Float[Tensor, "pictures latents p"]:
+        """Of the first `patches` keys: some resamplers let latents read each other too."""
+        query, key = (torch.cat(parts).unflatten(-1, (self.heads, -1)).transpose(1, 2).float() for parts in (self._queries, self._keys))
+        mass = (query @ key.mT * query.shape[-1] ** -0.5).softmax(-1)[..., :patches].mean(1)
+        return mass / mass.sum(-1, keepdim=True)
+
+
+@contextmanager
+def watching_resampler(model: Any) -> Iterator[ResamplerWatcher | None]:
+    """While open, encoding pictures fills the watcher; None for models without a resampler that is known here."""
+    found = [part for name, part in model.base_model.named_modules() if _is_resampling(name, part)]
+    if not found:
+        yield None
+        return
+    last = found[-1]
+    query, key = (getattr(last, long, None) or getattr(last, short) for long, short in (("query", "q_proj"), ("key", "k_proj")))
+    watcher = ResamplerWatcher(getattr(last, "num_attention_heads", None) or last.n_heads)
+    with ExitStack() as stack:
+        stack.callback(query.register_forward_hook(watcher.note_query).remove)
+        stack.callback(key.register_forward_hook(watcher.note_key).remove)
+        yield watcher
+
+
+def _is_resampling(name: str, part: Any) -> bool:
+    """The Q-Former's cross-attention, and Flamingo's perceiver without norms between projection and product."""
+    if name.endswith("crossattention.attention"):
+        return True
+    return type(part).__name__ == "IdeficsPerceiverAttention" and not part.qk_layer_norms

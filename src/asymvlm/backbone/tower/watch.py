@@ -1,0 +1,201 @@
+"""What can be asked of the vision tower itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+from ...typing import Float
+from ..attention_functions import register
+from ..families.spec import facts
+from .patch_merging import Patches, on_tokens
+from .resampler_attention import ResamplerWatcher, watching_resampler
+
+_NAME = "asymvlm_tower"
+_WATCHER = "asymvlm_watcher"
+_TOWERS = ("vision_tower", "vision_model", "visual")  # what families call it
+_ROWS = 512  # of attention at a time, so that towers without a CLS need no P x P matrix
+
+
+@dataclass(frozen=True)
+class TowerView:
+    """What the tower computed in its feature layer, one row per vision token: the mean over the patches that became it."""
+
+    attention: Float[Tensor, "n"]  # from CLS, or where there is none received on average; mean over heads
+    single_head: Callable[[], Float[Tensor, "n"]]  # the same with all heads read as one, of full width
+    keys: Float[Tensor, "n C"]  # of all heads, side by side
+    states: Float[Tensor, "n E"]  # what the layer gives: the features before the projector
+    heads: int
+
+    def of(self, rows: slice | Tensor) -> TowerView:
+        """The view of some of the tokens."""
+        return TowerView(self.attention[rows], lambda: self.single_head()[rows], self.keys[rows], self.states[rows], self.heads)
+
+
+def joined(views: Sequence[TowerView]) -> TowerView:
+    """Several views of one tower, one behind the other."""
+    attention, keys, states = (torch.cat([getattr(view, part) for view in views]) for part in ("attention", "keys", "states"))
+    return TowerView(attention, lambda: torch.cat([view.single_head() for view in views]), keys, states, views[0].heads)
+
+
+class TowerWatcher:
+    """Notes queries, keys and states of one layer while pictures are encoded.
+
+    `cls` says what the first patch is: "left out" of the features, "kept" among them, or None where there is no CLS.
+    """
+
+    def __init__(self, model: Any, cls: str | None) -> None:
+        self.model, self.cls = model, cls
+        self.calls: list[tuple[Tensor, Tensor, Tensor | None, float | None]] = []
+        self.states: list[Float[Tensor, "pictures p E"]] = []
+        self.pack: Callable[[Tensor], Tensor] | None = None
+        self.resampler: ResamplerWatcher | None = None
+
+    def note(self, query: Tensor, key: Tensor, mask: Tensor | None, scaling: float | None) -> None:
+        """Called by the attention function; `query` and `key` are `[pictures, heads, patches, d]`."""
+        self.calls.append((query.detach(), key.detach(), mask, scaling))
+
+    def note_states(self, module: nn.Module, args: Any, out: Any) -> None:
+        """A forward hook of the layer."""
+        self.states.append((out[0] if isinstance(out, tuple) else out).detach())
+
+    def received(self) -> list[Float[Tensor, "pictures p 1"]]:
+        """Attention per patch, mean over heads."""
+        return [self._received(query, key, mask, scaling or query.shape[-1] ** -0.5) for query, key, mask, scaling in self.calls]
+
+    def received_as_one_head(self) -> list[Float[Tensor, "pictures p 1"]]:
+        """Attention per patch as if there were one head over the whole width, scaled by its root (PruMerge, arXiv 2403.15388)."""
+        return [
+            self._received(_side_by_side(query)[:, None], _side_by_side(key)[:, None], mask, (query.shape[1] * query.shape[3]) ** -0.5)
+            for query, key, mask, _ in self.calls
+        ]
+
+    def _received(self, query: Tensor, key: Tensor, mask: Tensor | None, scaling: float) -> Float[Tensor, "pictures p 1"]:
+        rows = query if self.cls is None else query[:, :, :1]
+        total = torch.zeros(key.shape[0], key.shape[2], device=key.device)
+        for start in range(0, rows.shape[2], _ROWS):
+            part = slice(start, start + _ROWS)
+            logits = (rows[:, :, part] @ key.mT * scaling).float()
+            if mask is not None:
+                bias = torch.where(mask, 0.0, -torch.inf) if mask.dtype == torch.bool else mask.float()
+                logits = logits + (bias if bias.shape[2] == 1 else bias[:, :, part])
+            total += logits.softmax(-1).nan_to_num().mean(1).sum(1)
+        return self._patches(total[..., None] / rows.shape[2])
+
+    def _patches(self, values: Float[Tensor, "pictures p C"]) -> Float[Tensor, "pictures q C"]:
+        return values[:, 1:] if self.cls == "left out" else values
+
+    def view(self, way: str | None, count: int, inputs: Mapping[str, Any]) -> TowerView:
+        """What was noted, on the `count` tokens of one modality. Raises ValueError as `on_tokens` does."""
+
+        def moved(values: list[Tensor]) -> Tensor:
+            tower: Any = _tower(self.model)
+            return on_tokens(Patches(values, tower, inputs, self.pack, self.resampler), way, count)
+
+        keys = [self._patches(_side_by_side(key)) for _, key, _, _ in self.calls]
+        states = [self._patches(one.view(len(key), -1, one.shape[-1])) for one, key in zip(self._states_by_call(), keys, strict=True)]
+        heads = self.calls[0][1].shape[1]
+        return TowerView(moved(self.received())[:, 0], lambda: moved(self.received_as_one_head())[:, 0], moved(keys), moved(states), heads)
+
+    def _states_by_call(self) -> list[Tensor]:
+        """Towers that attend picture by picture give the states of all pictures at once."""
+        if len(self.states) == len(self.calls):
+            return self.states
+        flat = torch.cat([one.flatten(0, -2) for one in self.states])
+        return list(flat.split([key.shape[0] * key.shape[2] for _, key, _, _ in self.calls]))
+
+
+def _side_by_side(parts: Float[Tensor, "pictures heads p d"]) -> Float[Tensor, "pictures p C"]:
+    return parts.transpose(1, 2).flatten(2)
+
+
+def _attention(
+    module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None = None, **kwargs: Any
+) -> tuple[Tensor, None]:
+    watcher: TowerWatcher | None = getattr(module, _WATCHER, None)
+    if watcher is not None:
+        watcher.note(query, key, attention_mask, kwargs.get("scaling"))
+    return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
+
+
+@contextmanager
+def watching(model: Any) -> Iterator[TowerWatcher]:
+    """While open, encoding pictures fills the watcher.
+
+    Raises ValueError for families whose tower has no attention that can be watched.
+    """
+    register(_NAME, _attention)
+    config = model.config
+    layer, attention = feature_layer(model)
+    left_out = getattr(config, "vision_feature_select_strategy", "full") == "default"
+    watcher = TowerWatcher(model, "left out" if left_out else facts(config).cls)
+    before = config.vision_config._attn_implementation
+    model.set_attn_implementation({"vision_config": _NAME})
+    setattr(attention, _WATCHER, watcher)
+    handle = layer.register_forward_hook(watcher.note_states)
+    try:
+        with _packing(model.base_model, watcher), watching_resampler(model) as watcher.resampler:
+            yield watcher
+    finally:
+        handle.remove()
+        delattr(attention, _WATCHER)
+        model.set_attn_implementation({"vision_config": before})
+
+
+@contextmanager
+def _packing(inner: Any, watcher: TowerWatcher) -> Iterator[None]:
+    """Remembers how the model packs its tiles, so that the same can be done to what is known of each patch."""
+    original = getattr(inner, "pack_image_features", None)
+    if original is None:
+        yield
+        return
+
+    def pack(features: Any, *args: Any, **kwargs: Any) -> Any:
+        tiles = [len(one) for one in features]
+
+        def again(values: Float[Tensor, "tiles p C"]) -> Float[Tensor, "T C"]:
+            packed, _ = original(values.split(tiles), *args, **{**kwargs, "image_newline": values.new_zeros(values.shape[-1])})
+            return torch.cat(list(packed))
+
+        watcher.pack = again
+        return original(features, *args, **kwargs)
+
+    inner.pack_image_features = pack
+    try:
+        yield
+    finally:
+        del inner.pack_image_features
+
+
+def _tower(model: Any) -> nn.Module | None:
+    return next((part for name in _TOWERS if (part := getattr(model.base_model, name, None)) is not None), None)
+
+
+def feature_layer(model: Any) -> tuple[nn.Module, nn.Module]:
+    """The layer whose states become the features, and its attention."""
+    tower = _tower(model)
+    named = dict(tower.named_modules()) if tower is not None else {}
+    places = [name for name, part in named.items() if type(part).__name__.endswith("Attention") and hasattr(part, "config")]
+    number = getattr(model.config, "vision_feature_layer", None)
+    if not places or isinstance(number, list | tuple):
+        raise ValueError(f"the tower of {type(model).__name__} cannot be watched; choose another method")
+    # hidden_states[-1] is what the last layer gives, [0] what the first layer reads
+    place = places[-1 if number is None else number if number < 0 else number - 1]
+    return named[place.rpartition(".")[0]], named[place]
+
+
+def downsampled_features(model: Any, arguments: Mapping[str, Any], sample: int, rows: int, columns: int) -> Float[Tensor, "m D"]:
+    """Features of one picture shrunk to rows x columns patches; the tower's position table is interpolated."""
+    pixels = arguments["pixel_values"][sample : sample + 1]
+    patch = model.config.vision_config.patch_size
+    size = (rows * patch, columns * patch)
+    small = nn.functional.interpolate(pixels.float(), size=size, mode="bilinear", antialias=True, align_corners=False)
+    changed = {"pixel_values": small.to(pixels.dtype), "interpolate_pos_encoding": True}
+    with torch.no_grad():
+        return model.base_model.get_image_features(**{**arguments, **changed}, return_dict=True).pooler_output[0]

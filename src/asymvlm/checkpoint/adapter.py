@@ -1,0 +1,97 @@
+"""A LoRA adapter beside a scorer: a standard peft directory, and a model that wears it for a while."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from ..check import ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE
+
+
+@dataclass(frozen=True)
+class AdapterWeights:
+    """What peft needs of an adapter: the arguments of its LoraConfig, and its tensors by peft's names."""
+
+    settings: dict[str, Any]
+    tensors: dict[str, Tensor]
+
+    @classmethod
+    def stored(cls, description: dict[str, Any], state: dict[str, Tensor]) -> AdapterWeights:
+        """Out of a training checkpoint: what `training.lora.Adapters` says of itself, and the module's state."""
+        tensors = {name: state[f"adapters.weights.{index}"] for index, name in enumerate(description["names"])}
+        return cls(description["settings"], tensors)
+
+    def save(self, directory: Path) -> None:
+        """A directory that `peft.PeftModel.from_pretrained` loads."""
+        from peft import LoraConfig
+
+        LoraConfig(**self.settings).save_pretrained(str(directory))
+        config = json.loads((directory / ADAPTER_CONFIG_FILE).read_text(encoding="utf-8"))
+        config["target_modules"].sort()  # peft writes a set in whatever order: equal adapters, equal files
+        (directory / ADAPTER_CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        save_file({name: tensor.contiguous().cpu() for name, tensor in self.tensors.items()}, directory / ADAPTER_WEIGHTS_FILE)
+
+
+@contextmanager
+def wearing(model: PreTrainedModel, directory: Path) -> Iterator[None]:
+    """While open, `model` has the adapter of `directory`; afterwards it is the model that it was, bit for bit.
+
+    Raises ValueError for a model that has adapters already, or one that the adapter does not fit.
+    """
+    from peft import PeftConfig, get_peft_model
+    from peft.tuners.tuners_utils import BaseTunerLayer
+    from peft.utils.save_and_load import load_peft_weights, set_peft_model_state_dict
+
+    if hasattr(model, "get_base_model") or any(isinstance(module, BaseTunerLayer) for module in model.modules()):
+        raise ValueError(f"adapter: the model has adapters already; take them off, or load {directory} beside them with peft")
+    config = PeftConfig.from_pretrained(str(directory))
+    config.inference_mode = True
+    with _left_as_found(model):
+        try:
+            adapted = get_peft_model(model, config, low_cpu_mem_usage=True)  # nothing is drawn at random
+        except ValueError as error:
+            raise _misfit(model, directory, error) from error
+        try:
+            stored = load_peft_weights(str(directory), device=str(model.device))
+            wanted = {name for name in adapted.state_dict() if ".lora_" in name}
+            if len(stored) != len(wanted):
+                raise _misfit(model, directory, f"{len(stored)} tensors for {len(wanted)} places")
+            try:
+                set_peft_model_state_dict(adapted, stored, low_cpu_mem_usage=True)
+            except RuntimeError as error:  # torch's, of shapes
+                raise _misfit(model, directory, error) from error
+            yield
+        finally:
+            adapted.unload()
+
+
+def _misfit(model: PreTrainedModel, directory: Path, why: object) -> ValueError:
+    said = str(why).splitlines()[0]
+    return ValueError(f"adapter: {directory} does not fit {type(model).__name__} ({said}); use the model that it was trained on")
+
+
+@contextmanager
+def _left_as_found(model: PreTrainedModel) -> Iterator[None]:
+    """What peft changes in a model besides its layers is put back: what is trained, what is in evaluation, hooks."""
+    trainable = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    training = [(module, module.training) for module in model.modules()]
+    hooks = list(getattr(model, "_require_grads_hooks", []))
+    try:
+        yield
+    finally:
+        for parameter, before in trainable:
+            parameter.requires_grad_(before)
+        for module, was in training:
+            module.training = was
+        if list(getattr(model, "_require_grads_hooks", [])) != hooks:
+            model.disable_input_require_grads()  # peft's, which transformers remembers instead of the model's own
+            if hooks:
+                model._require_grads_hooks, model._require_grads_hook = hooks, hooks[0]  # type: ignore[assignment]

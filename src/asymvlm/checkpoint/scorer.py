@@ -1,0 +1,174 @@
+"""The scorer checkpoint: a directory with config.json, model.safetensors and a card. docs/checkpoint-format.md is the norm.
+
+Needs torch and safetensors only, so that any loader can use it.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from ..check import (
+    ADAPTER_FOLDER,
+    CARD_FILE,
+    CONFIG_FILE,
+    FORMAT,
+    FORMAT_VERSION,
+    OWN_ENTRIES,
+    WEIGHTS_FILE,
+    is_scorer,
+    problems,
+)
+from ..errors import DataError
+from ..scorers import BudgetHead, Scorer, TokenBatch, scorers
+from ..storage.atomic import check_replaceable, draft_directory, publish_directory
+from ..typing import Bool, Float
+
+if TYPE_CHECKING:
+    from .adapter import AdapterWeights
+
+
+class TrainedScorer(nn.Module):
+    """A scorer with its budget head and what has to be known to use them.
+
+    `masked_ids` are token ids of the prompt that the scorer must not read: template and special tokens. `adapter` is the directory of a
+    LoRA adapter that was trained beside the scorer, if there is one; `asymvlm.prune(..., adapter=True)` applies it.
+    """
+
+    state = ("about",)  # scores do not depend on it (`fingerprint.describe`)
+
+    def __init__(
+        self, scorer: Scorer, budget: BudgetHead | None, masked_ids: tuple[int, ...] = (), about: dict[str, Any] | None = None
+    ) -> None:
+        super().__init__()
+        self.scorer = scorer
+        self.budget = budget
+        self.masked_ids = masked_ids
+        self.about = about or {}
+        self.adapter: Path | None = None
+
+    @property
+    def width(self) -> int:
+        return self.scorer.width
+
+    def forward(self, batch: TokenBatch) -> tuple[Float[Tensor, "B N"], Float[Tensor, "B"] | None]:
+        """Scores, and keep ratios in (0, 1] where there is a budget head."""
+        scores = self.scorer(batch)
+        return scores, None if self.budget is None else self.budget(batch, scores)
+
+    def text_mask(self, text_ids: Tensor) -> Bool[Tensor, "*b L"]:
+        """True for the text tokens that the scorer may read."""
+        return ~torch.isin(text_ids, torch.tensor(self.masked_ids, dtype=text_ids.dtype, device=text_ids.device))
+
+    def config(self) -> dict[str, Any]:
+        """The contents of config.json."""
+        return {
+            "format": FORMAT,
+            "format_version": FORMAT_VERSION,
+            "scorer": {"kind": self.scorer.kind, "arguments": self.scorer.arguments},
+            "budget": None if self.budget is None else {"arguments": self.budget.arguments},
+            "input": {"stage": "llm_input", "width": self.width, "grid": "picture_row_column"},
+            "masked_ids": list(self.masked_ids),
+            "polarity": "higher_keeps",
+            "rounding": "half_up_at_least_one",
+            "budget_scope": "sample",
+            **self.about,
+        }
+
+
+def save_scorer(
+    trained: TrainedScorer, directory: str | Path, card: str, adapter: AdapterWeights | None = None
+) -> Path:
+    """Write a scorer directory, whole or not at all; returns its absolute path.
+
+    With it goes `adapter`, or the one that `trained` was loaded with. Of a scorer that is there
+    already the format's own files are replaced, and others stay. Raises ValueError for a directory
+    that is something else (see `check_target`), DataError for weights that are no numbers.
+    """
+    target = check_target(directory)
+    weights = {name: one.detach().float().contiguous().cpu() for name, one in trained.state_dict().items()}
+    lost = [name for name, one in weights.items() if not bool(one.isfinite().all())]
+    if lost:
+        raise DataError(f"{lost[0]} of the scorer is not finite; it is not saved, train it again")
+    with draft_directory(target) as draft:
+        save_file(weights, draft / WEIGHTS_FILE)
+        named = {} if adapter is None and trained.adapter is None else {"adapter": ADAPTER_FOLDER}
+        (draft / CONFIG_FILE).write_text(json.dumps(trained.config() | named, indent=2) + "\n", encoding="utf-8")
+        if adapter is not None:
+            adapter.save(draft / ADAPTER_FOLDER)
+        elif trained.adapter is not None:
+            shutil.copytree(trained.adapter, draft / ADAPTER_FOLDER)
+        (draft / CARD_FILE).write_text(card, encoding="utf-8")
+        found = problems(draft)
+        if found:
+            raise DataError(f"{directory}: the scorer is not saved, since {found[0]}")
+        publish_directory(draft, target, OWN_ENTRIES)
+    return target
+
+
+def check_target(directory: str | Path) -> Path:
+    """The absolute path of a directory that a scorer may be written to.
+
+    Raises ValueError for one that holds something else than a scorer, a file, and where nothing
+    can be written.
+    """
+    return check_replaceable(Path(directory), is_scorer, "scorer directory")
+
+
+def load_scorer(path: str | Path, device: str | torch.device = "cpu") -> TrainedScorer:
+    """The scorer of a checkpoint directory, or of a Hugging Face repository if `path` is no directory here.
+
+    Raises DataError, naming the file and what to do, where the directory is missing,
+    incomplete, corrupt or newer than this package.
+    """
+    directory = _resolve(path)
+    found = problems(directory)
+    if found:
+        raise DataError(f"{directory} is not a usable scorer checkpoint: " + "; ".join(found))
+    config = json.loads((directory / CONFIG_FILE).read_text(encoding="utf-8"))
+    try:
+        trained = scorer_from(config)
+    except DataError as error:
+        raise DataError(f"{directory / CONFIG_FILE}: {error}") from error
+    try:
+        trained.load_state_dict(load_file(directory / WEIGHTS_FILE))
+    except (RuntimeError, SafetensorError) as error:
+        raise DataError(f"{directory / WEIGHTS_FILE} does not fit its {CONFIG_FILE}: {error}; export it again") from error
+    trained.adapter = directory / ADAPTER_FOLDER if config.get("adapter") else None
+    return trained.eval().to(device)
+
+
+def scorer_from(config: dict[str, Any]) -> TrainedScorer:
+    """A scorer as config.json describes it, with fresh weights. Raises DataError for a kind that this version does not know."""
+    kind, known = config["scorer"]["kind"], scorers()
+    if kind not in known:
+        raise DataError(f"scorer.kind {kind!r} is not one of {', '.join(known)}; update asymvlm")
+    budget = config["budget"]
+    return TrainedScorer(
+        known[kind](**config["scorer"]["arguments"]),
+        None if budget is None else BudgetHead(**budget["arguments"]),
+        tuple(config["masked_ids"]),
+        {key: config[key] for key in ("teacher", "data", "training") if key in config},
+    )
+
+
+def _resolve(path: str | Path) -> Path:
+    directory = Path(path)
+    if directory.is_dir():
+        return directory
+    repository = str(path)
+    if directory.is_absolute() or repository.count("/") != 1 or repository.startswith("."):
+        raise DataError(f"{path}: no such directory; give the folder that holds {CONFIG_FILE} and {WEIGHTS_FILE}")
+    try:
+        from huggingface_hub import snapshot_download
+
+        return Path(snapshot_download(repository, allow_patterns=[CONFIG_FILE, WEIGHTS_FILE, "README.md", f"{ADAPTER_FOLDER}/*"]))
+    except Exception as error:
+        raise DataError(f"{path}: neither a directory here nor a repository that could be fetched ({error})") from error

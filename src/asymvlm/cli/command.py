@@ -1,0 +1,91 @@
+"""What train.py, eval.py and the other commands share: errors in one line, and exit codes."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ArgumentParser
+
+from ..errors import DataError
+from .signals import Stopped, stop_behind, stoppable
+
+USAGE, DATA = 2, 1
+_NOW_IN_DATA = ("--path", "--root", "--seed", "--questions")
+_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
+
+
+def run(command: Callable[[list[str]], None], arguments: list[str] | None = None) -> int:
+    """Run a command and return its exit code; whatever ends it early says so in one line on stderr.
+
+    1 stands for a DataError, even one that a library has wrapped, 2 for other ValueErrors, 143 for
+    SIGTERM and 130 for SIGINT. ASYMVLM_TRACEBACK=1 in the environment shows tracebacks of errors
+    instead. Without `arguments`, those of the process are taken, which ends with the command.
+    """
+    try:
+        with stoppable(owns_process=arguments is None):
+            command(sys.argv[1:] if arguments is None else arguments)
+    except (Exception, Stopped) as error:
+        stop = stop_behind(error)
+        if stop is not None:
+            print(f"stopped by {stop}: {stop.advice}", file=sys.stderr)
+            return stop.exit_code
+        cause = _cause(error)
+        if cause is None or os.environ.get("ASYMVLM_TRACEBACK"):
+            raise
+        print(f"error: {cause}", file=sys.stderr)
+        return DATA if isinstance(cause, DataError) else USAGE
+    except SystemExit as stop:  # argument parsers leave this way
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    return 0
+
+
+def call(function: Callable[..., Any], arguments: list[str], default_config: Path | None = None) -> None:
+    """Call `function` with what its parameters are given by: `--config FILE`, else `default_config`, and flags on top."""
+    function(**parameters_of(function, arguments, default_config))
+
+
+def parameters_of(function: Callable[..., Any], arguments: list[str], default_config: Path | None = None) -> dict[str, Any]:
+    """What `call` calls with."""
+    if default_config is not None and not any(one == "--config" or one.startswith("--config=") for one in arguments):
+        arguments = ["--config", str(default_config), *arguments]
+    parser = ArgumentParser(description=(function.__doc__ or "").splitlines()[0])
+    parser.add_argument("--config", action="config", help="A YAML file with any of the options below.")
+    parser.add_function_arguments(function)
+    config = parser.instantiate(parser.parse_args(_by_new_names(arguments)))
+    config.pop("config", None)
+    return {name: getattr(config, name) for name in config.keys()}  # noqa: SIM118 - no dict
+
+
+def _by_new_names(arguments: list[str]) -> list[str]:
+    """Flags that have moved into `data`, by the names that they have now."""
+    renamed = []
+    for one in arguments:
+        name, equals, value = one.partition("=")
+        if name in _NOW_IN_DATA:
+            print(f"note: {name} is called --data.{name[2:]} now", file=sys.stderr)
+            name = f"--data.{name[2:]}"
+        renamed.append(name + equals + value)
+    return renamed
+
+
+def _cause(error: BaseException) -> ValueError | None:
+    """The error to show: parsers wrap a constructor's in their own, and `datasets` a generator's.
+
+    None for errors that are about something else: defects, to be shown with their traceback.
+    """
+    chain: list[BaseException] = [error]
+    while (inner := chain[-1].__cause__ or chain[-1].__context__) is not None:
+        chain.append(inner)
+    for one in chain:
+        if isinstance(one, DataError):
+            return one
+        if isinstance(one, OSError) and one.errno in _OF_THE_DISK:
+            return DataError(f"{one.filename or 'a file'}: {one.strerror}")
+    if not isinstance(error, ValueError):
+        return None
+    return [one for one in chain if isinstance(one, ValueError)][-1]

@@ -1,0 +1,68 @@
+"""What a frozen VLM answers when some of its vision tokens are gone, or half gone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..backbone import Backbone, Kept
+from ..backbone.gated import gating
+from ..backbone.teacher_forcing import check_left_padded, forced
+from ..errors import DataError
+from ..targets import TargetInputs
+from ..typing import Float, Int64
+
+WAYS = ("attention", "features")
+
+
+def answer_logits(backbone: Backbone, batch: TargetInputs, kept: Sequence[Int64[Tensor, "k"]] | None = None) -> Float[Tensor, "B A V"]:
+    """Logits of the forced answers' tokens with only the `kept` vision tokens in the prompt; all of them if left out.
+
+    Row a of a sample gives its answer's token a; rows behind its last token mean nothing. Raises ValueError for prompts with padding
+    behind them.
+    """
+    return _logits(backbone, batch, [Kept(one) for one in kept or _all(batch)])
+
+
+def gated_answer_logits(
+    backbone: Backbone, batch: TargetInputs, log_gates: Sequence[Float[Tensor, "n"]], way: str = "attention"
+) -> Float[Tensor, "B A V"]:
+    """The same with every vision token behind a gate in [0, 1], given as its logarithm; gradients reach the gates.
+
+    `way`: "attention" adds the logarithm to what every row's attention sees of the token, in all layers: a shut gate is a dropped token.
+    "features" multiplies the token by its gate: a shut gate is a token of zeros, which still takes its share of the attention.
+    """
+    if way not in WAYS:
+        raise ValueError(f"way: {way!r} is not one of {', '.join(WAYS)}")
+    if not bool(batch.layout.vision.any()):
+        raise DataError(
+            f"model.teacher: {type(backbone.model).__name__} has no vision tokens in its sequence that gates could stand before; "
+            "train by attention (configs/any.yaml), or take a family whose pictures are rows of the prompt (docs/families.md)"
+        )
+    if way == "features":
+        parts = batch.encoded.rows.split(batch.layout.counts())
+        closer = [part * gates.exp()[:, None].to(part) for part, gates in zip(parts, log_gates, strict=True)]
+        return _logits(backbone, batch, [Kept(index, features) for index, features in zip(_all(batch), closer, strict=True)])
+    bias = torch.zeros(batch.layout.vision.shape, device=backbone.device)
+    bias = bias.masked_scatter(batch.layout.vision, torch.cat(list(log_gates)).to(bias))
+    return _logits(backbone, batch, [Kept(index) for index in _all(batch)], bias)
+
+
+def _all(batch: TargetInputs) -> list[Int64[Tensor, "n"]]:
+    return [torch.arange(count, device=batch.layout.vision.device) for count in batch.layout.counts()]
+
+
+def _logits(backbone: Backbone, batch: TargetInputs, kept: list[Kept], bias: Float[Tensor, "B S"] | None = None) -> Float[Tensor, "B A V"]:
+    check_left_padded(batch.layout)
+    model: Any = backbone.model
+    inputs = {name: value for name, value in batch.inputs.items() if name != "labels"}
+    call = backbone.drop(inputs, batch.encoded, batch.layout, kept, generating=True)
+    call, there = forced(backbone, call, [ids[:-1] for ids in batch.answer_ids])
+    arguments = {**call, "use_cache": False, "logits_to_keep": there.shape[1] + 1}
+    if bias is None:
+        return model(**arguments).logits
+    with gating(model):
+        return model(**arguments, column_bias=torch.nn.functional.pad(bias, (0, there.shape[1]))).logits

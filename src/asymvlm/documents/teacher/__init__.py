@@ -1,1 +1,0 @@
-"""The tiny teacher: a LLaVA that reads generated pages, trained from scratch."""

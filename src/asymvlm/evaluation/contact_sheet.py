@@ -1,0 +1,42 @@
+"""Pages with their evidence boxes on one sheet: `python -m asymvlm.evaluation.contact_sheet OUT.png [FOLDER]`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import datasets
+from PIL import Image, ImageOps
+
+from ..cli.command import run
+from ..documents.sample import FEATURES, samples
+from ..documents.sources.folder import folder_pages
+from ..documents.world.generate import generate
+from ..documents.world.generated import page_row
+from .report.pictures import boxed
+
+
+def contact_sheet(pages: datasets.Dataset, columns: int = 4, cell: int = 224) -> Image.Image:
+    """The first question of every page: evidence in red, what has to be found first in blue."""
+    firsts = [next(samples(pages, [row])) for row in range(len(pages))]
+    sheet = Image.new("RGB", (columns * cell, -(-len(firsts) // columns) * cell), "white")
+    for number, sample in enumerate(firsts):
+        tile = ImageOps.contain(boxed(sample), (cell - 4, cell - 4))
+        sheet.paste(tile, (number % columns * cell + 2, number // columns * cell + 2))
+    return sheet
+
+
+def _main(arguments: list[str]) -> None:
+    if not 1 <= len(arguments) <= 2:
+        raise ValueError("usage: python -m asymvlm.evaluation.contact_sheet OUT.png [FOLDER]")
+    if len(arguments) == 2:
+        pages = folder_pages(Path(arguments[1]), "train")[0].select(range(16))
+    else:
+        rows = [page_row(f"page-{index}", *generate(0, "train", index)) for index in range(16)]
+        pages = datasets.Dataset.from_list(rows, features=FEATURES)
+    contact_sheet(pages).save(arguments[0])
+    print(f"contact sheet: {arguments[0]}")
+
+
+if __name__ == "__main__":
+    sys.exit(run(_main))

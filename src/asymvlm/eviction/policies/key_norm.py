@@ -1,0 +1,24 @@
+"""Keys that are long are looked at little."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from ...typing import Float
+from ..base import Entries, Evictor, Written
+
+
+class KeyNorm(Evictor):
+    """The entry with the largest L2 norm of its key leaves, mean over key heads (Devoto et al., arXiv 2406.11430). Needs no attention.
+
+    The paper chooses for each head by itself and leaves the first two layers as they are; here all heads of a layer lose the same
+    entries, in every layer.
+    """
+
+    kind = "key_norm"
+
+    def first(self, new: Written) -> Float[Tensor, "B q"]:
+        return new.keys.float().norm(dim=-1).mean(1)
+
+    def order(self, entries: Entries) -> Float[Tensor, "B K"]:
+        return -entries.score

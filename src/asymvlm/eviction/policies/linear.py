@@ -1,0 +1,77 @@
+"""A learned rule: what an entry will be worth is read off its value."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from ...errors import DataError
+from ...storage.weights_fingerprint import weights_mark
+from ...typing import Float
+from ..base import Entries, Evictor, Written
+
+MADE_FOR = "teacher"  # the file's metadata: the mark of the VLM's weights
+
+
+def is_rule(path: Path) -> bool:
+    """Whether a file holds what `LearnedText` reads."""
+    try:
+        with safe_open(path, "pt") as file:
+            return set(file.keys()) == {"weight", "bias"} and MADE_FOR in (file.metadata() or {})
+    except (OSError, SafetensorError):
+        return False
+
+
+class LearnedText(Evictor):
+    """The entry leaves that is expected to be looked at least, as a line through its value foretells it, layer by layer.
+
+    The counterpart of the importance scorer for text: distilled from the frozen VLM's own attention by `asymvlm.training.fit_eviction`,
+    in closed form. What is worth keeping is known when it is written, before anybody asks for it, and no attention is needed.
+
+    Args:
+        weights: The file that the training wrote: `weight` [layers, G * d] and `bias` [layers], and the mark of the VLM's weights.
+        sinks: Oldest entries that stay.
+        recent: Newest entries that stay.
+
+    Raises DataError for a file that cannot be used, ValueError for one of another model.
+    """
+
+    kind = "learned_text"
+
+    def __init__(self, weights: str | Path, sinks: int = 1, recent: int | None = 14) -> None:
+        super().__init__(sinks, recent)
+        try:
+            with safe_open(weights, "pt") as file:
+                stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
+                self._made_for = (file.metadata() or {}).get(MADE_FOR, "")
+        except (OSError, SafetensorError) as error:
+            raise DataError(f"weights: {weights} cannot be read ({error}); make it with python -m asymvlm.training.fit_eviction") from error
+        if stored.keys() != {"weight", "bias"} or stored["bias"].shape != stored["weight"].shape[:1]:
+            raise DataError(f"weights: {weights} must hold weight [layers, values] and bias [layers], not {', '.join(sorted(stored))}")
+        self._weight, self._bias = stored["weight"], stored["bias"]
+
+    def check(self, model: PreTrainedModel) -> None:
+        config = model.config.get_text_config()
+        groups = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        if tuple(self._weight.shape) != (config.num_hidden_layers, groups * size):
+            raise ValueError(
+                f"weights: for {len(self._weight)} layers with values of {self._weight.shape[1]} numbers; {type(model).__name__} has "
+                f"{config.num_hidden_layers} with {groups * size}; fit them to this model: python -m asymvlm.training.fit_eviction"
+            )
+        mark = weights_mark(str(model.name_or_path))
+        if mark and self._made_for and mark != self._made_for:
+            raise ValueError(
+                f"weights: fitted to others than those in {model.name_or_path}; fit them again: python -m asymvlm.training.fit_eviction"
+            )
+
+    def first(self, new: Written) -> Float[Tensor, "B q"]:
+        values = new.values.transpose(1, 2).flatten(2).float()
+        self._weight, self._bias = self._weight.to(values.device), self._bias.to(values.device)
+        return values @ self._weight[new.layer] + self._bias[new.layer]
+
+    def order(self, entries: Entries) -> Float[Tensor, "B K"]:
+        return entries.score

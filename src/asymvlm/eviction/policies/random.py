@@ -1,0 +1,28 @@
+"""The control that every policy has to beat."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ...typing import Float
+from ..base import Entries, Evictor, Written
+
+_TABLE = 2**16
+
+
+class Random(Evictor):
+    """Entries drawn uniformly; by seed and position alone, so that a batch and its samples one by one agree."""
+
+    kind = "random"
+
+    def __init__(self, seed: int = 0, sinks: int = 4, recent: int | None = 16) -> None:
+        super().__init__(sinks, recent)
+        self._drawn = torch.rand(_TABLE, generator=torch.Generator().manual_seed(seed))
+
+    def first(self, new: Written) -> Float[Tensor, "B q"]:
+        self._drawn = self._drawn.to(new.position.device)
+        return self._drawn[new.position % _TABLE]
+
+    def order(self, entries: Entries) -> Float[Tensor, "B K"]:
+        return entries.score

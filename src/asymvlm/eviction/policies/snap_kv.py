@@ -1,0 +1,36 @@
+"""What a window of the newest rows looks at, with its neighbours."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ...typing import Float
+from ..base import Entries, Evictor
+
+
+class SnapKV(Evictor):
+    """Attention of the `window` newest rows, smoothed over 5 neighbours (SnapKV, arXiv 2404.14469); the window itself stays.
+
+    The paper cuts the prompt down once, head by head; here the window runs on while decoding, so that the budget holds for what is
+    written too, and the heads of a layer lose the same entries. Neighbours are those held, vision included, in the order they were seen.
+    """
+
+    kind = "snap_kv"
+    kernel = 5
+
+    def __init__(self, window: int = 32, sinks: int = 0) -> None:
+        super().__init__(sinks, recent=window)
+        self.window = self.rows = window
+
+    def observe(self, entries: Entries, attention: Float[Tensor, "B q K"]) -> None:
+        rows = torch.cat([entries.past, attention.transpose(1, 2)], dim=-1)
+        there = rows.amax(1) > 0  # rows of padding are not: they must not push others out
+        newest = there.view(torch.uint8).argsort(dim=-1, stable=True)[:, -self.window :]
+        entries.past = torch.take_along_dim(rows, newest[:, None], dim=-1)
+
+    def order(self, entries: Entries) -> Float[Tensor, "B K"]:
+        mass = entries.past.mean(-1).masked_fill(~entries.valid, 0.0)
+        by_age = entries.position.masked_fill(~entries.valid, torch.iinfo(torch.int64).max).argsort(dim=-1, stable=True)
+        smooth = torch.nn.functional.avg_pool1d(mass.gather(1, by_age)[:, None], self.kernel, stride=1, padding=self.kernel // 2)[:, 0]
+        return torch.zeros_like(mass).scatter(1, by_age, smooth)

@@ -1,0 +1,23 @@
+"""The first entries and the newest, whatever they are."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ...typing import Float
+from ..base import Entries, Evictor
+
+
+class StreamingLLM(Evictor):
+    """Keeps attention sinks and a window of the newest entries (StreamingLLM, arXiv 2309.17453): the oldest leaves.
+
+    The paper counts positions inside the cache; here an entry keeps the position it was written with, as `generate` does, so a text must
+    not grow longer than the model's own context.
+    """
+
+    kind = "streaming_llm"
+
+    def order(self, entries: Entries) -> Float[Tensor, "B K"]:
+        # Of equals the oldest leaves.
+        return torch.zeros_like(entries.score)

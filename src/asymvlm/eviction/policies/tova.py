@@ -1,0 +1,27 @@
+"""What the newest row does not look at."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from ...typing import Float
+from ..base import Entries, Evictor
+
+
+class TOVA(Evictor):
+    """The entry with the least attention of the newest row leaves, mean over all heads (TOVA, arXiv 2401.06104).
+
+    Nothing is protected but the newest entry itself.
+    """
+
+    kind = "tova"
+    rows = 1
+
+    def __init__(self, sinks: int = 0, recent: int | None = 1) -> None:
+        super().__init__(sinks, recent)
+
+    def observe(self, entries: Entries, attention: Float[Tensor, "B q K"]) -> None:
+        entries.score = attention[:, -1]
+
+    def order(self, entries: Entries) -> Float[Tensor, "B K"]:
+        return entries.score

@@ -1,0 +1,11 @@
+"""Drop vision tokens before or inside the LLM.
+
+`prune` is the public context manager; `select` turns a method and a budget into kept indices,
+`before_llm` and `inside_llm` carry it out. Evaluation and training may import it; it imports
+backbone, methods, targets (for oracles) and the checkpoint.
+"""
+
+from .prune import prune
+from .report import PruneReport
+
+__all__ = ["PruneReport", "prune"]

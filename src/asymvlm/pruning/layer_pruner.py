@@ -1,0 +1,168 @@
+"""One prefill from which vision tokens leave between two layers of the LLM, and the steps that follow it on the same cache."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..backbone import Kept
+from ..methods.base import LayerView, Tokens
+from ..typing import Bool, Float, Int64
+from .token_views import SampleCutter
+
+
+@dataclass
+class Stage:
+    """What is left from a layer on: `rows` are columns of the prompt, ascending; filling comes first and is not `real`."""
+
+    layer: int
+    rows: Int64[Tensor, "B K"]
+    real: Bool[Tensor, "B K"]
+
+
+class PrefillCut:
+    """Cuts what decoder layers read; `plans` says per sample how many vision tokens are left from which layer on.
+
+    `choose` makes the choice for one sample. Every `copies` rows of the batch are beams of one sample: they keep the same tokens, since
+    their caches change places.
+    """
+
+    def __init__(self, cutter: SampleCutter, plans: list[dict[int, int]], copies: int, choose: Callable[[Tokens, int], Kept]) -> None:
+        self.cutter, self.plans, self.copies, self.choose = cutter, plans, copies, choose
+        self.layers = {layer for plan in plans for layer in plan}
+        layout = cutter.layout
+        there, self._vision, self._text = (
+            mask.repeat_interleave(copies, dim=0) for mask in (layout.attention_mask.bool(), layout.vision, layout.text)
+        )
+        self.length = there.shape[1]
+        self.stages = [Stage(0, torch.arange(self.length, device=there.device).expand_as(there), there)]
+        self.kept = [Kept(torch.arange(count, device=there.device)) for count in layout.counts()]
+        self.done = False
+        self._heard: tuple[Tensor, Tensor, Tensor | None, float | None] | None = None
+
+    def record(self, module: Any, query: Tensor, key: Tensor, mask: Tensor | None, scaling: float | None) -> None:
+        """Called by the attention function of every layer in the prefill; that below a stage is remembered."""
+        if module.layer_idx + 1 in self.layers:
+            self._heard = query, key, mask, scaling
+
+    def before(self, layer: int, hidden: Float[Tensor, "B S D"], kwargs: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
+        """What a layer is to read instead of `hidden` and `kwargs`."""
+        if not self.done and layer in self.layers:
+            hidden = self._drop(layer, hidden)
+        stage = [one for one in self.stages if one.layer <= layer][-1]
+        if stage.layer == 0:
+            return hidden, kwargs
+        cache = kwargs.get("past_key_values")
+        cached = int(cache.layers[layer].get_seq_length()) if self.done and cache is not None else 0
+        changed = {**kwargs, "attention_mask": self._mask(stage, kwargs.get("attention_mask"), hidden.shape[1], cached)}
+        if not self.done:
+            changed["position_embeddings"] = tuple(_rows(one, stage.rows) for one in kwargs["position_embeddings"])
+            if kwargs.get("position_ids") is not None:
+                changed["position_ids"] = _rows(kwargs["position_ids"][..., None], stage.rows)[..., 0]
+        return hidden, changed
+
+    def after_last(self, hidden: Float[Tensor, "B K D"]) -> Float[Tensor, "B S D"]:
+        """What leaves the last layer, at the columns of the prompt, 0 where tokens were dropped, so that logits and labels stay in line."""
+        stage, prefill = self.stages[-1], not self.done
+        self.done, self._heard = True, None
+        if stage.layer == 0 or not prefill:
+            return hidden
+        full = hidden.new_zeros(len(hidden), self.length, hidden.shape[-1])
+        there = hidden * stage.real[..., None]
+        return full.scatter_add(1, stage.rows[..., None].expand_as(hidden), there)  # filling adds 0
+
+    def _drop(self, layer: int, hidden: Float[Tensor, "B S D"]) -> Float[Tensor, "B K D"]:
+        stage = self.stages[-1]
+        vision = self._vision.gather(1, stage.rows) & stage.real
+        text = self._text.gather(1, stage.rows) & stage.real
+        stay, fused = stage.real.clone(), []
+        for row in range(len(hidden)):
+            sample, copy = divmod(row, self.copies)
+            places = vision[row].nonzero().squeeze(-1)
+            count = self.plans[sample].get(layer, len(places))
+            if count >= len(places):
+                continue
+            if copy == 0:
+                chosen = self._chosen(sample, row, hidden[row], places, text[row].nonzero().squeeze(-1), count)
+                self.kept[sample] = Kept(self.kept[sample].index[chosen.index], None, chosen.scores)
+            stay[row, places] = False
+            stay[row, places[chosen.index]] = True
+            if chosen.features is not None:
+                fused.append((row, places[chosen.index], chosen.features))
+        if torch.equal(stay, stage.real):
+            return hidden  # nothing leaves, so the layers run as they always do
+        if fused:
+            hidden = hidden.clone()
+        for row, places, features in fused:
+            hidden[row, places] = features.to(hidden)
+        length = int(stay.sum(-1).max())
+        order = torch.argsort(stay.int(), dim=-1, stable=True)[:, -length:]  # stayers last, in their order
+        self.stages.append(Stage(layer, stage.rows.gather(1, order), stay.gather(1, order)))
+        return hidden.gather(1, order[..., None].expand(-1, -1, hidden.shape[-1]))
+
+    def _chosen(self, sample: int, row: int, states: Tensor, vision: Tensor, text: Tensor, count: int) -> Kept:
+        assert self._heard is not None, "attention below a stage is recorded"
+        query, key, mask, scaling = self._heard
+        bias = None if mask is None else mask[min(row, len(mask) - 1)]
+        keys = key[row].transpose(0, 1).flatten(1)
+
+        def attention(rows: slice | Tensor) -> Float[Tensor, "H l n"]:
+            return attention_from(query[row][:, text[rows]], key[row], text[rows], bias, scaling)[..., vision]
+
+        view = LayerView(keys[vision], keys[text], attention)
+        tokens = self.cutter(sample, states[vision], states[text], self.kept[sample].index, lambda: view)
+        return self.choose(tokens, count)
+
+    def _mask(self, stage: Stage, mask: Tensor | None, steps: int, cached: int) -> Tensor | None:
+        """The model's own mask at the columns that are left. Where it needs none, ours may be needed: samples have different counts."""
+        batch, kept = stage.rows.shape
+        keys = cached + steps if self.done else kept
+        real = torch.cat([stage.real, stage.real.new_ones(batch, keys - kept)], dim=1)
+        if mask is None and bool(real.all()):
+            return None
+        if mask is None:
+            step = torch.arange(steps, device=real.device)
+            allowed = (torch.arange(keys, device=real.device) <= step[:, None] + cached)[None, None]
+            return _without(allowed.expand(batch, 1, -1, -1), real, not self.done)
+        later = torch.arange(mask.shape[-1] - (keys - kept), mask.shape[-1], device=real.device).expand(batch, -1)
+        columns = torch.cat([stage.rows, later], dim=1)
+        if mask.ndim == 2:
+            return mask.gather(1, columns) * real
+        mask = mask.expand(batch, -1, -1, -1)
+        if not self.done:
+            mask = mask.gather(2, stage.rows[:, None, :, None].expand(-1, mask.shape[1], -1, mask.shape[3]))
+        return _without(mask.gather(3, columns[:, None, None].expand(-1, *mask.shape[1:3], -1)), real, not self.done)
+
+
+def _without(mask: Tensor, real: Bool[Tensor, "B K"], square: bool) -> Tensor:
+    """The mask with filling hidden; filling itself sees itself, since a row that sees nothing has no softmax."""
+    hide = ~real[:, None, None]
+    if square:
+        hide = hide & ~torch.eye(real.shape[1], dtype=torch.bool, device=real.device)
+    if mask.dtype != torch.bool:
+        return mask.masked_fill(hide, torch.finfo(mask.dtype).min)
+    mask = mask & ~hide
+    return mask | torch.eye(real.shape[1], dtype=torch.bool, device=real.device) if square else mask
+
+
+def _rows(table: Float[Tensor, "*p B S d"], rows: Int64[Tensor, "B K"]) -> Float[Tensor, "*p B K d"]:
+    """Rows of each sample of something whose batch may be 1."""
+    table = table.expand(*table.shape[:-3], len(rows), *table.shape[-2:])
+    return table.gather(-2, rows[..., None].expand(*table.shape[:-2], rows.shape[1], table.shape[-1]))
+
+
+def attention_from(
+    query: Float[Tensor, "H L d"], key: Float[Tensor, "G S d"], rows: Int64[Tensor, "L"], mask: Tensor | None, scaling: float | None
+) -> Float[Tensor, "H L S"]:
+    """Attention probabilities of some rows, in fp32; `mask` is the layer's own for this sample, None where it is causal."""
+    logits = torch.einsum("ghld,gsd->ghls", query.unflatten(0, (len(key), -1)), key).flatten(0, 1).float()
+    logits = logits * (scaling if scaling is not None else query.shape[-1] ** -0.5)
+    if mask is None:
+        seen = torch.arange(key.shape[1], device=key.device) <= rows[:, None]
+        return logits.masked_fill(~seen, -torch.inf).softmax(-1)
+    mask = mask[:, rows]
+    return (logits.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else logits + mask.float()).softmax(-1)

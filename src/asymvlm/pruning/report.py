@@ -1,0 +1,47 @@
+"""What was pruned, for the caller of `prune`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from ..backbone import Kept
+
+
+@dataclass
+class Call:
+    """One pruned prefill."""
+
+    before: list[int]  # vision tokens per sample
+    after: list[int]
+    kept: list[Tensor]  # per sample, ascending indices into its vision tokens
+    scores: list[Tensor | None]  # per sample, where the method ranks
+    grids: list[Tensor]  # per sample, picture, row and column of each of its vision tokens
+    stages: list[dict[int, int]]  # per sample, vision tokens from each LLM layer on where their number changes
+
+    def per_layer(self, depth: int) -> list[list[int]]:
+        """Vision tokens that each of `depth` LLM layers sees, per sample."""
+        return [seen_by_layer(stages, before, depth) for before, stages in zip(self.before, self.stages, strict=True)]
+
+
+def seen_by_layer(stages: dict[int, int], total: int, depth: int) -> list[int]:
+    """Vision tokens that each of `depth` layers sees; `stages` says how many are left from a layer on."""
+    counts, left = [], total
+    for layer in range(depth):
+        left = stages.get(layer, left)
+        counts.append(left)
+    return counts
+
+
+@dataclass
+class PruneReport:
+    """What was pruned. `text_only` counts calls without pictures, which passed through untouched."""
+
+    calls: list[Call] = field(default_factory=list)
+    text_only: int = 0
+
+    def note(self, grids: list[Tensor], kept: list[Kept], stages: list[dict[int, int]]) -> None:
+        """Add a call."""
+        index, scores = [one.index for one in kept], [one.scores for one in kept]
+        self.calls.append(Call([len(grid) for grid in grids], [len(one) for one in index], index, scores, grids, stages))

@@ -1,0 +1,87 @@
+"""Cutting a batch into what a method sees of each sample; costly things are worked out when first asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
+from typing import Any, NoReturn
+
+from torch import Tensor
+
+from ..backbone import Backbone, Encoded, Layout
+from ..backbone.tower.pixel_contrast import token_ink
+from ..backbone.tower.watch import TowerView, downsampled_features
+from ..methods.base import LayerView, Tokens
+from ..targets.attention import AttentionTarget
+from ..typing import Float
+
+
+def sample_tokens(backbone: Backbone, inputs: Mapping[str, Any], encoded: Encoded, layout: Layout) -> Iterator[Tokens]:
+    """One `Tokens` per sample, in order, as they stand before the LLM."""
+    cut = SampleCutter(backbone, inputs, encoded, layout)
+    for sample, count in enumerate(layout.counts()):
+        rows = encoded.rows[cut.starts[sample] : cut.starts[sample] + count]
+        text = backbone.embed_text(layout.input_ids[sample][layout.text[sample]])
+        yield cut(sample, rows, text, slice(None), _before_the_llm)
+
+
+def _before_the_llm() -> NoReturn:
+    raise ValueError("tokens.below: this method acts before the LLM; one that asks for an LLM layer says before which (`layer = 2`)")
+
+
+class SampleCutter:
+    """Makes `Tokens` of one batch; what methods ask of the dense model is computed once per batch."""
+
+    def __init__(self, backbone: Backbone, inputs: Mapping[str, Any], encoded: Encoded, layout: Layout) -> None:
+        self.backbone, self.encoded, self.layout = backbone, encoded, layout
+        # Inside `generate` its own settings stand beside the model's inputs; labels are for the caller's forward pass.
+        self.inputs = {name: value for name, value in inputs.items() if isinstance(value, Tensor) and name != "labels"}
+        counts = layout.counts()
+        self.starts = [sum(counts[:sample]) for sample in range(len(counts))]
+        self._relevance: dict[str, list[Tensor]] = {}
+
+    def __call__(
+        self,
+        sample: int,
+        vision: Float[Tensor, "n D"],
+        text: Float[Tensor, "L D"],
+        left: slice | Tensor,
+        below: Callable[[], LayerView],
+    ) -> Tokens:
+        """Tokens of one sample; `left` says which of its vision tokens are left."""
+        layout = self.layout
+        own = slice(self.starts[sample], self.starts[sample] + layout.counts()[sample])
+        there = layout.text[sample]
+        return Tokens(
+            vision=vision,
+            text=text,
+            text_ids=layout.input_ids[sample][there],
+            question=layout.question[sample][there],
+            grid=layout.grids[sample][left],
+            tower=lambda: self.tower.of(own).of(left),
+            ink=lambda: self.ink[own][left],
+            relevance=lambda rows: self.relevance(rows)[sample][left],
+            at_resolution=lambda down, across: self.downsampled(sample, down, across),
+            below=below,
+            template=(layout.after_pictures & ~layout.question)[sample][there],
+        )
+
+    @cached_property
+    def tower(self) -> TowerView:
+        encoded = self.encoded if self.encoded.tower is not None else self.backbone.encode(self.inputs, watch_tower=True)
+        assert encoded.tower is not None
+        return encoded.tower
+
+    @cached_property
+    def ink(self) -> Float[Tensor, "T"]:
+        return token_ink(self.backbone.model, self.inputs, len(self.encoded.rows))
+
+    def relevance(self, kind: str) -> list[Tensor]:
+        if kind not in self._relevance:
+            target = AttentionTarget(rows=kind)
+            self._relevance[kind] = target.of_prompt(self.backbone, self.inputs, self.encoded, self.layout)
+        return self._relevance[kind]
+
+    def downsampled(self, sample: int, down: int, across: int) -> Tensor:
+        arguments = self.backbone.picture_arguments(self.inputs)
+        return downsampled_features(self.backbone.model, arguments, sample, down, across)

@@ -1,0 +1,4 @@
+"""The tiny teacher: a LLaVA that reads generated pages, trained from scratch.
+
+The recipe behind `python train.py --config configs/teacher/tiny.yaml`. Nothing imports it.
+"""

@@ -1,0 +1,103 @@
+"""`python train.py [--config X] [--dotted.flag value]`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from jsonargparse import Namespace
+from lightning.fabric.plugins.io import TorchCheckpointIO
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import WandbLogger
+
+from ..cli.command import run
+from ..cli.signals import known_to_children, stop_behind
+from ..export import read_checkpoint
+from .callbacks import CheckedCallback
+from .checkpoint_io import WholeFileCheckpointIO
+from .ranks import end_other_ranks, leave_signals_to_the_command
+from .resuming import RunRecord, find_checkpoint
+
+DEFAULT_CONFIG = Path("configs/tiny.yaml")
+
+
+class TrainingCLI(LightningCLI):
+    """A LightningCLI for `fit` alone, with a path to resume from."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_argument(
+            "--ckpt_path",
+            type=str | None,
+            default=None,
+            help='Checkpoint to resume from: a path, or "last" for the newest of this run.',
+        )
+
+    def before_instantiate_classes(self) -> None:
+        """Name the CSV files' folder after this process: runs that start together would count up to the same number and share it."""
+        loggers = self.config.trainer.logger
+        for one in loggers if isinstance(loggers, list) else [loggers]:
+            if isinstance(one, Namespace) and one.class_path.endswith(".CSVLogger") and one.init_args.version is None:
+                one.init_args.version = f"{datetime.now():%Y%m%d_%H%M%S}-{os.getpid()}"
+
+    def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
+        trainer = super().instantiate_trainer(**kwargs)
+        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+            trainer.strategy.checkpoint_io = WholeFileCheckpointIO()
+        leave_signals_to_the_command(trainer)
+        return trainer
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Train; returns the exit code."""
+    return run(_train, arguments)
+
+
+def _train(arguments: list[str]) -> None:
+    if not any(one == "--config" or one.startswith(("--config=", "-c")) for one in arguments):
+        arguments = ["--config", str(DEFAULT_CONFIG), *arguments]
+    sys.argv = [sys.argv[0], *arguments]  # where LightningCLI looks; it warns of arguments that come another way
+    cli = TrainingCLI(
+        L.LightningModule,
+        L.LightningDataModule,
+        # Lightning only asks for a callback made of parser and config.
+        save_config_callback=RunRecord,  # type: ignore[arg-type]
+        subclass_mode_model=True,
+        subclass_mode_data=True,
+        run=False,
+        seed_everything_default=0,
+    )
+    asked: str | None = cli.config.ckpt_path
+    checkpoint = None if asked is None else find_checkpoint(asked, cli.trainer)
+    if checkpoint is not None:
+        _same_wandb_run(cli.trainer, read_checkpoint(checkpoint).get("wandb_id"))
+    for callback in cli.trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, CheckedCallback):
+            callback.check(cli.trainer, cli.model, cli.datamodule)
+    try:
+        with known_to_children():
+            cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint, weights_only=True)
+    except BaseException as error:
+        stop = stop_behind(error)
+        if stop is not None:
+            stop.advice = _how_to_go_on(cli.trainer)
+            end_other_ranks(cli.trainer)
+        raise
+
+
+def _how_to_go_on(trainer: L.Trainer) -> str:
+    newest = getattr(trainer.checkpoint_callback, "last_model_path", "")
+    if not newest:
+        return "no epoch is done yet; the same command starts again with the pages and targets made"
+    return f"go on behind the last epoch with the same command and --ckpt_path {newest}"
+
+
+def _same_wandb_run(trainer: L.Trainer, run_id: str | None) -> None:
+    """Let the logger go on in the run that the checkpoint was written by."""
+    for logger in trainer.loggers:
+        if isinstance(logger, WandbLogger) and run_id:
+            logger._wandb_init |= {"id": run_id, "resume": "allow"}
+            logger._id = run_id

@@ -1,0 +1,97 @@
+"""How well scores rank tokens: torchmetrics with sum states, so that they add up over batches and processes."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from ..typing import Bool, Float
+
+
+class _MeanOverSamples(Metric):
+    """A mean over samples; a subclass gives one value per sample, NaN for samples that do not count."""
+
+    full_state_update = False
+    total: Tensor
+    count: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("total", torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("count", torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="sum")
+
+    def add(self, values: Float[Tensor, "B"]) -> None:
+        there = torch.isfinite(values)
+        self.total += values[there].double().sum()
+        self.count += there.sum()
+
+    def compute(self) -> Tensor:
+        return (self.total / self.count.clamp_min(1)).float()
+
+
+def _best(scores: Float[Tensor, "B N"], mask: Bool[Tensor, "B N"], share: float) -> Bool[Tensor, "B N"]:
+    """True on each sample's best tokens: its share of its own tokens, at least one."""
+    ranks = scores.masked_fill(~mask, -torch.inf).argsort(dim=-1, descending=True, stable=True).argsort(-1)
+    count = (mask.sum(-1) * share + 0.5).floor().clamp_min(1)
+    return (ranks < count[:, None]) & mask
+
+
+class MassKept(_MeanOverSamples):
+    """Share of the target's mass on the tokens that are kept at a given share; in [0, 1], higher is better."""
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.share = share
+
+    def update(self, scores: Tensor, relevance: Tensor, mask: Tensor) -> None:
+        self.add((relevance * _best(scores, mask, self.share)).sum(-1) / relevance.sum(-1))
+
+
+class RecallAtShare(_MeanOverSamples):
+    """Share of the target's own best tokens that are among the kept ones; in [0, 1]."""
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.share = share
+
+    def update(self, scores: Tensor, relevance: Tensor, mask: Tensor) -> None:
+        wanted = _best(relevance, mask, self.share)
+        kept = _best(scores, mask, self.share)
+        self.add((wanted & kept).sum(-1) / wanted.sum(-1).float())
+
+
+class EvidenceKept(_MeanOverSamples):
+    """Share of the evidence (cells weighted by how much of them lies in a box) that is kept; samples without boxes do not count."""
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.share = share
+
+    def update(self, scores: Tensor, evidence: Tensor, mask: Tensor) -> None:
+        self.add((evidence * _best(scores, mask, self.share)).sum(-1) / evidence.sum(-1))
+
+
+class GainNDCG(_MeanOverSamples):
+    """Normalised discounted cumulative gain with the target as gain; in [0, 1] (Jarvelin and Kekalainen, TOIS 2002)."""
+
+    def update(self, scores: Tensor, relevance: Tensor, mask: Tensor) -> None:
+        discount = 1 / torch.log2(torch.arange(scores.shape[-1], device=scores.device) + 2.0)
+        order = scores.masked_fill(~mask, -torch.inf).argsort(dim=-1, descending=True, stable=True)
+        gain = (relevance.gather(-1, order) * discount).sum(-1)
+        best = (relevance.sort(-1, descending=True).values * discount).sum(-1)
+        self.add(gain / best)
+
+
+class BudgetCoverage(_MeanOverSamples):
+    """Share of samples whose predicted keep ratio is at least what is enough; compare with the quantile that was trained."""
+
+    def update(self, predicted: Tensor, enough: Tensor) -> None:
+        self.add((predicted >= enough - 1e-6).float())
+
+
+class BudgetError(_MeanOverSamples):
+    """Mean absolute error of the keep ratio, in shares."""
+
+    def update(self, predicted: Tensor, enough: Tensor) -> None:
+        self.add((predicted - enough).abs())
