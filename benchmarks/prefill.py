@@ -16,11 +16,11 @@ import time
 from typing import Any
 
 import torch
-from asymvlm.checkpoint.scorer.scorer import TrainedScorer
-from asymvlm.evaluation.cost.cost.cost import flop_counter
 from mid_size import IMAGE, mid_size_llava
 
 import asymvlm
+from asymvlm.checkpoint.scorer import TrainedScorer
+from asymvlm.evaluation.cost.cost import flop_counter
 from asymvlm.methods.div_prune import DivPrune
 from asymvlm.methods.learned import Learned
 from asymvlm.methods.vlm_pruner import VLMPruner

@@ -47,11 +47,11 @@ def llava(processor):
 def page_samples():
     """Questions about three generated pages, of different lengths."""
     import datasets
-    from asymvlm.documents.world.generate.generate import generate
-    from asymvlm.documents.world.generate.generated import page_row
 
     from asymvlm.documents import samples
     from asymvlm.documents.sample import FEATURES
+    from asymvlm.documents.world.generate import generate
+    from asymvlm.documents.world.generated import page_row
 
     rows = [page_row(f"p{index}", *generate(3, "test", index, 1, 1)) for index in range(3)]
     return list(samples(datasets.Dataset.from_list(rows, features=FEATURES)))

@@ -7,12 +7,12 @@ import tempfile
 import families
 import torch
 import transformers as tf
-from asymvlm.backbone.families.spec.q_former import QFormer
 from families import PAD
 from layer_hooks import before_layers
 from safetensors.torch import save_file
 
 from asymvlm.backbone import backbone_of
+from asymvlm.backbone.families.q_former import QFormer
 from asymvlm.eviction.policies.h2o import H2O
 from asymvlm.eviction.policies.key_norm import KeyNorm
 from asymvlm.eviction.policies.linear import LearnedText

@@ -6,10 +6,10 @@ import families
 import pytest
 import torch
 import transformers as tf
-from asymvlm.backbone.tower.watch.watch import TowerView
 from hand_made import tokens_of
 
 import asymvlm
+from asymvlm.backbone.tower.watch import TowerView
 from asymvlm.distillation.teacher import Teacher
 from asymvlm.errors import DataError
 from asymvlm.evaluation.similarity_sign import check_sign

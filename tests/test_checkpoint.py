@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from asymvlm.checkpoint.scorer.scorer import TrainedScorer, save_scorer
 
 import asymvlm
 from asymvlm.check import main as check
+from asymvlm.checkpoint.scorer import TrainedScorer, save_scorer
 from asymvlm.errors import DataError
 from asymvlm.scorers import BudgetHead, TokenBatch, scorers
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 import yaml
-from asymvlm.evaluation.robustness.robustness.robustness import robustness
 
 import asymvlm
 from asymvlm.cli.command import call, run
 from asymvlm.evaluation.main import main as evaluate
+from asymvlm.evaluation.robustness.robustness import robustness
 from asymvlm.training.main import main as train
 
 ROOT = Path(__file__).parent.parent

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from asymvlm.documents.world.generate.generate import generate
-from asymvlm.evaluation.robustness.robustness.corruptions import PICTURE_CORRUPTIONS, corrupted
-from asymvlm.evaluation.robustness.robustness.rewordings import REWORDINGS, distractor, paraphrase, typos
 from PIL import Image
 from transformers import AutoTokenizer
 
-from asymvlm.documents.world.generate import words
+from asymvlm.documents.world import words
+from asymvlm.documents.world.generate import generate
+from asymvlm.evaluation.robustness.corruptions import PICTURE_CORRUPTIONS, corrupted
+from asymvlm.evaluation.robustness.rewordings import REWORDINGS, distractor, paraphrase, typos
 
 TEACHER = Path(__file__).parent.parent / "checkpoints/tiny-teacher"
 NAMES = [*PICTURE_CORRUPTIONS, *REWORDINGS]

@@ -9,7 +9,9 @@ import families
 import pytest
 import torch
 import transformers as tf
-from asymvlm.evaluation.cost.cost.cost import (
+from torch.utils.flop_counter import FlopCounterMode
+
+from asymvlm.evaluation.cost.cost import (
     decode_macs,
     flop_counter,
     kv_bytes,
@@ -17,7 +19,6 @@ from asymvlm.evaluation.cost.cost.cost import (
     layer_average,
     prefill_cost,
 )
-from torch.utils.flop_counter import FlopCounterMode
 
 ROWS = {family.name: family for family in families.IN_SEQUENCE}
 

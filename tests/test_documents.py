@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from asymvlm.documents.world.generate.generate import LAYOUTS, generate
-from asymvlm.documents.world.generate.generated import fingerprint, generated_pages
 from PIL import Image
 
 from asymvlm.documents import samples
 from asymvlm.documents.cells import box_shares, lies_on_page, token_shares
 from asymvlm.documents.sources.folder import folder_pages
+from asymvlm.documents.world.generate import LAYOUTS, generate
+from asymvlm.documents.world.generated import fingerprint, generated_pages
 from asymvlm.errors import DataError
 
 RECEIPTS = Path(__file__).parent.parent.parent / "shared/data/receipts"

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from asymvlm.checkpoint.scorer.scorer import TrainedScorer, save_scorer
 
+from asymvlm.checkpoint.scorer import TrainedScorer, save_scorer
 from asymvlm.evaluation.main import main
 from asymvlm.scorers import BudgetHead, scorers
 

@@ -9,7 +9,6 @@ import families
 import pytest
 import torch
 import transformers as tf
-from asymvlm.backbone.families.spec.q_former import QFormer
 from eviction_runs import (
     BUDGET,
     MORE,
@@ -29,6 +28,7 @@ from eviction_runs import (
 
 import asymvlm
 from asymvlm.backbone import backbone_of
+from asymvlm.backbone.families.q_former import QFormer
 from asymvlm.eviction.cache import EvictingLayer
 from asymvlm.eviction.entries import Entries
 

@@ -9,17 +9,17 @@ from dataclasses import replace
 import datasets
 import pytest
 import torch
-from asymvlm.checkpoint.scorer.scorer import TrainedScorer, save_scorer
-from asymvlm.documents.world.generate.generate import generate_dialogue
-from asymvlm.documents.world.generate.generated import generated_dialogues, page_row
-from asymvlm.evaluation.cost.cost.cost import flop_counter
-from asymvlm.evaluation.cost.cost.vision_cost import vision_macs
 
 import asymvlm
 from asymvlm.backbone.prompt import Prompter
+from asymvlm.checkpoint.scorer import TrainedScorer, save_scorer
 from asymvlm.distillation.teacher import Teacher
 from asymvlm.documents import samples
 from asymvlm.documents.sample import FEATURES
+from asymvlm.documents.world.generate import generate_dialogue
+from asymvlm.documents.world.generated import generated_dialogues, page_row
+from asymvlm.evaluation.cost.cost import flop_counter
+from asymvlm.evaluation.cost.vision_cost import vision_macs
 from asymvlm.evaluation.dialogue_replay import replayed
 from asymvlm.evaluation.main import main
 from asymvlm.eviction.policies.streaming_llm import StreamingLLM

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from asymvlm.checkpoint.scorer.scorer import TrainedScorer, save_scorer
 
 import asymvlm
 from asymvlm import export
 from asymvlm.check import main as check
+from asymvlm.checkpoint.scorer import TrainedScorer, save_scorer
 from asymvlm.cli.command import run
 from asymvlm.scorers import BudgetHead, scorers
 

@@ -8,14 +8,14 @@ import families
 import pytest
 import torch
 import transformers as tf
-from asymvlm.backbone.families.spec.q_former import QFormer
-from asymvlm.backbone.families.spec.spec import facts
-from asymvlm.backbone.tower.watch.patch_merging import Patches, on_tokens
-from asymvlm.backbone.tower.watch.watch import feature_layer, watching
 from families import LENGTH, ByCell
 
 import asymvlm
 from asymvlm.backbone import backbone_of
+from asymvlm.backbone.families.q_former import QFormer
+from asymvlm.backbone.family_spec import facts
+from asymvlm.backbone.tower.patch_merging import Patches, on_tokens
+from asymvlm.backbone.tower.watch import feature_layer, watching
 from asymvlm.errors import DataError
 from asymvlm.targets import AttentionTarget, TargetInputs
 

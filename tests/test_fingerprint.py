@@ -11,15 +11,15 @@ import datasets
 import numpy as np
 import pytest
 import torch
-from asymvlm.checkpoint.scorer.scorer import TrainedScorer, save_scorer
-from asymvlm.documents.world.generate.generated import fingerprint
 from PIL import Image
 
 import asymvlm
 import asymvlm.storage.fingerprint as module
 from asymvlm.backbone.processor import load_processor
+from asymvlm.checkpoint.scorer import TrainedScorer, save_scorer
 from asymvlm.distillation.teacher import Teacher
 from asymvlm.documents.sources.source import DataSource
+from asymvlm.documents.world.generated import fingerprint
 from asymvlm.errors import DataError
 from asymvlm.evaluation.answers import Answer
 from asymvlm.evaluation.run_log import RunLog

@@ -7,21 +7,21 @@ import json
 import pytest
 import torch
 import wandb
-from asymvlm.evaluation.cost.cost.cost import llm_macs
-from asymvlm.evaluation.cost.cost.equal_cost import at_equal_cost
-from asymvlm.evaluation.robustness.robustness.robustness import robustness
-from asymvlm.pruning.prune.report import seen_by_layer
 
 import asymvlm
 from asymvlm.distillation.teacher import Teacher
 from asymvlm.documents.sources.source import DataSource
 from asymvlm.evaluation import evaluate as module
 from asymvlm.evaluation.answers import pictures_of
+from asymvlm.evaluation.cost.cost import llm_macs
+from asymvlm.evaluation.cost.equal_cost import at_equal_cost
 from asymvlm.evaluation.evaluate import evaluate
+from asymvlm.evaluation.robustness.robustness import robustness
 from asymvlm.methods import Learned
 from asymvlm.methods.atp import ATP
 from asymvlm.methods.grid import Grid
 from asymvlm.methods.random import Random
+from asymvlm.pruning.report import seen_by_layer
 
 
 class Inner(asymvlm.Method):

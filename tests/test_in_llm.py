@@ -5,12 +5,12 @@ from __future__ import annotations
 import families
 import pytest
 import torch
-from asymvlm.pruning.prune.layer_pruner import attention_from
 from families import LENGTH
 from layer_hooks import before_layers
 
 import asymvlm
 from asymvlm.backbone import backbone_of
+from asymvlm.pruning.layer_pruner import attention_from
 from asymvlm.targets import AttentionTarget, TargetInputs
 
 # Their LLMs have sliding windows, or none of the rotary tables of Llama.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from asymvlm.backbone.tower.watch.watch import TowerView
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from asymvlm.backbone.tower.watch import TowerView
 from asymvlm.methods import Method, Tokens, cd_pruner, holov, prumerge, vis_pruner
 from asymvlm.methods.cd_pruner import CDPruner
 from asymvlm.methods.common.similarity import nearest_other, unit_rows

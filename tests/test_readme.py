@@ -27,9 +27,8 @@ def test_command(repository, command):
 
 
 def test_python(llava, processor, page_samples, tmp_path, monkeypatch):
-    from asymvlm.checkpoint.scorer.scorer import TrainedScorer, save_scorer
-
     from asymvlm.backbone.prompt import Prompter
+    from asymvlm.checkpoint.scorer import TrainedScorer, save_scorer
     from asymvlm.scorers import scorers
 
     monkeypatch.chdir(tmp_path)

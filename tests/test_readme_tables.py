@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import readme
-from asymvlm.checkpoint.scorer.scorer import TrainedScorer, save_scorer
 
+from asymvlm.checkpoint.scorer import TrainedScorer, save_scorer
 from asymvlm.distillation.teacher import check_is_vlm
 from asymvlm.scorers import BudgetHead, scorers
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from asymvlm.checkpoint.scorer.scorer import TrainedScorer, save_scorer
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from scorer_runs import layers_read, same, weights
@@ -17,6 +16,7 @@ from scorer_runs import layers_read, same, weights
 import asymvlm
 from asymvlm.backbone import backbone_of
 from asymvlm.check import problems
+from asymvlm.checkpoint.scorer import TrainedScorer, save_scorer
 from asymvlm.distillation.teacher import Teacher
 from asymvlm.documents.sources.source import DataSource
 from asymvlm.evaluation.evaluate import evaluate

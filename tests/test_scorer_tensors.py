@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from asymvlm.checkpoint.scorer.scorer import TrainedScorer, save_scorer, scorer_from
 from safetensors.torch import load_file, save_file
 
 import asymvlm
 from asymvlm.check import BUDGET_TENSORS, TENSORS, is_scorer, problems
 from asymvlm.check import main as check
+from asymvlm.checkpoint.scorer import TrainedScorer, save_scorer, scorer_from
 from asymvlm.errors import DataError
 from asymvlm.scorers import BudgetHead, Scorer, scorers
 

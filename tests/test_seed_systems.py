@@ -5,10 +5,10 @@ from __future__ import annotations
 import families
 import pytest
 import torch
-from asymvlm.checkpoint.scorer.scorer import TrainedScorer
 
 import asymvlm
 from asymvlm.backbone import backbone_of
+from asymvlm.checkpoint.scorer import TrainedScorer
 from asymvlm.methods.vlm_pruner import VLMPruner
 from asymvlm.scorers import BudgetHead, scorers
 

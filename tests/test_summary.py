@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import fields
 
-from asymvlm.evaluation.report.pareto.results import Row
-from asymvlm.evaluation.report.pareto.summary import summary
+from asymvlm.evaluation.report.results import Row
+from asymvlm.evaluation.report.summary import summary
 
 
 def row(method, keep, task, accuracy, **more):

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from asymvlm.documents.world.generate.dialogues import Difficulty, dialogue
-from asymvlm.documents.world.generate.generate import DIFFICULTIES, generate
-from asymvlm.documents.world.generate.words import PEOPLE, WORDS
 
 from asymvlm.backbone.prompt import Prompter
+from asymvlm.documents.world.dialogues import Difficulty, dialogue
+from asymvlm.documents.world.generate import DIFFICULTIES, generate
+from asymvlm.documents.world.words import PEOPLE, WORDS
 from asymvlm.tiny_teacher.blocks import (
     BlockBuilder,
     block_logits,

@@ -6,7 +6,6 @@ import copy
 
 import pytest
 import torch
-from asymvlm.documents.world.generate.generated import generated_dialogues
 from safetensors.torch import load_file
 
 import asymvlm
@@ -14,6 +13,7 @@ from asymvlm.backbone.prompt import Prompter
 from asymvlm.distillation.teacher import Teacher
 from asymvlm.documents import samples
 from asymvlm.documents.sources.source import DataSource
+from asymvlm.documents.world.generated import generated_dialogues
 from asymvlm.eviction.policies.linear import LearnedText
 from asymvlm.training.fit_eviction import _looked_at, _said, text_scores
 

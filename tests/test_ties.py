@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from asymvlm.backbone.tower.watch.watch import TowerView
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from asymvlm.backbone.tower.watch import TowerView
 from asymvlm.eviction.cache import lowest
 from asymvlm.gates import hard_choice
 from asymvlm.methods import Method, Tokens

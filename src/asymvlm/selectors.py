@@ -131,3 +131,21 @@ def _tolerance(ranked: Float[Tensor, "*B N"]) -> Float[Tensor, "*B N-1"]:
     size = ranked.abs()
     middle = size.masked_fill(size == torch.inf, torch.nan).nanmedian(-1, keepdim=True).values
     return _RELATIVE * torch.maximum(size[..., 1:], size[..., :-1]) + _ABSOLUTE * middle.nan_to_num()
+
+
+def left_pack(
+    mask: Bool[Tensor, "B S"], length: int | None = None
+) -> tuple[Int64[Tensor, "B L"], Bool[Tensor, "B L"]]:
+    """Columns of the True entries of each row, in order, padded on the left.
+
+    Args:
+        mask: Which entries stay.
+        length: L, the last entries of each row alone; left out, the most that any row has.
+
+    Returns:
+        The columns, and which of them are no padding. Padding names columns that are False.
+    """
+    size = int(mask.sum(-1).max()) if length is None else length
+    order = mask.view(torch.uint8).argsort(dim=-1, stable=True)
+    columns = order[:, order.shape[1] - size :]
+    return columns, mask.gather(1, columns)

@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 
 from ..errors import DataError
 from ..typing import Float, Int64
-from .families.spec import SUPPORTED, facts
+from .family_spec import SUPPORTED, facts
 from .grid import picture_grids
 from .layout import Encoded, Kept, Layout
 from .modalities import NAMES, Modality, for_beams, in_reading_order, modalities_of, one_view
@@ -147,7 +147,15 @@ class Backbone:
 
     def drop(self, inputs: dict[str, Any], encoded: Encoded, layout: Layout, kept: list[Kept], generating: bool) -> dict[str, Any]:
         """The arguments of the same call without pixels and without the dropped vision tokens."""
-        return drop_rows(self, inputs, encoded, layout, kept, generating)
+        call = self.without_pictures(inputs)
+        call["position_ids"] = self.positions(inputs, generating)
+        return drop_rows(call, encoded, layout, kept, self.pad_token_id)
+
+    @property
+    def pad_token_id(self) -> int:
+        """The LLM's padding token; 0 where it names none."""
+        pad = getattr(self.model.config.get_text_config(), "pad_token_id", None)
+        return 0 if pad is None else int(pad)
 
     def generate(self, original: Any, *args: Any, **pruned: Any) -> Any:
         """`original` is the model's own `generate`, `pruned` what `drop` gave."""

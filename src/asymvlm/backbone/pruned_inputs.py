@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..selectors import left_pack
 from ..typing import Int64
 from .layout import Encoded, Kept, Layout
 from .modalities import fewer, rows_of
-
-if TYPE_CHECKING:
-    from .backbone import Backbone
 
 # What padded slots hold; anything else of shape [B, S] is padded with 0. Positions of padding mean nothing and stay as they are.
 _PADDING = {"labels": -100}
@@ -20,27 +18,27 @@ _UNTOUCHED = ("position_ids",)
 
 
 def drop_rows(
-    backbone: Backbone, inputs: dict[str, Any], encoded: Encoded, layout: Layout, kept: list[Kept], generating: bool
+    call: dict[str, Any], encoded: Encoded, layout: Layout, kept: list[Kept], pad_token_id: int
 ) -> dict[str, Any]:
-    """The same call without the dropped vision tokens and without pixels: left-padded, positions as they were."""
+    """Drop vision tokens from a call without pixels: left-padded, positions as they were.
+
+    `call` holds `input_ids`, `position_ids` and whatever else has the prompt's shape.
+    """
     stay = layout.text.clone()
     vision_rows = layout.vision.nonzero()  # in the order of the placeholders: sample by sample
     flat = _flat_index(layout.counts(), kept).to(stay.device)
     stay[vision_rows[flat, 0], vision_rows[flat, 1]] = True
+    columns, valid = left_pack(stay)
 
-    length = int(stay.sum(-1).max())
-    order = torch.argsort(stay.int(), dim=-1, stable=True)[:, -length:]  # stayers last, in their order
-    padding = ~stay.gather(1, order)
-
-    result = backbone.without_pictures(inputs)
-    result["position_ids"] = backbone.positions(inputs, generating)
-    result["attention_mask"] = layout.attention_mask
+    result = {**call, "attention_mask": layout.attention_mask}
     shape = layout.input_ids.shape
     for name, value in result.items():
         if isinstance(value, Tensor) and value.shape[-2:] == shape:
-            gathered = value.gather(-1, order.expand(*value.shape[:-1], length))
-            fill = None if name in _UNTOUCHED else _pad_value(backbone, name)
-            result[name] = gathered if fill is None else gathered.masked_fill(padding.expand_as(gathered), fill)
+            packed = value.gather(-1, columns.expand(*value.shape[:-1], -1))
+            if name not in _UNTOUCHED:
+                fill = pad_token_id if name == "input_ids" else _PADDING.get(name, 0)
+                packed = packed.masked_fill(~valid.expand_as(packed), fill)
+            result[name] = packed
     result["mm_encoder_outputs"] = _drop_features(encoded, kept, flat)
     return result
 
@@ -52,14 +50,6 @@ def _flat_index(counts: list[int], kept: list[Kept]) -> Int64[Tensor, "K"]:
         parts.append(one.index + offset)
         offset += count
     return torch.cat(parts)
-
-
-def _pad_value(backbone: Backbone, name: str) -> int:
-    if name == "input_ids":
-        config = backbone.model.config
-        pad = getattr(config.get_text_config(), "pad_token_id", None)
-        return int(pad) if pad is not None else 0
-    return _PADDING.get(name, 0)
 
 
 def _drop_features(encoded: Encoded, kept: list[Kept], flat: Int64[Tensor, "K"]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from ..typing import Bool, Float
 from .attention_functions import in_the_llm
+from .attention_probs import attention_probs, causal_rows
 
 _NAME = "asymvlm_rows"
 
@@ -52,12 +53,12 @@ class RelevanceRecorder:
         """Called by the attention function of one layer; `query` is `[B, H, S, d]`, `key` `[B, G, S, d]`."""
         if self.only is not None and id(module) not in self.only:
             return
-        batch, heads, length, size = query.shape
-        groups = key.shape[1]
-        picked = query[:, :, self.index].reshape(batch, groups, heads // groups, len(self.index), size)
-        logits = torch.einsum("bghqd,bgkd->bghqk", picked, key).float() * (scaling if scaling is not None else size**-0.5)
-        logits = logits + self._bias(mask, length, key.shape[2], logits.device)
-        mass = logits.softmax(-1).flatten(1, 2)  # [B, H, rows, S]
+        length, keys = query.shape[2], key.shape[2]
+        if mask is None:
+            mask = causal_rows(self.index, keys, keys - length)[None, None]
+        else:
+            mask = mask[:, :, self.index]
+        mass = attention_probs(query[:, :, self.index], key, mask, scaling)
         mass = mass.mean(1) if self.heads == "mean" else mass.amax(1)
         if self.over_rows == "max":
             relevance = (mass * self.weights.ne(0)[..., None]).amax(1)
@@ -65,15 +66,6 @@ class RelevanceRecorder:
             weights = (self.weights / self.weights.sum(-1, keepdim=True).clamp_min(1e-12)).to(mass)
             relevance = torch.einsum("bq,bqk->bk", weights, mass)
         self.layers.append(relevance * self.columns)
-
-    def _bias(self, mask: Tensor | None, length: int, keys: int, device: torch.device) -> Tensor:
-        if mask is None:
-            allowed = torch.arange(keys, device=device)[None, :] <= self.index[:, None] + keys - length
-            return torch.where(allowed, 0.0, -torch.inf)[None, None, None]
-        rows = mask[:, :, self.index].float().unsqueeze(2) if mask.dtype != torch.bool else None
-        if rows is None:
-            rows = torch.where(mask[:, :, self.index], 0.0, torch.finfo(torch.float32).min).unsqueeze(2)
-        return rows
 
 
 def _attention(

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from ..backbone.attention_probs import attention_probs, causal_rows
+from ..selectors import left_pack
 from ..typing import Bool, Float
 
 _LIMIT = 2**24  # probabilities held at once, all heads counted: 64 MiB
@@ -24,26 +26,20 @@ def attention_of_newest(
 
     Where a sample has fewer, rows of zeros come first. Without a mask, rows see what is not behind them.
     """
-    scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     batch, heads, steps, _ = query.shape
     if steps == 1:
-        yield _mean_over_heads(query, key, mask, scaling)
+        yield attention_probs(query, key, mask, scaling).mean(1)
         return
+    keys = key.shape[2]
     if mask is None:
-        columns = torch.arange(key.shape[2], device=key.device)
-        mask = (columns <= columns[-steps:, None])[None, None]
+        newest = torch.arange(steps, device=key.device)
+        mask = causal_rows(newest, keys, keys - steps)[None, None]
     mask = mask.expand(batch, -1, -1, -1)
-    rows = real.view(torch.uint8).argsort(dim=-1, stable=True)[:, -min(wanted, steps) :]
-    for part in rows.split(max(1, _LIMIT // (batch * heads * key.shape[2])), dim=1):
-        chosen, seen = (torch.take_along_dim(one, part[:, None, :, None], 2) for one in (query, mask))
-        yield _mean_over_heads(chosen, key, seen, scaling) * real.gather(1, part)[..., None]
-
-
-def _mean_over_heads(query: Tensor, key: Tensor, mask: Bool[Tensor, "B 1 r K"] | None, scaling: float) -> Float[Tensor, "B r K"]:
-    batch, heads, rows, size = query.shape
-    groups = key.shape[1]
-    together = (query * scaling).reshape(batch, groups, heads // groups * rows, size)
-    logits = (together @ key.transpose(-1, -2)).float().view(batch, heads, rows, -1)
-    if mask is not None:
-        logits = logits.masked_fill(~mask, torch.finfo(torch.float32).min)
-    return logits.softmax(-1).mean(1)
+    rows, valid = left_pack(real, min(wanted, steps))
+    part = max(1, _LIMIT // (batch * heads * keys))
+    for start in range(0, rows.shape[1], part):
+        columns = slice(start, start + part)
+        index = rows[:, None, columns, None]
+        chosen, seen = (torch.take_along_dim(one, index, 2) for one in (query, mask))
+        probs = attention_probs(chosen, key, seen, scaling).mean(1)
+        yield probs * valid[:, columns, None]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import DynamicLayer
 
-from ..selectors import tie_groups
+from ..selectors import left_pack, tie_groups
 from ..typing import Bool, Float, Int64
 from .base import Evictor, Written
 from .budget import Budget
@@ -123,7 +123,7 @@ class EvictingLayer(DynamicLayer):
     def _close_up(self) -> None:
         """Give up the slots that no row needs."""
         assert self.entries is not None
-        slots = self.entries.valid.view(torch.uint8).argsort(dim=-1, stable=True)[:, -max(self._filled) :]
+        slots, _ = left_pack(self.entries.valid)
         self.keys, self.values = (torch.take_along_dim(held, slots[:, None, :, None], 2) for held in (self.keys, self.values))
         self.entries = self.entries.at(self.keys, slots)
 

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from ..backbone import Kept
+from ..backbone.attention_probs import attention_probs, causal_rows
 from ..methods.base import LayerView, Tokens
+from ..selectors import left_pack
 from ..typing import Bool, Float, Int64
 from .token_views import SampleCutter
 
@@ -99,10 +101,9 @@ class PrefillCut:
             hidden = hidden.clone()
         for row, places, features in fused:
             hidden[row, places] = features.to(hidden)
-        length = int(stay.sum(-1).max())
-        order = torch.argsort(stay.int(), dim=-1, stable=True)[:, -length:]  # stayers last, in their order
-        self.stages.append(Stage(layer, stage.rows.gather(1, order), stay.gather(1, order)))
-        return hidden.gather(1, order[..., None].expand(-1, -1, hidden.shape[-1]))
+        columns, valid = left_pack(stay)
+        self.stages.append(Stage(layer, stage.rows.gather(1, columns), valid))
+        return hidden.gather(1, columns[..., None].expand(-1, -1, hidden.shape[-1]))
 
     def _chosen(self, sample: int, row: int, states: Tensor, vision: Tensor, text: Tensor, count: int) -> Kept:
         assert self._heard is not None, "attention below a stage is recorded"
@@ -111,7 +112,10 @@ class PrefillCut:
         keys = key[row].transpose(0, 1).flatten(1)
 
         def attention(rows: slice | Tensor) -> Float[Tensor, "H l n"]:
-            return attention_from(query[row][:, text[rows]], key[row], text[rows], bias, scaling)[..., vision]
+            picked = text[rows]
+            seen = causal_rows(picked, key.shape[2]) if bias is None else bias[:, picked]
+            probs = attention_probs(query[row][None, :, picked], key[row][None], seen, scaling)
+            return probs[0, ..., vision]
 
         view = LayerView(keys[vision], keys[text], attention)
         tokens = self.cutter(sample, states[vision], states[text], self.kept[sample].index, lambda: view)
@@ -153,16 +157,3 @@ def _rows(table: Float[Tensor, "*p B S d"], rows: Int64[Tensor, "B K"]) -> Float
     """Rows of each sample of something whose batch may be 1."""
     table = table.expand(*table.shape[:-3], len(rows), *table.shape[-2:])
     return table.gather(-2, rows[..., None].expand(*table.shape[:-2], rows.shape[1], table.shape[-1]))
-
-
-def attention_from(
-    query: Float[Tensor, "H L d"], key: Float[Tensor, "G S d"], rows: Int64[Tensor, "L"], mask: Tensor | None, scaling: float | None
-) -> Float[Tensor, "H L S"]:
-    """Attention probabilities of some rows, in fp32; `mask` is the layer's own for this sample, None where it is causal."""
-    logits = torch.einsum("ghld,gsd->ghls", query.unflatten(0, (len(key), -1)), key).flatten(0, 1).float()
-    logits = logits * (scaling if scaling is not None else query.shape[-1] ** -0.5)
-    if mask is None:
-        seen = torch.arange(key.shape[1], device=key.device) <= rows[:, None]
-        return logits.masked_fill(~seen, -torch.inf).softmax(-1)
-    mask = mask[:, rows]
-    return (logits.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else logits + mask.float()).softmax(-1)

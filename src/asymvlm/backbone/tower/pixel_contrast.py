@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ...typing import Float
-from ..families.spec import facts
+from ..family_spec import facts
 from .patch_merging import Patches, on_tokens
 
 

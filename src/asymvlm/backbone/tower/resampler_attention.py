@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ...typing import Float
+from ..attention_probs import attention_probs
 
 
 class ResamplerWatcher:
@@ -29,7 +30,7 @@ class ResamplerWatcher:
     def weights(self, patches: int) -> Float[Tensor, "pictures latents p"]:
         """Of the first `patches` keys: some resamplers let latents read each other too."""
         query, key = (torch.cat(parts).unflatten(-1, (self.heads, -1)).transpose(1, 2).float() for parts in (self._queries, self._keys))
-        mass = (query @ key.mT * query.shape[-1] ** -0.5).softmax(-1)[..., :patches].mean(1)
+        mass = attention_probs(query, key, None, None)[..., :patches].mean(1)
         return mass / mass.sum(-1, keepdim=True)
 
 

@@ -13,7 +13,8 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from ...typing import Float
 from ..attention_functions import register
-from ..families.spec import facts
+from ..attention_probs import attention_probs
+from ..family_spec import facts
 from .patch_merging import Patches, on_tokens
 from .resampler_attention import ResamplerWatcher, watching_resampler
 
@@ -81,11 +82,9 @@ class TowerWatcher:
         total = torch.zeros(key.shape[0], key.shape[2], device=key.device)
         for start in range(0, rows.shape[2], _ROWS):
             part = slice(start, start + _ROWS)
-            logits = (rows[:, :, part] @ key.mT * scaling).float()
-            if mask is not None:
-                bias = torch.where(mask, 0.0, -torch.inf) if mask.dtype == torch.bool else mask.float()
-                logits = logits + (bias if bias.shape[2] == 1 else bias[:, :, part])
-            total += logits.softmax(-1).nan_to_num().mean(1).sum(1)
+            seen = mask if mask is None or mask.shape[2] == 1 else mask[:, :, part]
+            probs = attention_probs(rows[:, :, part], key, seen, scaling)
+            total += probs.nan_to_num().mean(1).sum(1)
         return self._patches(total[..., None] / rows.shape[2])
 
     def _patches(self, values: Float[Tensor, "pictures p C"]) -> Float[Tensor, "pictures q C"]:
