@@ -33,7 +33,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from .typing import Float, Int64
+from .typing import Bool, Float, Int64
 
 Keep = float | int | Literal["auto", "gap"]
 
