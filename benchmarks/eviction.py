@@ -23,7 +23,7 @@ from safetensors.torch import save_file
 from transformers import DynamicCache
 
 import asymvlm
-from asymvlm.eviction.policies.linear import LearnedText
+from asymvlm.eviction.policies.linear import LinearEvictor
 
 WIDTH, SIDE, BUDGET, STEPS, WARM_UP = 1024, 16, 256, 48, 8
 
@@ -60,7 +60,7 @@ def main(threads: int, batch: int) -> None:
     torch.set_num_threads(threads)
     model = mid_size_llava(WIDTH, 2816, SIDE)
     with TemporaryDirectory() as folder:
-        policies = {name: kind() if name != LearnedText.kind else kind(any_line(folder)) for name, kind in asymvlm.evictors().items()}
+        policies = {name: kind() if name != LinearEvictor.kind else kind(any_line(folder)) for name, kind in asymvlm.evictors().items()}
     runs = {}
     for name, policy in policies.items():
         with asymvlm.evict(model, policy, BUDGET):

@@ -19,7 +19,7 @@ from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForCon
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from asymvlm.backbone import Encoded, Layout, backbone_of
-from asymvlm.targets import AttentionTarget, TargetInputs
+from asymvlm.targets import AttentionTarget, EncodedBatch
 
 SIZES = (600, 1200, 2400)
 WORDS, WIDTH, IMAGE = 32, 256, 5
@@ -47,7 +47,7 @@ def run(model: Any, way: str, tokens: int) -> None:
     backbone = backbone_of(model)
     if way == "rows":
         layout: Layout = backbone.layout(inputs, encoded)
-        AttentionTarget(rows="question")(backbone, TargetInputs(inputs, encoded, layout, layout.text, []))
+        AttentionTarget(rows="question")(backbone, EncodedBatch(inputs, encoded, layout, layout.text, []))
         return
     call = {**backbone.with_pictures(inputs, encoded), "use_cache": False}
     out = model.base_model(**call, output_attentions=way == "eager")

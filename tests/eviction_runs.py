@@ -15,7 +15,7 @@ from asymvlm.backbone import backbone_of
 from asymvlm.backbone.families.q_former import QFormer
 from asymvlm.eviction.policies.h2o import H2O
 from asymvlm.eviction.policies.key_norm import KeyNorm
-from asymvlm.eviction.policies.linear import LearnedText
+from asymvlm.eviction.policies.linear import LinearEvictor
 from asymvlm.eviction.policies.random import Random
 from asymvlm.eviction.policies.snap_kv import SnapKV
 from asymvlm.eviction.policies.streaming_llm import StreamingLLM
@@ -48,7 +48,7 @@ def line_for(model, path):
 
 def learned(model):
     with tempfile.TemporaryDirectory() as folder:
-        return LearnedText(line_for(model, f"{folder}/line.safetensors"), sinks=2, recent=4)
+        return LinearEvictor(line_for(model, f"{folder}/line.safetensors"), sinks=2, recent=4)
 
 
 def rule(name="threshold", model=None):
@@ -117,7 +117,7 @@ def dense(model, inputs, tokens, evicted, hidden=None, start=0, **more):
     return out if more else out.logits[:, -tokens.shape[1] - 1 : -1]
 
 
-def forced(model, inputs, tokens):
+def append_answers(model, inputs, tokens):
     """Logits before each of `tokens`, step by step on a cache, by plain calls of the model."""
     whole, width = extended(model, inputs, tokens), inputs["input_ids"].shape[1]
     prompt = {name: whole[name][..., :width] for name in ("input_ids", "attention_mask", "position_ids")}

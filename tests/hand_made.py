@@ -29,6 +29,6 @@ def tokens_of(count: int, **given: Any) -> asymvlm.Tokens:
         "question": torch.ones(3, dtype=torch.bool),
         "grid": torch.stack([torch.zeros_like(place), place // columns, place % columns], dim=-1),
     }
-    lazy = dict.fromkeys(("tower", "ink", "relevance", "at_resolution", "below"), refuse)
+    lazy = dict.fromkeys(("tower", "ink", "importance", "at_resolution", "below"), refuse)
     views = {name: (lambda value=value: value) if name in lazy else value for name, value in given.items()}
     return asymvlm.Tokens(**{**defaults, **lazy, **views})

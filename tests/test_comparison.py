@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from asymvlm.evaluation.answers import Answer
-from asymvlm.evaluation.comparison import Judged, check_comparisons, write_comparisons
+from asymvlm.evaluation.comparison import ScoredRun, check_comparisons, write_comparisons
 
 
 def judged(name, keep, right, left):
     answers = [Answer(f"q{number}", "x", 100, [100, left], 5, 1, None) for number in range(len(right))]
-    return Judged(name, keep, answers, right)
+    return ScoredRun(name, keep, answers, right)
 
 
 def cells(path):

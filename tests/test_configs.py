@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 import asymvlm
-from asymvlm.cli.command import call, run
+from asymvlm.cli.command import call_from_flags, run_command
 from asymvlm.evaluation.main import main as evaluate
 from asymvlm.evaluation.robustness.robustness import robustness
 from asymvlm.training.main import main as train

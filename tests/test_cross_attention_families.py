@@ -12,7 +12,7 @@ from families import LENGTH, ByCell
 
 import asymvlm
 from asymvlm.backbone import backbone_of
-from asymvlm.targets import AttentionTarget, TargetInputs
+from asymvlm.targets import AttentionTarget, EncodedBatch
 
 
 @pytest.fixture(params=families.CROSS_ATTENTION, ids=str, scope="module")
@@ -100,7 +100,7 @@ def test_targets_equal_eager_attention(case, rows):
     encoded = backbone.encode(inputs)
     layout = backbone.layout(inputs, encoded)
     answers = torch.tensor([[31, 41, 2], [59, 26, 2]])
-    target = AttentionTarget(rows=rows)(backbone, TargetInputs(inputs, encoded, layout, layout.text, list(answers)))
+    target = AttentionTarget(rows=rows)(backbone, EncodedBatch(inputs, encoded, layout, layout.text, list(answers)))
 
     call, forced = dict(inputs), 0
     if rows == "answer":

@@ -11,10 +11,10 @@ from safetensors.torch import save_file
 import asymvlm
 from asymvlm.eviction.budget import budget_for
 from asymvlm.eviction.cache import EvictingLayer
-from asymvlm.eviction.new_tokens import arrivals
+from asymvlm.eviction.new_tokens import new_tokens
 from asymvlm.eviction.policies.h2o import H2O
 from asymvlm.eviction.policies.key_norm import KeyNorm
-from asymvlm.eviction.policies.linear import LearnedText
+from asymvlm.eviction.policies.linear import LinearEvictor
 from asymvlm.eviction.policies.random import Random
 from asymvlm.eviction.policies.snap_kv import SnapKV
 from asymvlm.eviction.policies.streaming_llm import StreamingLLM
@@ -39,15 +39,15 @@ class Row:
         vision = torch.tensor([[kind == "v" for kind in row] for row in kinds])
         self.mask = real.long() if self.mask is None else torch.cat([self.mask, real.long()], dim=1)
         entries = self.layer.entries
-        new = arrivals(self.mask, vision, 0 if entries is None else entries.ordinal.amax(-1, keepdim=True) + 1)
+        new = new_tokens(self.mask, vision, 0 if entries is None else entries.text_position.amax(-1, keepdim=True) + 1)
         keys = torch.zeros(*real.shape, 2)
         keys[..., 1] = 1.0 if lengths is None else torch.tensor(lengths)
         values = new.position[..., None].float()
         self.layer.expect()
         self.layer.update(keys[:, None], values[:, None])
-        self.layer.admit(new, self.policy, torch.ones(len(kinds), 1, real.shape[1], self.mask.shape[1], dtype=torch.bool))
+        self.layer.register(new, self.policy, torch.ones(len(kinds), 1, real.shape[1], self.mask.shape[1], dtype=torch.bool))
         if attention is not None:
-            self.policy.observe(self.layer.entries, torch.tensor(attention))
+            self.policy.update(self.layer.entries, torch.tensor(attention))
         self.layer.evict(new, self.policy, self.budget)
         return self
 
@@ -117,10 +117,10 @@ def test_snap_kv_window_runs_on():
     policy = SnapKV(window=2)
     row = Row(policy, 30).add(["ttt"], [[[0.5, 0.5, 0.0], [0.2, 0.3, 0.5]]])
     row.add(["t"], [[[0.1, 0.2, 0.3, 0.4]]])
-    past = row.layer.entries.past[0]
+    past = row.layer.entries.attention_window[0]
     torch.testing.assert_close(past, torch.tensor([[0.2, 0.1], [0.3, 0.2], [0.5, 0.3], [0.0, 0.4]]))
     row.add([".t"], [[[0.0] * 6, [0.6, 0.1, 0.1, 0.1, 0.0, 0.1]]])
-    torch.testing.assert_close(row.layer.entries.past[0, :4], torch.tensor([[0.1, 0.6], [0.2, 0.1], [0.3, 0.1], [0.4, 0.1]]))
+    torch.testing.assert_close(row.layer.entries.attention_window[0, :4], torch.tensor([[0.1, 0.6], [0.2, 0.1], [0.3, 0.1], [0.4, 0.1]]))
 
 
 def test_key_norm_takes_the_longest_key():
@@ -146,7 +146,7 @@ def line(tmp_path):
 
 def test_the_learned_rule_reads_values(line):
     """Values of `Row` are positions: the oldest is worth least. Tokens that are written later are read too."""
-    row = Row(LearnedText(line, sinks=1, recent=1), 4).add(["tttttt"])
+    row = Row(LinearEvictor(line, sinks=1, recent=1), 4).add(["tttttt"])
     assert row.gone == [1, 2] and row.add(["t"]).gone == [1, 2, 3]
     torch.testing.assert_close(row.layer.entries.score[0].sort().values[-2:], torch.tensor([4.9, 5.9]))
 
@@ -161,35 +161,35 @@ def test_a_learned_rule_that_is_none(tmp_path, stored, says):
     if stored is not None:
         save_file(stored, path)
     with pytest.raises(ValueError, match=says):
-        LearnedText(path)
+        LinearEvictor(path)
 
 
 def test_a_learned_rule_of_another_model_is_refused_at_once(line, llava, teacher, tmp_path):
     says = r"for 1 layers with values of 1 numbers; \w+ has 2 with 40"
-    with pytest.raises(ValueError, match=says), asymvlm.evict(llava, LearnedText(line)):
+    with pytest.raises(ValueError, match=says), asymvlm.evict(llava, LinearEvictor(line)):
         pass
     save_file({"weight": torch.ones(2, 40), "bias": torch.ones(2)}, tmp_path / "old", metadata={"teacher": "model.safetensors:0"})
-    with asymvlm.evict(llava, LearnedText(tmp_path / "old")) as report:  # a model without a directory may be any
+    with asymvlm.evict(llava, LinearEvictor(tmp_path / "old")) as report:  # a model without a directory may be any
         llava(input_ids=torch.tensor([[1, 2, 3]]))
     assert report.calls
     model = type(llava).from_pretrained(teacher)
-    with pytest.raises(ValueError, match="fitted to others than those in"), asymvlm.evict(model, LearnedText(tmp_path / "old")):
+    with pytest.raises(ValueError, match="fitted to others than those in"), asymvlm.evict(model, LinearEvictor(tmp_path / "old")):
         pass
 
 
 @pytest.mark.parametrize("kind", sorted(asymvlm.evictors()))
 def test_every_policy_protects_and_counts(kind, line):
     """Rows of different lengths with vision between; attention of no particular kind."""
-    policy = LearnedText(line) if kind == "learned_text" else asymvlm.evictors()[kind]()
+    policy = LinearEvictor(line) if kind == "learned_text" else asymvlm.evictors()[kind]()
     row, generator = Row(policy, 40), torch.Generator().manual_seed(0)
     prompts = ["." * 10 + "t" * 12 + "v" * 20 + "t" * 8, "t" * 24 + "v" * 5 + "t" * 21]
     row.add(prompts, torch.rand(2, min(policy.rows, 50) or 1, 50, generator=generator).tolist())
     for _ in range(40):
-        slots = row.layer.keys.shape[-2] + (max(row.layer._filled) == row.layer.keys.shape[-2] or not row.layer.thinned)
+        slots = row.layer.keys.shape[-2] + (max(row.layer._num_valid) == row.layer.keys.shape[-2] or not row.layer.has_evicted)
         row.add(["t", "t"], torch.rand(2, 1, slots, generator=generator).tolist())
         entries, seen = row.layer.entries, row.layer.ledger.seen
         for number in range(2):
-            held = set(entries.ordinal[number][entries.text[number]].tolist())
+            held = set(entries.text_position[number][entries.text[number]].tolist())
             assert len(held) == row.layer.ledger.held[number] == min(40, seen[number])
             assert held >= {*range(policy.sinks), *range(max(0, seen[number] - row.budget.recent), seen[number])}
             assert int((entries.valid & ~entries.text)[number].sum()) == (20, 5)[number]
@@ -203,10 +203,10 @@ class Given(asymvlm.Evictor):
         super().__init__(sinks, recent)
         self.given = torch.tensor(order)
 
-    def first(self, new):
+    def initial_score(self, new):
         return self.given[new.position % len(self.given)]
 
-    def order(self, entries):
+    def rank(self, entries):
         return entries.score
 
 
@@ -253,7 +253,7 @@ def test_any_conversation_holds_what_lists_of_positions_say(talk, order, sinks, 
                 assert row.layer.values[number, 0, valid, 0].tolist() == entries.position[number][valid].tolist(), "slots hold their own"
                 left = {position for position, _ in row.layer.ledger.evicted()[number]}
                 assert left == set(range(seen[number])) - {*text, *vision}
-                assert row.layer._filled[number] == int(valid.sum())
+                assert row.layer._num_valid[number] == int(valid.sum())
 
 
 def test_rows_can_be_chosen_anew_and_begun_again():

@@ -1,4 +1,4 @@
-"""Dialogues replayed turn by turn, and the table of eviction policies."""
+"""Dialogues replay turn by turn, and the table of eviction policies."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from asymvlm.documents.world.generate import generate_dialogue
 from asymvlm.documents.world.generated import generated_dialogues, page_row
 from asymvlm.evaluation.cost.cost import flop_counter
 from asymvlm.evaluation.cost.vision_cost import vision_macs
-from asymvlm.evaluation.dialogue_replay import replayed
+from asymvlm.evaluation.dialogue_replay import replay
 from asymvlm.evaluation.main import main
 from asymvlm.eviction.policies.streaming_llm import StreamingLLM
 from asymvlm.methods.grid import Grid
@@ -56,16 +56,16 @@ def test_replayed_without_eviction_is_the_whole_prompt(side, asked):
         with torch.no_grad():
             made = side.model.generate(**inputs, max_new_tokens=6, do_sample=False)
         whole = side.prompter.decode(made[:, inputs["input_ids"].shape[1] :])[0]
-        ending = replayed(side, sample, 6)
+        ending = replay(side, sample, 6)
         assert ending.text == whole
         assert ending.peak_bytes > 0 and ending.tokens > 0
 
 
 def test_replayed_with_pruning_and_eviction(side, asked):
     sample = asked[0]
-    full = replayed(side, sample, 4)
+    full = replay(side, sample, 4)
     with asymvlm.prune(side.model, Grid(), keep=0.25) as pruned, asymvlm.evict(side.model, StreamingLLM(recent=8), 24) as evicted:
-        ending = replayed(side, sample, 4, evicted)
+        ending = replay(side, sample, 4, evicted)
     assert pruned.calls[0].after == [64] and len(pruned.calls) == 1, "pruned once, and every turn read on that cache"
     (call,) = evicted.calls
     assert call.held[0] <= 24 < call.seen[0]
@@ -77,7 +77,7 @@ def test_macs_are_what_torch_counts(side, asked, evicting):
     with ExitStack() as stack:
         report = stack.enter_context(asymvlm.evict(side.model, StreamingLLM(recent=8), 24)) if evicting else None
         counter = stack.enter_context(flop_counter())
-        ending = replayed(side, asked[0], 4, report)
+        ending = replay(side, asked[0], 4, report)
     assert 2 * (ending.macs + sum(vision_macs(side.model.config, 1))) == pytest.approx(counter.get_total_flops(), rel=1e-3)
 
 

@@ -13,7 +13,7 @@ from eviction_runs import BUDGET, MORE, OPEN, SLIDING, STEPS, close, dense, fami
 
 import asymvlm
 from asymvlm.errors import DataError
-from asymvlm.eviction.policies.linear import LearnedText
+from asymvlm.eviction.policies.linear import LinearEvictor
 from asymvlm.eviction.policies.threshold import Threshold
 
 
@@ -56,7 +56,7 @@ def test_the_policy_may_be_left_out_or_be_a_file(small, tmp_path):
         return report.calls[0].evicted
 
     fixed, learned = evicted(None), evicted(file)
-    assert fixed == evicted(Threshold()) and learned == evicted(LearnedText(file)) == evicted(str(file))
+    assert fixed == evicted(Threshold()) and learned == evicted(LinearEvictor(file)) == evicted(str(file))
     assert fixed != learned and any(map(len, fixed[0]))
 
 

@@ -27,7 +27,7 @@ class Asks(ByCell):
     """Runs the dense LLM before it chooses."""
 
     def score(self, tokens):
-        return tokens.relevance("last") + super().score(tokens)
+        return tokens.importance("last") + super().score(tokens)
 
 
 @contextmanager

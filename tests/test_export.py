@@ -13,7 +13,7 @@ import asymvlm
 from asymvlm import export
 from asymvlm.check import main as check
 from asymvlm.checkpoint.scorer import TrainedScorer, save_scorer
-from asymvlm.cli.command import run
+from asymvlm.cli.command import run_command
 from asymvlm.scorers import BudgetHead, scorers
 
 WIDTH = 16

@@ -13,11 +13,11 @@ from families import LENGTH, ByCell
 import asymvlm
 from asymvlm.backbone import backbone_of
 from asymvlm.backbone.families.q_former import QFormer
-from asymvlm.backbone.family_spec import facts
+from asymvlm.backbone.family_spec import family_spec
 from asymvlm.backbone.tower.patch_merging import Patches, on_tokens
 from asymvlm.backbone.tower.watch import feature_layer, watching
 from asymvlm.errors import DataError
-from asymvlm.targets import AttentionTarget, TargetInputs
+from asymvlm.targets import AttentionTarget, EncodedBatch
 
 
 @pytest.fixture(params=families.IN_SEQUENCE, ids=str, scope="module")
@@ -151,7 +151,7 @@ def test_targets_equal_eager_attention(case, rows):
     layout = backbone.layout(inputs, encoded)
     question = layout.text & (inputs["input_ids"] >= 20)
     answers = torch.tensor([[31, 41, 2], [59, 26, 2]])
-    target = AttentionTarget(rows=rows)(backbone, TargetInputs(inputs, encoded, layout, question, list(answers)))
+    target = AttentionTarget(rows=rows)(backbone, EncodedBatch(inputs, encoded, layout, question, list(answers)))
 
     width = inputs["input_ids"].shape[1]
     call, wanted = {**inputs, "position_ids": backbone.positions(inputs, generating=True)}, question
@@ -200,7 +200,7 @@ def test_tower_attention_lies_on_the_tokens_that_its_patches_become(case, reques
     with watching(model) as watcher:
         encoded = backbone.encode(inputs)
     handle.remove()
-    count, merges = len(encoded.rows), facts(model.config).merges
+    count, merges = len(encoded.rows), family_spec(model.config).patch_merge
     view = watcher.view(merges, count, inputs)
     assert view.attention.shape == view.single_head().shape == (count,)
     assert len(view.keys) == len(view.states) == count

@@ -27,7 +27,7 @@ from asymvlm.methods import Learned
 from asymvlm.methods.evidence import Evidence
 from asymvlm.methods.random import Random
 from asymvlm.scorers import scorers
-from asymvlm.storage.cached_dataset import made_once
+from asymvlm.storage.cached_dataset import build_once
 from asymvlm.storage.fingerprint import describe, describe_teacher, differences, key_of
 from asymvlm.targets import AttentionTarget, EvidenceTarget, MixedTarget, ShuffledTarget
 
@@ -278,17 +278,17 @@ def rows(numbers):
 
 
 def test_a_cache_keeps_what_made_it_and_says_what_differs(tmp_path, capsys):
-    made_once(tmp_path / "train-1", rows, {"numbers": [1]}, {"teacher": {"size": 1}})
+    build_once(tmp_path / "train-1", rows, {"numbers": [1]}, {"teacher": {"size": 1}})
     assert json.loads((tmp_path / "train-1/about.json").read_text()) == {"teacher": {"size": 1}}
     assert capsys.readouterr().out == ""
-    made_once(tmp_path / "train-2", rows, {"numbers": [2]}, {"teacher": {"size": 2}})
+    build_once(tmp_path / "train-2", rows, {"numbers": [2]}, {"teacher": {"size": 2}})
     assert "made anew, unlike train-1 in teacher.size: 1 -> 2" in capsys.readouterr().out
-    assert made_once(tmp_path / "train-1", rows, {"numbers": [9]}, {"teacher": {"size": 1}})["number"] == [1]
+    assert build_once(tmp_path / "train-1", rows, {"numbers": [9]}, {"teacher": {"size": 1}})["number"] == [1]
 
 
 def test_a_damaged_cache_is_one_line_that_names_it(tmp_path):
-    made_once(tmp_path / "train-1", rows, {"numbers": [1]})
+    build_once(tmp_path / "train-1", rows, {"numbers": [1]})
     next((tmp_path / "train-1").glob("*.arrow")).write_bytes(b"x")
     with pytest.raises(DataError, match="train-1 is damaged"):
-        made_once(tmp_path / "train-1", rows, {"numbers": [1]})
+        build_once(tmp_path / "train-1", rows, {"numbers": [1]})
     assert isinstance(datasets.Dataset.from_list([{"a": 1}]), datasets.Dataset)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from asymvlm.cli.command import DATA, USAGE, run
+from asymvlm.cli.command import DATA, USAGE, run_command
 from asymvlm.errors import DataError
 
 

@@ -11,7 +11,7 @@ from layer_hooks import before_layers
 import asymvlm
 from asymvlm.backbone import backbone_of
 from asymvlm.pruning.layer_pruner import attention_from
-from asymvlm.targets import AttentionTarget, TargetInputs
+from asymvlm.targets import AttentionTarget, EncodedBatch
 
 # Their LLMs have sliding windows, or none of the rotary tables of Llama.
 OTHER_DECODERS = {"Gemma3", "Cohere2Vision", "AyaVision", "Blip2", "InstructBlip"}
@@ -164,7 +164,7 @@ def test_what_methods_see_of_the_layer_below(llava, batch):
     backbone = backbone_of(llava)
     encoded = backbone.encode(batch)
     layout = backbone.layout(batch, encoded)
-    last = AttentionTarget("last", layers=[0])(backbone, TargetInputs(batch, encoded, layout, layout.text, []))
+    last = AttentionTarget("last", layers=[0])(backbone, EncodedBatch(batch, encoded, layout, layout.text, []))
     for row in range(3):
         scores = report.calls[0].scores[row]
         torch.testing.assert_close(scores / scores.sum(), last[row], atol=1e-5, rtol=0)

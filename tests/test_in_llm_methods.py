@@ -40,7 +40,7 @@ def make(vision, *, text=None, keys=None, text_keys=None, attention=None, questi
 
     return Tokens(
         vision=vision, text=text, text_ids=torch.arange(len(text)), question=question, grid=torch.as_tensor(grid).long(), tower=unasked,
-        ink=unasked, relevance=unasked, at_resolution=unasked, below=lambda: LayerView(keys, text_keys, lambda rows: attention[:, rows]),
+        ink=unasked, importance=unasked, at_resolution=unasked, below=lambda: LayerView(keys, text_keys, lambda rows: attention[:, rows]),
     )  # fmt: skip
 
 

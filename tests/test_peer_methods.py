@@ -42,8 +42,8 @@ def make(vision, attention=None, keys=None, heads=1, states=None, ink=None, sing
         question=torch.tensor([True]),
         grid=torch.stack([torch.zeros_like(place), place // columns, place % columns], 1).to(vision.device),
         tower=lambda: TowerView(flat(attention), lambda: flat(single_head), given(keys), given(states), heads),
-        ink=lambda: flat(ink),
-        relevance=refused,
+        pixel_contrast=lambda: flat(ink),
+        importance=refused,
         at_resolution=refused,
         below=refused,
     )
@@ -169,21 +169,21 @@ def test_div_prune_finds_nearest_neighbours_block_by_block():
 
 def test_cd_pruner_by_hand():
     vision = [[1.0, 0, 0], [0.96, 0.28, 0], [0.48, 0.64, 0.6], [0, 0, 1], [1, 0, 0]]
-    tokens = make(vision, states=[[-0.2], [-0.18], [-0.1], [-0.04], [0.0]])  # relevance 1, 0.9, 0.5, 0.2, 0
+    tokens = make(vision, states=[[-0.2], [-0.18], [-0.1], [-0.04], [0.0]])  # importance 1, 0.9, 0.5, 0.2, 0
     # 0 first, rho^2 = 1. What it leaves of the others: 0.0784, 0.7696, 1, 0; times rho^2: 0.064, 0.192, 0.04, 0: token 2.
     # What is new in token 2 is (0, 0.64, 0.6) / 0.8773. That leaves 0.0784 - 0.2043^2 = 0.0367 of token 1 and 1 - 0.6839^2 = 0.532 of
     # token 3; times rho^2: 0.030 and 0.021: token 1.
     assert CDPruner("clip").select(tokens, 2).tolist() == [0, 2]
     assert CDPruner("clip").select(tokens, 3).tolist() == [0, 1, 2]
-    # The other sign: relevance 0, 0.1, 0.5, 0.8, 1; 4 first, which leaves all of token 3.
+    # The other sign: importance 0, 0.1, 0.5, 0.8, 1; 4 first, which leaves all of token 3.
     assert CDPruner("clip", sign=1).select(tokens, 2).tolist() == [3, 4]
 
 
 def test_cd_pruner_takes_what_raises_the_determinant_most():
     vision, states = torch.randn(12, 8), torch.rand(12, 1)
-    relevance = (states.max() - states) / (states.max() - states.min())
+    importance = (states.max() - states) / (states.max() - states.min())
     unit = torch.nn.functional.normalize(vision, dim=1)
-    kernel, taken = (relevance * (unit @ unit.T) * relevance.T).double(), []
+    kernel, taken = (importance * (unit @ unit.T) * importance.T).double(), []
     for _ in range(6):
         taken.append(max(set(range(12)) - set(taken), key=lambda one: float(kernel[[*taken, one]][:, [*taken, one]].det())))
     assert CDPruner("clip").select(make(vision, states=states), 6).tolist() == sorted(taken)
@@ -196,7 +196,7 @@ def test_equal_relevance_and_equal_scores_leave_diversity():
 
 
 @pytest.mark.parametrize("rounding", [0, 1e-3])  # of matrix products in fp32, and where torch is allowed TF32
-def test_cd_pruner_beyond_the_rank_goes_by_relevance(rounding, monkeypatch):
+def test_cd_pruner_beyond_the_rank_goes_by_dense_attention(rounding, monkeypatch):
     monkeypatch.setattr(cd_pruner, "unit_rows", lambda rows: (1 + rounding) * unit_rows(rows))
     tokens = make(torch.ones(6, 1), states=[[0.5], [-0.3], [0.2], [-0.9], [0.1], [0.7]])
     assert CDPruner("clip").select(tokens, 3).tolist() == [1, 3, 4]

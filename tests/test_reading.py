@@ -11,7 +11,7 @@ from asymvlm.distillation.answer_logits import answer_logits, gated_answer_logit
 from asymvlm.errors import DataError
 from asymvlm.gates import SoftTopK
 from asymvlm.gates.straight_through import SHUT
-from asymvlm.targets import TargetInputs
+from asymvlm.targets import EncodedBatch
 
 ANSWERS = [torch.tensor([31, 41, 2]), torch.tensor([59, 2])]
 
@@ -21,7 +21,7 @@ def looked(model, inputs):
     with torch.no_grad():
         encoded = backbone.encode(inputs)
     layout = backbone.layout(inputs, encoded)
-    return backbone, TargetInputs(inputs, encoded, layout, layout.text, ANSWERS)
+    return backbone, EncodedBatch(inputs, encoded, layout, layout.text, ANSWERS)
 
 
 @pytest.fixture(params=families.IN_SEQUENCE, ids=str, scope="module")
@@ -53,8 +53,8 @@ def test_open_and_shut_gates_are_tokens_there_and_gone(case):
     backbone, batch = case
     dense = answer_logits(backbone, batch)
     everything = [torch.zeros(count) for count in batch.layout.counts()]
-    for way in ("attention", "features"):
-        compare(gated_answer_logits(backbone, batch, everything, way), dense)
+    for gate_mode in ("mask", "scale"):
+        compare(gated_answer_logits(backbone, batch, everything, gate_mode), dense)
     kept = [torch.arange(0, count, 2) for count in batch.layout.counts()]
     shut = [torch.full((count,), SHUT).index_fill(0, one, 0.0) for count, one in zip(batch.layout.counts(), kept, strict=True)]
     dropped = answer_logits(backbone, batch, kept)
@@ -64,10 +64,10 @@ def test_open_and_shut_gates_are_tokens_there_and_gone(case):
 
 def test_gradients_reach_the_scores_and_nothing_else(case):
     backbone, batch = case
-    for way in ("attention", "features"):
+    for gate_mode in ("mask", "scale"):
         scores = [torch.randn(count, generator=torch.Generator().manual_seed(0)).requires_grad_() for count in batch.layout.counts()]
         gates = [SoftTopK()(one[None], torch.ones(1, len(one), dtype=torch.bool), torch.tensor([len(one) / 3]), 0.0)[0] for one in scores]
-        gated_answer_logits(backbone, batch, gates, way).float().log_softmax(-1)[:, :, 31].sum().backward()
+        gated_answer_logits(backbone, batch, gates, gate_mode).float().log_softmax(-1)[:, :, 31].sum().backward()
         assert all(one.grad is not None and one.grad.abs().max() > 0 and one.grad.isfinite().all() for one in scores)
     assert all(parameter.grad is None for parameter in backbone.model.parameters())
 
@@ -81,5 +81,5 @@ def test_models_without_tokens_in_the_sequence_are_refused(family):
 
 
 def test_an_unknown_way_is_refused(case):
-    with pytest.raises(ValueError, match="way: 'value' is not one of attention, features"):
+    with pytest.raises(ValueError, match="gate_mode: 'value' is not one of mask, scale"):
         gated_answer_logits(*case, [], "value")

@@ -6,7 +6,7 @@ import pytest
 import readme
 
 from asymvlm.checkpoint.scorer import TrainedScorer, save_scorer
-from asymvlm.distillation.teacher import check_is_vlm
+from asymvlm.distillation.teacher import vlm_hidden_size
 from asymvlm.scorers import BudgetHead, scorers
 
 
@@ -14,7 +14,7 @@ from asymvlm.scorers import BudgetHead, scorers
 def repository(tmp_path_factory, page_samples):
     copy = tmp_path_factory.mktemp("repository")
     readme.small_copy(copy, page_samples)
-    width = check_is_vlm(str(copy / "checkpoints/tiny-teacher"))
+    width = vlm_hidden_size(str(copy / "checkpoints/tiny-teacher"))
     trained = TrainedScorer(scorers()["cross_attention"](width), BudgetHead(width), ())
     save_scorer(trained, copy / "checkpoints/tiny/scorer", "card")
     return copy

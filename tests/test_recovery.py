@@ -25,7 +25,7 @@ from asymvlm.methods import Learned
 from asymvlm.scorers import scorers
 from asymvlm.storage.fingerprint import describe
 from asymvlm.training.gate_module import _differ
-from asymvlm.training.lora import Adapters, Lora
+from asymvlm.training.lora import LoraAdapters, LoraSettings
 from asymvlm.training.main import main
 
 pytestmark = pytest.mark.filterwarnings("default")  # Lightning's, jsonargparse's and peft's own, as a user would see them
@@ -36,7 +36,7 @@ OWN = "asymvlm.training.callbacks."
 CALLBACKS = ["--trainer.callbacks", f"{OWN}ExportScorer", f"--trainer.callbacks+={OWN}RunCheckpoint"]
 KL = ["--model.divergence.weight", "1", "--model.cross_entropy.weight", "0"]
 LORA = ["--model.recovery", "lora", "--model.lora.rank", "2", *KL]
-HARD = [*LORA, "--model.gate", "asymvlm.gates.StraightThrough", "--model.way", "attention"]  # where the scorer learns too
+HARD = [*LORA, "--model.gate", "asymvlm.gates.StraightThrough", "--model.gate_mode", "mask"]  # where the scorer learns too
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def first(train):
 
 @pytest.fixture(scope="module")
 def frozen(train, first):
-    """Adapters alone, beside it."""
+    """LoraAdapters alone, beside it."""
     return train("frozen", *LORA, "--model.scorer", "null", "--model.start", str(first), "--model.frozen_scorer", "true") / "scorer"
 
 
@@ -136,7 +136,7 @@ def test_checkpointing_changes_nothing_but_memory(train, first, frozen, monkeypa
 
 def test_adapters_alone_can_learn(llava):
     model = copy.deepcopy(llava)
-    adapters = Adapters(backbone_of(model), Lora(rank=2))
+    adapters = LoraAdapters(backbone_of(model), LoraSettings(rank=2))
     own = {id(parameter) for parameter in adapters.parameters()}
     assert own == {id(parameter) for parameter in model.parameters() if parameter.requires_grad}
     assert len(adapters._names) == len(adapters.weights) == 2 * len(adapters.modules_adapted) and not adapters.before_llm
@@ -177,8 +177,8 @@ def test_the_adapter_is_part_of_what_a_method_is(frozen, tmp_path):
     ([*HARD, "--model.lora.targets", "[q_proj,value]"], 2, "model.lora.targets: 'value' is no linear module of Llava"),
     ([*HARD, "--model.lora.targets", "[]"], 2, "model.lora.targets: none are named"),
     ([*HARD, "--model.lora.rank", "0"], 2, "model.lora.rank: 0 must be at least 1"),
-    (LORA, 2, "model.gate: SoftTopK by way of features leaves a little of every token"),
-    ([*HARD, "--model.way", "features"], 2, "model.gate: StraightThrough by way of features leaves"),
+    (LORA, 2, "model.gate: SoftTopK with model.gate_mode scale leaves a little of every token"),
+    ([*HARD, "--model.gate_mode", "scale"], 2, "model.gate: StraightThrough with model.gate_mode scale leaves"),
     ([*HARD, "--model.learning_rate", "1e30"], 1, "lower model.learning_rate"),
 ])  # fmt: skip
 def test_bad_settings_are_one_message(train, capsys, flags, code, says):
@@ -192,11 +192,11 @@ def test_a_lost_loss_names_the_batch_and_keeps_the_last_good_checkpoint(train, c
 
     calls, right = [], AnswerDivergence.forward
 
-    def breaks(self, prediction, truth):
+    def breaks(self, prediction, labels):
         calls.append(prediction.answers.requires_grad)
         if sum(calls) > 9 and where == "gradient":
             prediction.answers.register_hook(lambda gradient: gradient * float("nan"))
-        return right(self, prediction, truth) * (float("nan") if sum(calls) > 9 and where == "loss" else 1.0)
+        return right(self, prediction, labels) * (float("nan") if sum(calls) > 9 and where == "loss" else 1.0)
 
     monkeypatch.setattr(AnswerDivergence, "forward", breaks)
     out = train(f"lost-{where}", *KL, code=1)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from scorer_runs import same, weights
 
-from asymvlm.cli.command import run
+from asymvlm.cli.command import run_command
 from asymvlm.cli.signals import Stopped
 from asymvlm.evaluation.main import main as evaluate
 from asymvlm.training.main import main as train

@@ -23,7 +23,7 @@ from asymvlm.targets import (
     MixedTarget,
     OutsideBoxes,
     ShuffledTarget,
-    TargetInputs,
+    EncodedBatch,
     dense_answer_shares,
 )
 
@@ -65,7 +65,7 @@ def test_question_rows_are_one_thing_as_target_and_as_oracle(llava, processor, p
     """In fp64 to the last bit, for a padded batch; and another distribution without the template's ids."""
     model = copy.deepcopy(llava).double()
     teacher = Teacher(model, Prompter(processor))
-    learned = [one.relevance for one in teacher.observe(page_samples[:3], AttentionTarget("question"))]
+    learned = [one.importance for one in teacher.observe(page_samples[:3], AttentionTarget("question"))]
 
     def oracle(**more):
         with asymvlm.prune(model, TeacherAttention("question"), 1.0, **more) as report:
@@ -83,7 +83,7 @@ def test_an_evaluation_tells_the_template(llava, processor, page_samples):
     teacher = Teacher(copy.deepcopy(llava), Prompter(processor))
     (learned,) = teacher.observe(page_samples[:1], AttentionTarget("question"))
     call = pruned_prefill(teacher, page_samples[0], TeacherAttention("question"), 16)
-    assert torch.equal(call.kept[0], top_k(learned.relevance, 16))
+    assert torch.equal(call.kept[0], top_k(learned.importance, 16))
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def observed(llava, processor, page_samples):
     generator = torch.Generator().manual_seed(0)
     shares = [torch.rand(256, generator=generator) * (torch.rand(256, generator=generator) < 0.05) for _ in chosen]
     answers = [prompter.answer_ids(text) for text in ("47", "left", "812")]
-    return backbone, TargetInputs(prompts.inputs, encoded, layout, layout.question, answers, shares, shares[::-1])
+    return backbone, EncodedBatch(prompts.inputs, encoded, layout, layout.question, answers, shares, shares[::-1])
 
 
 def eager_rows(model, batch, rows, tails=None):
@@ -198,25 +198,25 @@ def test_shuffled_keeps_the_values_and_loses_the_places(observed):
     (0.5, "target", 1 / 4), (0.9, "target", 3 / 4), (1.0, "target", 1.0), (0.5, "scorer", 3 / 4), (0.05, "scorer", 2 / 4),
 ])  # fmt: skip
 def test_budget_is_the_smallest_share_that_holds_tau(tau, ranking, expected):
-    relevance = torch.tensor([[0.1, 0.2, 0.6, 0.1, 0.0]])
+    importance = torch.tensor([[0.1, 0.2, 0.6, 0.1, 0.0]])
     scores = torch.tensor([[1.0, 4.0, 2.0, 3.0, 9.0]])  # its order: 1 3 2 0, the last is padding
     mask = torch.tensor([[True] * 4 + [False]])
     if tau == 0.05:
         scores = torch.tensor([[4.0, 1.0, 0.0, 3.0, 9.0]])
-        relevance = torch.tensor([[0.02, 0.2, 0.68, 0.1, 0.0]])
-    assert BudgetTarget(tau, ranking)(relevance, scores, mask, torch.full((1,), torch.nan)).item() == pytest.approx(expected)
+        importance = torch.tensor([[0.02, 0.2, 0.68, 0.1, 0.0]])
+    assert BudgetTarget(tau, ranking)(importance, scores, mask, torch.full((1,), torch.nan)).item() == pytest.approx(expected)
 
 
 def test_dense_answer_shares_against_pruning_one_by_one(observed, llava, processor, page_samples):
     import asymvlm
 
     backbone, batch = observed
-    relevance = AttentionTarget(rows="last")(backbone, batch)
+    importance = AttentionTarget(rows="last")(backbone, batch)
     ladder = [0.02, 0.1, 0.4, 0.8]
-    got = dense_answer_shares(backbone, batch, relevance, ladder)
+    got = dense_answer_shares(backbone, batch, importance, ladder)
     prompter = Prompter(processor)
     expected = []
-    for sample, scores in zip(page_samples[::2], relevance, strict=True):
+    for sample, scores in zip(page_samples[::2], importance, strict=True):
         inputs = prompter([sample]).inputs
 
         class Known(asymvlm.Method):

@@ -14,8 +14,8 @@ from asymvlm.distillation.teacher import Teacher
 from asymvlm.documents import samples
 from asymvlm.documents.sources.source import DataSource
 from asymvlm.documents.world.generated import generated_dialogues
-from asymvlm.eviction.policies.linear import LearnedText
-from asymvlm.training.fit_eviction import _looked_at, _said, text_scores
+from asymvlm.eviction.policies.linear import LinearEvictor
+from asymvlm.training.fit_eviction import _looked_at, _said, fit_eviction
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def asked(data_root):
 
 
 def test_what_was_said_ends_where_the_question_begins(side, asked):
-    prompts = side.look(asked)
+    prompts = side.encode_batch(asked)
     said_in, layout = _said(side, prompts, asked), prompts.layout
     for row, ids, vision, sample in zip(said_in, layout.input_ids, layout.vision, asked, strict=True):
         said = side.prompter.tokenizer.decode(ids[row])
@@ -43,7 +43,7 @@ def test_values_and_attention_are_the_models_own(side, asked, llava):
     eager = copy.deepcopy(llava)
     eager.set_attn_implementation("eager")
     for sample in asked[:2]:
-        prompts, inputs = side.look([sample]), side.inputs([sample])
+        prompts, inputs = side.encode_batch([sample]), side.inputs([sample])
         width, (tail,) = inputs["input_ids"].shape[1], prompts.answer_ids
         whole = {"input_ids": torch.cat([inputs["input_ids"], tail[None, :-1]], 1), "pixel_values": inputs["pixel_values"]}
         out, (said,) = eager(**whole, output_attentions=True, use_cache=True), _said(side, prompts, [sample])
@@ -58,7 +58,7 @@ def test_values_and_attention_are_the_models_own(side, asked, llava):
 @pytest.mark.parametrize("ridge", [1e-9, 0.3])
 def test_the_line_is_a_ridge_regression(teacher, side, asked, data_root, tmp_path, ridge):
     data = DataSource(root=str(data_root))
-    file = text_scores(str(teacher), str(tmp_path / "new/line.safetensors"), data, pages=2, batch_size=4, ridge=ridge)
+    file = fit_eviction(str(teacher), str(tmp_path / "new/line.safetensors"), data, pages=2, batch_size=4, ridge=ridge)
     stored = load_file(file)
     assert stored["weight"].shape == (2, 40) and stored["bias"].shape == (2,)
     pairs = [_looked_at(side, asked[start : start + 4]) for start in (0, 4)]
@@ -73,10 +73,10 @@ def test_the_line_is_a_ridge_regression(teacher, side, asked, data_root, tmp_pat
 
 @torch.no_grad()
 def test_what_leaves_is_what_the_line_puts_lowest(teacher, side, asked, data_root, tmp_path):
-    file = text_scores(str(teacher), str(tmp_path / "line.safetensors"), DataSource(root=str(data_root)), pages=2)
+    file = fit_eviction(str(teacher), str(tmp_path / "line.safetensors"), DataSource(root=str(data_root)), pages=2)
     line, inputs = load_file(file), side.inputs(asked[:1])
     values = side.model(**inputs, use_cache=True).past_key_values.layers
-    with asymvlm.evict(side.model, LearnedText(file, sinks=1, recent=4), text_budget=20) as report:
+    with asymvlm.evict(side.model, LinearEvictor(file, sinks=1, recent=4), text_budget=20) as report:
         side.model(**inputs)
     text = side.backbone.layout(inputs).text[0].nonzero().flatten()
     for number, (pairs,) in report.calls[0].evicted.items():
@@ -88,4 +88,4 @@ def test_what_leaves_is_what_the_line_puts_lowest(teacher, side, asked, data_roo
 
 def test_no_dialogues_are_refused():
     with pytest.raises(ValueError, match="pages: 0"):
-        text_scores(pages=0)
+        fit_eviction(pages=0)

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.filterwarnings("default")  # Lightning's and jsonargpar
 ROOT = Path(__file__).parent.parent
 CONFIG = ["--config", str(ROOT / "configs/vision-selector.yaml"), "--config", str(ROOT / "tests/small.yaml")]
 CROSS = ["--model.scorer", "asymvlm.scorers.cross_attention.CrossAttentionScorer", "--model.scorer.hidden", "16"]
-BUDGET = ["--model.own_budget", "0.25", "--model.sparsity.weight", "0.1", "--model.keep_range", "[0.1,0.5]", "--model.way", "attention"]
+BUDGET = ["--model.own_budget", "0.25", "--model.sparsity.weight", "0.1", "--model.keep_range", "[0.1,0.5]", "--model.gate_mode", "mask"]
 OWN = "asymvlm.training.callbacks."
 CALLBACKS = ["--trainer.callbacks", f"{OWN}ExportScorer", f"--trainer.callbacks+={OWN}RunCheckpoint"]
 
@@ -120,14 +120,14 @@ def test_goes_on_from_an_exported_scorer(train):
 
 def test_distractors_reach_their_term_and_cost_nothing_without_it(train, monkeypatch):
     seen, original = [], Distraction.forward
-    monkeypatch.setattr(Distraction, "forward", lambda term, prediction, truth: seen.append(truth) or original(term, prediction, truth))
+    monkeypatch.setattr(Distraction, "forward", lambda term, prediction, labels: seen.append(labels) or original(term, prediction, labels))
     avoid = ["--model.distractors", "asymvlm.targets.OutsideBoxes", "--model.distractors.inner", "asymvlm.targets.AttentionTarget"]
     target = ["--model.target", "asymvlm.targets.EvidenceTarget", "--model.distillation.weight", "0.1"]
     wary = train("wary", *CROSS, *BUDGET, *target, *avoid, "--model.distraction.weight", "1")
-    for truth in seen:
-        torch.testing.assert_close(truth.distractors.sum(-1), torch.ones(len(truth.distractors)))
-        boxed = truth.relevance > truth.relevance.amin(-1, keepdim=True)
-        assert boxed.any() and truth.distractors[boxed].sum() == 0
+    for labels in seen:
+        torch.testing.assert_close(labels.distractors.sum(-1), torch.ones(len(labels.distractors)))
+        boxed = labels.importance > labels.importance.amin(-1, keepdim=True)
+        assert boxed.any() and labels.distractors[boxed].sum() == 0
     assert seen
     monkeypatch.setattr(OutsideBoxes, "__call__", lambda *args: pytest.fail("asked for nothing"))
     assert not same(weights(wary), weights(train("plain", *CROSS, *BUDGET, *target, *avoid)))
@@ -135,7 +135,7 @@ def test_distractors_reach_their_term_and_cost_nothing_without_it(train, monkeyp
 
 @pytest.mark.parametrize("flags,says", [
     (["--model.scorer", "null"], "model.start, model.scorer: give one of them"),
-    (["--model.way", "value"], "model.way: 'value' is not one of"),
+    (["--model.gate_mode", "value"], "model.gate_mode: 'value' is not one of"),
     (["--model.keep_range", "[0.5,0.2]"], "model.keep_range: [0.5, 0.2] must be"),
     (["--model.own_budget", "2"], "model.own_budget: 2"),
     (["--model.distillation.weight", "1"], "model.target: distillation has a weight"),

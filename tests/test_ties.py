@@ -179,8 +179,8 @@ def repeated(seed):
         question=torch.ones(3, dtype=torch.bool),
         grid=torch.stack([torch.zeros_like(place), place // 8, place % 8], dim=-1),
         tower=lambda: view,
-        ink=lambda: numbers(1, 8)[:, 0].relu(),
-        relevance=refused,
+        pixel_contrast=lambda: numbers(1, 8)[:, 0].relu(),
+        importance=refused,
         at_resolution=refused,
         below=lambda: below,
     )

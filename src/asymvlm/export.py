@@ -10,7 +10,7 @@ import torch
 
 from .checkpoint.model_card import model_card
 from .checkpoint.scorer import check_target, save_scorer, scorer_from
-from .cli.command import run
+from .cli.command import run_command
 from .errors import DataError
 
 CONTENTS = "asymvlm"  # where a training checkpoint keeps the config of its scorer
@@ -72,4 +72,4 @@ def _main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run(_main))
+    sys.exit(run_command(_main))

@@ -19,12 +19,12 @@ from transformers import PreTrainedModel
 
 from ..errors import DataError
 from ..typing import Float, Int64
-from .family_spec import SUPPORTED, facts
+from .family_spec import SUPPORTED, family_spec
 from .grid import picture_grids
 from .layout import Encoded, Kept, Layout
 from .modalities import NAMES, Modality, for_beams, in_reading_order, modalities_of, one_view
 from .pruned_inputs import drop_rows
-from .relevance import RelevanceRecorder, recording
+from .attention_recorder import AttentionRecorder, recording
 from .tower.watch import watching
 
 
@@ -94,7 +94,7 @@ class Backbone:
                 output = outputs[modality.name] = getattr(base, f"get_{modality.name}_features")(**given, return_dict=True)
             if watcher is not None:
                 count = sum(one[..., 0].numel() for one in output.pooler_output)
-                views[modality.name] = watcher.view(facts(self.model.config).merges, count, given)
+                views[modality.name] = watcher.view(family_spec(self.model.config).patch_merge, count, given)
         kind = self._kinds(inputs["input_ids"])
         if len(outputs) == 1:  # Molmo2 writes pictures and videos with the same placeholder
             kind = torch.where(kind >= 0, NAMES.index(next(iter(outputs))), kind)
@@ -133,7 +133,7 @@ class Backbone:
         batch, length = inputs["input_ids"].shape
         # Private, but the one place where every family's own positions (M-RoPE included) are made.
         made = self.model._prepare_position_ids_for_generation(inputs["input_ids"], dict(inputs))
-        about = facts(self.model.config)
+        about = family_spec(self.model.config)
         if about.counts_real_tokens and not generating:
             mask = inputs.get("attention_mask", torch.ones_like(inputs["input_ids"]))
             made = mask.cumsum(-1) * mask - 1
@@ -215,13 +215,13 @@ class Backbone:
         """Attention from weighted `rows` to each sample's vision tokens, averaged over `layers`; deeper layers do not run."""
         columns = torch.zeros_like(rows, dtype=torch.bool)
         columns[:, : layout.vision.shape[1]] = layout.vision
-        mass = self._recorded(call, RelevanceRecorder(rows, columns, heads), layers, max(layers) + 1)
+        mass = self._recorded(call, AttentionRecorder(rows, columns, heads), layers, max(layers) + 1)
         return [row[mine] for row, mine in zip(mass, columns, strict=True)]
 
-    def _recorded(self, call: Mapping[str, Any], recorder: RelevanceRecorder, layers: Sequence[int], depth: int) -> Float[Tensor, "B K"]:
+    def _recorded(self, call: Mapping[str, Any], recorder: AttentionRecorder, layers: Sequence[int], depth: int) -> Float[Tensor, "B K"]:
         """What `recorder` hears in the first `depth` decoder layers, averaged over its `layers`."""
         with recording(self.model), self._first_layers(depth):
-            self.model.base_model(**call, use_cache=False, relevance=recorder)
+            self.model.base_model(**call, use_cache=False, attention_recorder=recorder)
         return torch.stack([recorder.layers[layer] for layer in layers]).mean(0)
 
     @contextmanager

@@ -7,32 +7,32 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Facts:
+class FamilySpec:
     """Defaults hold for nearly every family."""
 
     first_position: int = 0  # where a plain forward call starts to count (`generate` does it alike everywhere)
     counts_real_tokens: bool = False  # whether it counts as `generate` does: left padding has no position of its own
     cls: str | None = None  # "kept" where the tower's CLS is among the features; see `TowerWatcher`
-    merges: str | None = None  # how the tower's patches become tokens: see `merging.WAYS`
+    patch_merge: str | None = None  # how the tower's patches become tokens: see `merging._WAYS_`
 
 
-_FACTS = {
-    "paligemma": Facts(first_position=1),
-    "blip-2": Facts(cls="kept", merges="resampled"),
-    "instructblip": Facts(cls="kept", merges="resampled"),
-    "idefics": Facts(cls="kept"),
-    "internvl": Facts(merges="blocks"),
-    "idefics3": Facts(merges="blocks"),
-    "smolvlm": Facts(merges="blocks"),
-    "gemma3": Facts(merges="blocks"),
-    "cohere2_vision": Facts(merges="blocks"),
-    "aya_vision": Facts(merges="blocks"),
-    "llava_next": Facts(merges="packed"),
-    "llava_onevision": Facts(merges="packed"),
-    "qwen2_vl": Facts(merges="runs"),
-    "qwen2_5_vl": Facts(merges="windows"),
-    "qwen3_vl": Facts(merges="runs"),
-    "glm4v": Facts(merges="runs"),
+_SPECS = {
+    "paligemma": FamilySpec(first_position=1),
+    "blip-2": FamilySpec(cls="kept", patch_merge="resampled"),
+    "instructblip": FamilySpec(cls="kept", patch_merge="resampled"),
+    "idefics": FamilySpec(cls="kept"),
+    "internvl": FamilySpec(patch_merge="blocks"),
+    "idefics3": FamilySpec(patch_merge="blocks"),
+    "smolvlm": FamilySpec(patch_merge="blocks"),
+    "gemma3": FamilySpec(patch_merge="blocks"),
+    "cohere2_vision": FamilySpec(patch_merge="blocks"),
+    "aya_vision": FamilySpec(patch_merge="blocks"),
+    "llava_next": FamilySpec(patch_merge="packed"),
+    "llava_onevision": FamilySpec(patch_merge="packed"),
+    "qwen2_vl": FamilySpec(patch_merge="runs"),
+    "qwen2_5_vl": FamilySpec(patch_merge="windows"),
+    "qwen3_vl": FamilySpec(patch_merge="runs"),
+    "glm4v": FamilySpec(patch_merge="runs"),
 }
 _COUNT_REAL_TOKENS = ("opt",)  # language models
 
@@ -43,7 +43,7 @@ SUPPORTED = (
 )
 
 
-def facts(config: Any) -> Facts:
+def family_spec(config: Any) -> FamilySpec:
     """The facts of the family that `config` belongs to."""
     language = config.get_text_config().model_type
-    return replace(_FACTS.get(config.model_type, Facts()), counts_real_tokens=language in _COUNT_REAL_TOKENS)
+    return replace(_SPECS.get(config.model_type, FamilySpec()), counts_real_tokens=language in _COUNT_REAL_TOKENS)

@@ -21,7 +21,7 @@ def check_left_padded(layout: Layout) -> None:
         raise ValueError("padding_side: answers are appended to the prompts, so these must be padded on the left")
 
 
-def forced(backbone: Backbone, call: Mapping[str, Any], tails: Sequence[Int64[Tensor, "l"]]) -> tuple[dict[str, Any], Int64[Tensor, "B L"]]:
+def append_answers(backbone: Backbone, call: Mapping[str, Any], tails: Sequence[Int64[Tensor, "l"]]) -> tuple[dict[str, Any], Int64[Tensor, "B L"]]:
     """(the call with a tail of tokens per sample, right-padded; 1 where the tails are and 0 on their padding)."""
     longest = max(len(tail) for tail in tails)
     ids = torch.zeros(len(tails), longest, dtype=torch.long, device=backbone.device)

@@ -25,7 +25,7 @@ class AdapterWeights:
 
     @classmethod
     def stored(cls, description: dict[str, Any], state: dict[str, Tensor]) -> AdapterWeights:
-        """Out of a training checkpoint: what `training.lora.Adapters` says of itself, and the module's state."""
+        """Out of a training checkpoint: what `training.lora.LoraAdapters` says of itself, and the module's state."""
         tensors = {name: state[f"adapters.weights.{index}"] for index, name in enumerate(description["names"])}
         return cls(description["settings"], tensors)
 
@@ -41,7 +41,7 @@ class AdapterWeights:
 
 
 @contextmanager
-def wearing(model: PreTrainedModel, directory: Path) -> Iterator[None]:
+def applied_adapter(model: PreTrainedModel, directory: Path) -> Iterator[None]:
     """While open, `model` has the adapter of `directory`; afterwards it is the model that it was, bit for bit.
 
     Raises ValueError for a model that has adapters already, or one that the adapter does not fit.

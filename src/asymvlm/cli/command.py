@@ -19,7 +19,7 @@ _NOW_IN_DATA = ("--path", "--root", "--seed", "--questions")
 _OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 
 
-def run(command: Callable[[list[str]], None], arguments: list[str] | None = None) -> int:
+def run_command(command: Callable[[list[str]], None], arguments: list[str] | None = None) -> int:
     """Run a command and return its exit code; whatever ends it early says so in one line on stderr.
 
     1 stands for a DataError, even one that a library has wrapped, 2 for other ValueErrors, 143 for
@@ -44,7 +44,7 @@ def run(command: Callable[[list[str]], None], arguments: list[str] | None = None
     return 0
 
 
-def call(function: Callable[..., Any], arguments: list[str], default_config: Path | None = None) -> None:
+def call_from_flags(function: Callable[..., Any], arguments: list[str], default_config: Path | None = None) -> None:
     """Call `function` with what its parameters are given by: `--config FILE`, else `default_config`, and flags on top."""
     function(**parameters_of(function, arguments, default_config))
 

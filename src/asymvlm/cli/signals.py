@@ -1,4 +1,4 @@
-"""Ending a command on SIGTERM and SIGINT: unwound, with exit code 128 + signal, in bounded time."""
+"""DialogueResult a command on SIGTERM and SIGINT: unwound, with exit code 128 + signal, in bounded time."""
 
 from __future__ import annotations
 

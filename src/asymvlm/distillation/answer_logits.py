@@ -10,15 +10,15 @@ from torch import Tensor
 
 from ..backbone import Backbone, Kept
 from ..backbone.gated import gating
-from ..backbone.teacher_forcing import check_left_padded, forced
+from ..backbone.teacher_forcing import append_answers, check_left_padded
 from ..errors import DataError
-from ..targets import TargetInputs
+from ..targets import EncodedBatch
 from ..typing import Float, Int64
 
-WAYS = ("attention", "features")
+GATE_MODES = ("mask", "scale")
 
 
-def answer_logits(backbone: Backbone, batch: TargetInputs, kept: Sequence[Int64[Tensor, "k"]] | None = None) -> Float[Tensor, "B A V"]:
+def answer_logits(backbone: Backbone, batch: EncodedBatch, kept: Sequence[Int64[Tensor, "k"]] | None = None) -> Float[Tensor, "B A V"]:
     """Logits of the forced answers' tokens with only the `kept` vision tokens in the prompt; all of them if left out.
 
     Row a of a sample gives its answer's token a; rows behind its last token mean nothing. Raises ValueError for prompts with padding
@@ -28,21 +28,21 @@ def answer_logits(backbone: Backbone, batch: TargetInputs, kept: Sequence[Int64[
 
 
 def gated_answer_logits(
-    backbone: Backbone, batch: TargetInputs, log_gates: Sequence[Float[Tensor, "n"]], way: str = "attention"
+    backbone: Backbone, batch: EncodedBatch, log_gates: Sequence[Float[Tensor, "n"]], gate_mode: str = "mask"
 ) -> Float[Tensor, "B A V"]:
     """The same with every vision token behind a gate in [0, 1], given as its logarithm; gradients reach the gates.
 
-    `way`: "attention" adds the logarithm to what every row's attention sees of the token, in all layers: a shut gate is a dropped token.
-    "features" multiplies the token by its gate: a shut gate is a token of zeros, which still takes its share of the attention.
+    `gate_mode`: "mask" adds the logarithm to what every row's attention sees of the token, in all layers: a shut gate is a dropped token.
+    "scale" multiplies the token by its gate: a shut gate is a token of zeros, which still takes its share of the attention.
     """
-    if way not in WAYS:
-        raise ValueError(f"way: {way!r} is not one of {', '.join(WAYS)}")
+    if gate_mode not in GATE_MODES:
+        raise ValueError(f"gate_mode: {gate_mode!r} is not one of {', '.join(GATE_MODES)}")
     if not bool(batch.layout.vision.any()):
         raise DataError(
             f"model.teacher: {type(backbone.model).__name__} has no vision tokens in its sequence that gates could stand before; "
             "train by attention (configs/any.yaml), or take a family whose pictures are rows of the prompt (docs/families.md)"
         )
-    if way == "features":
+    if gate_mode == "scale":
         parts = batch.encoded.rows.split(batch.layout.counts())
         closer = [part * gates.exp()[:, None].to(part) for part, gates in zip(parts, log_gates, strict=True)]
         return _logits(backbone, batch, [Kept(index, features) for index, features in zip(_all(batch), closer, strict=True)])
@@ -51,16 +51,16 @@ def gated_answer_logits(
     return _logits(backbone, batch, [Kept(index) for index in _all(batch)], bias)
 
 
-def _all(batch: TargetInputs) -> list[Int64[Tensor, "n"]]:
+def _all(batch: EncodedBatch) -> list[Int64[Tensor, "n"]]:
     return [torch.arange(count, device=batch.layout.vision.device) for count in batch.layout.counts()]
 
 
-def _logits(backbone: Backbone, batch: TargetInputs, kept: list[Kept], bias: Float[Tensor, "B S"] | None = None) -> Float[Tensor, "B A V"]:
+def _logits(backbone: Backbone, batch: EncodedBatch, kept: list[Kept], bias: Float[Tensor, "B S"] | None = None) -> Float[Tensor, "B A V"]:
     check_left_padded(batch.layout)
     model: Any = backbone.model
     inputs = {name: value for name, value in batch.inputs.items() if name != "labels"}
     call = backbone.drop(inputs, batch.encoded, batch.layout, kept, generating=True)
-    call, there = forced(backbone, call, [ids[:-1] for ids in batch.answer_ids])
+    call, there = append_answers(backbone, call, [ids[:-1] for ids in batch.answer_ids])
     arguments = {**call, "use_cache": False, "logits_to_keep": there.shape[1] + 1}
     if bias is None:
         return model(**arguments).logits

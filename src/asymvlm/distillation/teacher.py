@@ -18,22 +18,22 @@ from ..documents import Sample
 from ..documents.cells import lies_on_page, token_shares
 from ..errors import DataError
 from ..storage.fingerprint import describe_model, describe_processor
-from ..targets import Target, TargetInputs, dense_answer_shares
+from ..targets import Target, EncodedBatch, dense_answer_shares
 from ..typing import Bool, Float, Int64
 
 
 @dataclass
-class Observation:
+class DistillationSample:
     """What the teacher says of one sample. n vision tokens, L text tokens."""
 
     vision: Float[Tensor, "n D"]
     text: Float[Tensor, "L D"]
     text_mask: Bool[Tensor, "L"]
     grid: Int64[Tensor, "n 3"]
-    relevance: Float[Tensor, "n"]
+    importance: Float[Tensor, "n"]
     evidence: Float[Tensor, "n"]  # share of the cell in an evidence box; all zero where the data has none
     keys: Float[Tensor, "n"]
-    enough: Float[Tensor, "1"]  # share of tokens at which the dense answer stays; NaN where the teacher was not asked
+    dense_answer_share: Float[Tensor, "1"]  # share of tokens at which the dense answer stays; NaN where the teacher was not asked
 
 
 class Teacher:
@@ -49,7 +49,7 @@ class Teacher:
     @classmethod
     def load(cls, path: str, device: torch.device | str = "cpu", dtype: torch.dtype | None = None) -> Teacher:
         """From a directory or a Hugging Face repository. Raises DataError where that is no vision-language model."""
-        check_is_vlm(path)
+        vlm_hidden_size(path)
         prompter = load_prompter(path)
         try:
             model = AutoModelForImageTextToText.from_pretrained(path, dtype=dtype or "auto")
@@ -71,14 +71,14 @@ class Teacher:
         return {name: value.to(self.model.device) for name, value in inputs.items()}
 
     @torch.no_grad()
-    def look(self, samples: Sequence[Sample]) -> TargetInputs:
+    def encode_batch(self, samples: Sequence[Sample]) -> EncodedBatch:
         """Prompts of a batch of samples with their pictures encoded, and all that is known of the answers."""
         inputs = self.inputs(samples)
         encoded = self.backbone.encode(inputs)
         layout = self.backbone.layout(inputs, encoded)
         pairs = list(zip(samples, layout.grids, strict=True))
         device = self.model.device
-        return TargetInputs(
+        return EncodedBatch(
             inputs=inputs,
             encoded=encoded,
             layout=layout,
@@ -88,17 +88,17 @@ class Teacher:
             keys=[token_shares(sample, sample.key_boxes, grid.cpu()).to(device) for sample, grid in pairs],
         )
 
-    def observe(self, samples: Sequence[Sample], target: Target, ladder: list[float] | None = None) -> list[Observation]:
+    def observe(self, samples: Sequence[Sample], target: Target, ladder: list[float] | None = None) -> list[DistillationSample]:
         """One forward pass of the teacher over a batch of samples, and one generation per share of `ladder`, if given."""
-        batch = self.look(samples)
-        relevances = self.relevances(samples, batch, target)
+        batch = self.encode_batch(samples)
+        importances = self.importances(samples, batch, target)
         enough = torch.full((len(samples),), torch.nan)
         if ladder is not None:
-            enough = dense_answer_shares(self.backbone, batch, relevances, ladder)
-        return self.observations(batch, relevances, enough)
+            enough = dense_answer_shares(self.backbone, batch, importances, ladder)
+        return self.observations(batch, importances, enough)
 
     @torch.no_grad()
-    def relevances(self, samples: Sequence[Sample], batch: TargetInputs, target: Target) -> list[Float[Tensor, "n"]]:
+    def importances(self, samples: Sequence[Sample], batch: EncodedBatch, target: Target) -> list[Float[Tensor, "n"]]:
         """What a target says of samples that `look` has made a batch of. Raises DataError for boxes that it needs and nobody can lay."""
         pairs = zip(samples, batch.layout.grids, strict=True) if target.needs_boxes else ()
         lost = [sample.id for sample, grid in pairs if sample.evidence_boxes and not lies_on_page(sample, grid)]
@@ -110,7 +110,7 @@ class Teacher:
         return target(self.backbone, batch)
 
     @torch.no_grad()
-    def observations(self, batch: TargetInputs, relevances: Sequence[Float[Tensor, "n"]], enough: Float[Tensor, "B"]) -> list[Observation]:
+    def observations(self, batch: EncodedBatch, importances: Sequence[Float[Tensor, "n"]], enough: Float[Tensor, "B"]) -> list[DistillationSample]:
         """What a scorer sees of each sample of a batch, with what it may learn from."""
         assert batch.evidence is not None and batch.keys is not None
         layout = batch.layout
@@ -118,15 +118,15 @@ class Teacher:
         vision = batch.encoded.rows.split(layout.counts())
         ids = [row[text] for row, text in zip(layout.input_ids, layout.text, strict=True)]
         return [
-            Observation(
+            DistillationSample(
                 vision=vision[index],
                 text=self.backbone.embed_text(ids[index]),
                 text_mask=~torch.isin(ids[index], masked),
                 grid=layout.grids[index],
-                relevance=relevances[index],
+                importance=importances[index],
                 evidence=batch.evidence[index],
                 keys=batch.keys[index],
-                enough=enough[index : index + 1],
+                dense_answer_share=enough[index : index + 1],
             )
             for index in range(len(layout.grids))
         ]
@@ -137,7 +137,7 @@ def load_prompter(path: str) -> Prompter:
     return prompter_for(load_processor(path))
 
 
-def check_is_vlm(path: str) -> int:
+def vlm_hidden_size(path: str) -> int:
     """The width of the VLM at `path`, from its config alone. Raises DataError where there is none."""
     try:
         config = AutoConfig.from_pretrained(path)
@@ -149,7 +149,7 @@ def check_is_vlm(path: str) -> int:
     return int(config.get_text_config().hidden_size)
 
 
-def to_record(observation: Observation) -> dict[str, bytes]:
+def to_record(observation: DistillationSample) -> dict[str, bytes]:
     """Flat bytes for a `datasets` cache; halves where a half is enough."""
     record = {}
     for field in fields(observation):
@@ -158,20 +158,20 @@ def to_record(observation: Observation) -> dict[str, bytes]:
     return record
 
 
-def from_record(record: dict[str, bytes]) -> Observation:
+def from_record(record: dict[str, bytes]) -> DistillationSample:
     """The inverse of `to_record`, in fp32."""
     arrays: dict[str, np.ndarray] = {name: np.frombuffer(record[name], dtype=_NUMPY[dtype]) for name, dtype in _STORED.items()}
     grid = arrays["grid"].reshape(-1, 3)
     width = len(arrays["vision"]) // max(1, len(grid))
-    return Observation(
+    return DistillationSample(
         vision=_tensor(arrays["vision"].reshape(len(grid), width)).float(),
         text=_tensor(arrays["text"].reshape(-1, width)).float(),
         text_mask=_tensor(arrays["text_mask"]),
         grid=_tensor(grid).long(),
-        relevance=_tensor(arrays["relevance"]),
+        importance=_tensor(arrays["importance"]),
         evidence=_tensor(arrays["evidence"]).float(),
         keys=_tensor(arrays["keys"]).float(),
-        enough=_tensor(arrays["enough"]),
+        dense_answer_share=_tensor(arrays["dense_answer_share"]),
     )
 
 
@@ -184,9 +184,9 @@ _STORED = {
     "text": torch.float16,
     "text_mask": torch.bool,
     "grid": torch.int32,
-    "relevance": torch.float32,
+    "importance": torch.float32,
     "evidence": torch.float16,
     "keys": torch.float16,
-    "enough": torch.float32,
+    "dense_answer_share": torch.float32,
 }
 _NUMPY = {torch.float16: np.float16, torch.float32: np.float32, torch.bool: np.bool_, torch.int32: np.int32}

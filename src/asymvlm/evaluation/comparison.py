@@ -17,7 +17,7 @@ from .report.tables import markdown, show
 
 
 @dataclass(frozen=True)
-class Judged:
+class ScoredRun:
     """What one method at one keep answered, and how right that was."""
 
     name: str
@@ -35,7 +35,7 @@ def check_comparisons(pairs: Sequence[tuple[str, str]], names: Sequence[str]) ->
 
 def write_comparisons(
     pairs: Sequence[tuple[str, str]],
-    judged: Sequence[Judged],
+    judged: Sequence[ScoredRun],
     pages: Sequence[int],
     tasks: Sequence[tuple[str, Sequence[int]]],
     path: Path,

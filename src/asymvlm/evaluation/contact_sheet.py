@@ -8,7 +8,7 @@ from pathlib import Path
 import datasets
 from PIL import Image, ImageOps
 
-from ..cli.command import run
+from ..cli.command import run_command
 from ..documents.sample import FEATURES, samples
 from ..documents.sources.folder import folder_pages
 from ..documents.world.generate import generate
@@ -39,4 +39,4 @@ def _main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run(_main))
+    sys.exit(run_command(_main))

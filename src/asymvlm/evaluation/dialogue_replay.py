@@ -1,4 +1,4 @@
-"""A dialogue replayed turn by turn on one cache, and how the model ends it."""
+"""A dialogue replay turn by turn on one cache, and how the model ends it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .cost.cost import step_macs
 
 
 @dataclass(frozen=True)
-class Ending:
+class DialogueResult:
     """What came of one dialogue."""
 
     id: str
@@ -30,7 +30,7 @@ class Ending:
 
 
 @torch.no_grad()
-def replayed(teacher: Teacher, sample: Sample, longest: int, evictions: EvictionReport | None = None) -> Ending:
+def replay(teacher: Teacher, sample: Sample, longest: int, evictions: EvictionReport | None = None) -> DialogueResult:
     """The greedy answer of at most `longest` tokens to the question that ends a dialogue, whose history was read turn by turn.
 
     What was said is given, replies too; every turn is read on the cache that the turns before left behind, as in a conversation. So what
@@ -57,7 +57,7 @@ def replayed(teacher: Teacher, sample: Sample, longest: int, evictions: Eviction
             peak = max(peak, sum(sizes))
     if evictions is not None:
         peak = max(peak, evictions.calls[-1].peak_bytes)
-    return Ending(sample.id, teacher.prompter.decode(made[:, ids.shape[1] :])[0], peak, since, seconds, None if None in macs else sum(macs))  # type: ignore[arg-type]
+    return DialogueResult(sample.id, teacher.prompter.decode(made[:, ids.shape[1] :])[0], peak, since, seconds, None if None in macs else sum(macs))  # type: ignore[arg-type]
 
 
 @contextmanager

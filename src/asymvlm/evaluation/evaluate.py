@@ -22,7 +22,7 @@ from ..selectors import Keep, check_keep
 from ..storage.atomic import check_results
 from ..storage.fingerprint import describe
 from .answers import Answer, answer, pruned_prefill
-from .comparison import Judged, check_comparisons, write_comparisons
+from .comparison import ScoredRun, check_comparisons, write_comparisons
 from .cost.equal_cost import Equal, at_equal_cost
 from .cost.latency import latency, method_macs
 from .metrics import AnswerMetric, answer_metrics
@@ -90,17 +90,17 @@ def evaluate(
     side = Teacher.load(teacher)
     dataset = held_out(data, split, pages, judge)
     asked = list(samples(dataset))
-    bench = Bench(side, asked, out, {"pages": fingerprint(dataset), "teacher": side.description()}, batch_size, longest_answer)
+    bench = AnswerCache(side, asked, out, {"pages": fingerprint(dataset), "teacher": side.description()}, batch_size, longest_answer)
     runs, left_out = _runs(bench, chosen, wanted, equal)
     dense = bench.answers("dense", None, 1.0)
     pages_of, right_dense = [sample.page for sample in asked], _judged(judge, dense, asked)
     rows: list[Row] = []
     times: list[dict[str, Any]] = []
-    judged: list[Judged] = []
+    judged: list[ScoredRun] = []
     for name, method, keep in runs:
         pruned = bench.answers(name, method, keep, equal)
         right = _judged(judge, pruned, asked)
-        judged.append(Judged(name, keep, pruned, right))
+        judged.append(ScoredRun(name, keep, pruned, right))
         macs = method_macs(side, asked[0], method, keep)
         taken = [latency(side, asked[:size], method, keep) for size in latency_batches or [8, 1]]
         times += [{"method": name, "keep": keep, **asdict(one), "is_slower": one.is_slower} for one in taken]
@@ -126,7 +126,7 @@ def evaluate(
     return rows
 
 
-class Bench(NamedTuple):
+class AnswerCache(NamedTuple):
     """A teacher, questions, and a folder of answers."""
 
     teacher: Teacher
@@ -160,7 +160,7 @@ def held_out(data: DataSource, split: str, pages: int, judge: AnswerMetric) -> d
 
 
 def _runs(
-    bench: Bench, chosen: dict[str, Method], wanted: Sequence[Keep], equal: Equal
+    bench: AnswerCache, chosen: dict[str, Method], wanted: Sequence[Keep], equal: Equal
 ) -> tuple[list[tuple[str, Method, Keep]], dict[str, str]]:
     """What can be run on this model, and why the rest cannot: every method is tried on the first question before any long work."""
     runs, left_out = [], {}

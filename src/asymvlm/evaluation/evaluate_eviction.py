@@ -24,7 +24,7 @@ from ..selectors import check_keep
 from ..storage.atomic import check_results, draft_file
 from .bootstrap import paired_difference
 from .cost.latency import method_macs
-from .dialogue_replay import Ending, replayed
+from .dialogue_replay import DialogueResult, replay
 from .evaluate import judge_named
 from .report.tables import markdown, show
 from .run_log import write_json
@@ -52,7 +52,7 @@ class EvictionRow:
     tokens_per_s: float  # read and written after the first turn
 
 
-def evict_table(
+def evaluate_eviction(
     policies: dict[str, Evictor],
     teacher: str = "checkpoints/tiny-teacher",
     scorer: str | None = "checkpoints/tiny/scorer",
@@ -65,7 +65,7 @@ def evict_table(
     longest_answer: int = 12,
     output: str = "results/eviction",
 ) -> list[EvictionRow]:
-    """Evaluate eviction policies on dialogues, which are replayed turn by turn.
+    """Evaluate eviction policies on dialogues, which are replay turn by turn.
 
     Args:
         policies: Policies by the name under which they are reported.
@@ -101,7 +101,7 @@ def evict_table(
             budget_for(policy, budget, None)
     choosing = 0 if method is None else method_macs(side, asked[0], method, keep)
     rows: list[EvictionRow] = []
-    dense: list[Ending] = []
+    dense: list[DialogueResult] = []
     for chosen, kept in ((None, 1.0), *([] if method is None else [(method, keep)])):
         full = _run(side, asked, longest_answer, FULL, chosen, kept, None, None)
         dense = dense or full
@@ -132,7 +132,7 @@ def _run(
     keep: float,
     policy: Evictor | None,
     budget: int | None,
-) -> list[Ending]:
+) -> list[DialogueResult]:
     endings = []
     title = f"{name} @ {budget or 'all'}" + (f", {keep:g} of the vision" if method is not None else "")
     with track(title, len(asked)) as advance:
@@ -144,7 +144,7 @@ def _run(
                 report = None
                 if policy is not None and budget is not None:
                     report = stack.enter_context(evict(teacher.model, policy, budget))
-                endings.append(replayed(teacher, sample, longest, report))
+                endings.append(replay(teacher, sample, longest, report))
             advance(1)
     return endings
 
@@ -152,9 +152,9 @@ def _run(
 def _rows(
     run: tuple[str, int | None, float, float],
     asked: Sequence[Sample],
-    endings: Sequence[Ending],
-    full: Sequence[Ending],
-    dense: Sequence[Ending],
+    endings: Sequence[DialogueResult],
+    full: Sequence[DialogueResult],
+    dense: Sequence[DialogueResult],
     choosing: int,
     score: Any,
 ) -> list[EvictionRow]:
@@ -193,7 +193,7 @@ def _tasks(asked: Sequence[Sample]) -> list[tuple[str, list[int]]]:
     return [(task, [place for place, mine in enumerate(names) if task in mine]) for task in tasks]
 
 
-def _mean_macs(endings: Sequence[Ending], choosing: int) -> float | None:
+def _mean_macs(endings: Sequence[DialogueResult], choosing: int) -> float | None:
     counted = [one.macs for one in endings if one.macs is not None]
     return float(np.mean(counted)) + choosing if len(counted) == len(endings) else None
 

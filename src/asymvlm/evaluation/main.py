@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..cli.command import call, run
+from ..cli.command import call_from_flags, run_command
 from .evaluate import evaluate
-from .evaluate_eviction import evict_table
+from .evaluate_eviction import evaluate_eviction
 
 DEFAULT_CONFIG = Path("configs/eval/tiny.yaml")
 EVICTION_CONFIG = Path("configs/eval/eviction.yaml")
@@ -14,12 +14,12 @@ EVICTION_CONFIG = Path("configs/eval/eviction.yaml")
 
 def main(arguments: list[str] | None = None) -> int:
     """Evaluate; returns the exit code."""
-    return run(evaluate_from, arguments)
+    return run_command(evaluate_from, arguments)
 
 
 def evaluate_from(arguments: list[str]) -> None:
     """Parse and evaluate: pruning methods, or after the word `eviction` what leaves the cache. Raises where `main` would print an error."""
     if arguments[:1] == ["eviction"]:
-        call(evict_table, arguments[1:], EVICTION_CONFIG)
+        call_from_flags(evaluate_eviction, arguments[1:], EVICTION_CONFIG)
     else:
-        call(evaluate, arguments, DEFAULT_CONFIG)
+        call_from_flags(evaluate, arguments, DEFAULT_CONFIG)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torchmetrics.functional.classification import binary_auroc
 
-from ..cli.command import call, run
+from ..cli.command import call_from_flags, run_command
 from ..cli.progress import track
 from ..distillation.teacher import Teacher
 from ..documents import Sample, samples
@@ -51,7 +51,7 @@ class _Asks(Method):
 
     def score(self, tokens: Tokens) -> Float[torch.Tensor, "n"]:
         similarity = self.similarity(tokens)
-        self.seen.append((similarity, tokens.relevance("question") if self.by_attention else None))
+        self.seen.append((similarity, tokens.dense_attention("question") if self.by_attention else None))
         return similarity
 
 
@@ -64,8 +64,8 @@ def check_sign(teacher: Teacher, clip: ClipSimilarity, asked: Sequence[Sample]) 
         for sample in asked:
             asks = _Asks(clip, by_attention=not sample.evidence_boxes)
             call = pruned_prefill(teacher, sample, asks, 1.0)
-            similarity, relevance = asks.seen[0]
-            wanted = _in_boxes(sample, call.grids[0]) if relevance is None else relevance >= relevance.quantile(0.9)
+            similarity, attention = asks.seen[0]
+            wanted = _in_boxes(sample, call.grids[0]) if attention is None else attention >= attention.quantile(0.9)
             if 0 < int(wanted.sum()) < len(wanted):
                 areas.append(float(binary_auroc(similarity, wanted.long())))
                 pages.append(sample.page)
@@ -105,4 +105,4 @@ def similarity_sign(
 
 
 if __name__ == "__main__":
-    sys.exit(run(lambda arguments: call(similarity_sign, arguments)))
+    sys.exit(run_command(lambda arguments: call_from_flags(similarity_sign, arguments)))

@@ -13,13 +13,13 @@ from transformers import PreTrainedModel
 from ..typing import Float, Int64
 from .entries import Entries
 
-__all__ = ["ALL_ROWS", "Entries", "Evictor", "Written"]
+__all__ = ["ALL_ROWS", "Entries", "Evictor", "NewEntries"]
 
 ALL_ROWS = 2**31  # every query row of every call
 
 
 @dataclass(frozen=True)
-class Written:
+class NewEntries:
     """Entries that a layer has just been given. G groups of keys."""
 
     layer: int
@@ -29,7 +29,7 @@ class Written:
 
 
 class Evictor(ABC):
-    """Says which text entries leave a layer's cache first. Override `order`, and `first` or `observe` where it needs scores.
+    """Says which text entries leave a layer's cache first. Override `rank`, and `initial_score` or `update` where it needs scores.
 
     An object holds numbers to choose by and nothing of a batch: that lies in `Entries`, which follow their rows when beams change places.
     All heads of a layer lose the same entries. The first `sinks` text entries of a row and its `recent` newest never leave.
@@ -52,11 +52,11 @@ class Evictor(ABC):
     def check(self, model: PreTrainedModel) -> None:  # noqa: B027 - a default, not a duty
         """Called before anything is read. Raises ValueError where this policy cannot act on this model."""
 
-    def first(self, new: Written) -> Float[Tensor, "B q"]:
+    def initial_score(self, new: NewEntries) -> Float[Tensor, "B q"]:
         """The score that new entries start with."""
         return torch.zeros_like(new.position, dtype=torch.float32)
 
-    def observe(self, entries: Entries, attention: Float[Tensor, "B q K"]) -> None:  # noqa: B027 - a default, not a duty
+    def update(self, entries: Entries, attention: Float[Tensor, "B q K"]) -> None:  # noqa: B027 - a default, not a duty
         """Renew `entries.score` (or `past`) from the attention of the newest rows, mean over heads, oldest row first.
 
         Called once per step, or for a long prompt several times with a part of its rows. Rows of padding come first and are 0. Assign
@@ -64,7 +64,7 @@ class Evictor(ABC):
         """
 
     @abstractmethod
-    def order(self, entries: Entries) -> Float[Tensor, "B K"]:
+    def rank(self, entries: Entries) -> Float[Tensor, "B K"]:
         """The lowest leave first; of equals the oldest.
 
         Equal are scores that differ by rounding alone (`asymvlm.selectors`), so do not count positions in them: for "the

@@ -12,17 +12,17 @@ from transformers.cache_utils import DynamicLayer
 
 from ..selectors import left_pack, tie_groups
 from ..typing import Bool, Float, Int64
-from .base import Evictor, Written
+from .base import Evictor, NewEntries
 from .budget import Budget
 from .entries import Entries
-from .new_tokens import Arrivals
+from .new_tokens import NewTokens
 from .report import Ledger
 
 _MOST_POSITIONS = 2**32
 
 
 class EvictingLayer(DynamicLayer):
-    """Entries of a full-attention layer. One step is `expect`, `update`, `admit`, attention, `evict`.
+    """Entries of a full-attention layer. One step is `expect`, `update`, `register`, attention, `evict`.
 
     To the model it looks as if nothing had left: its length and its masks are those of all tokens seen.
     """
@@ -41,14 +41,14 @@ class EvictingLayer(DynamicLayer):
         self.entries: Entries | None = None
         self.ledger = Ledger()
         self.seen = 0  # tokens per row, padding included
-        self.thinned = False  # whether anything has left
-        self._filled: list[int] = []  # valid slots per row
+        self.has_evicted = False  # whether anything has left
+        self._num_valid: list[int] = []  # valid slots per row
         self._expected = False
         self._slot: Int64[Tensor, "B 1"] | None = None
         self._written: tuple[Tensor, Tensor] | None = None
 
     def expect(self) -> None:
-        """The next `update` comes from a call that `admit` and `evict` follow."""
+        """The next `update` comes from a call that `register` and `evict` follow."""
         self._expected = True
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object) -> tuple[Tensor, Tensor]:
@@ -57,7 +57,7 @@ class EvictingLayer(DynamicLayer):
             raise ValueError("past_key_values: this cache loses entries and is understood by asymvlm.evict alone; go on with it in there")
         self._expected, self._slot, self._written = False, None, (key_states, value_states)
         self.seen += key_states.shape[-2]
-        if not self.thinned or key_states.shape[-2] > 1 or max(self._filled) == self.keys.shape[-2]:
+        if not self.has_evicted or key_states.shape[-2] > 1 or max(self._num_valid) == self.keys.shape[-2]:
             return super().update(key_states, value_states)
         assert self.entries is not None
         self._slot = self.entries.valid.view(torch.uint8).argmin(-1, keepdim=True)
@@ -65,62 +65,62 @@ class EvictingLayer(DynamicLayer):
             held.scatter_(2, self._slot[:, None, :, None].expand_as(new), new)
         return self.keys, self.values
 
-    def admit(self, new: Arrivals, policy: Evictor, mask: Tensor | None) -> Tensor | None:
+    def register(self, new: NewTokens, policy: Evictor, mask: Tensor | None) -> Tensor | None:
         """Take note of the tokens just written; the mask that this step's attention needs instead of the model's."""
         assert self._written is not None, "a layer is updated before it attends"
         (keys, values), self._written = self._written, None
-        score = policy.first(Written(self.number, keys, values, new.position))
+        score = policy.initial_score(NewEntries(self.number, keys, values, new.position))
         past = keys.new_zeros(*new.position.shape, policy.window, dtype=torch.float32)
-        entries = Entries(keys, new.real, new.position, new.ordinal, score, past)
+        entries = Entries(keys, new.real, new.position, new.text_position, score, past)
         if self.entries is None:
             self.entries = entries.changed(self.keys, torch.clone)
         elif self._slot is None:
             self.entries = self.entries.and_then(self.keys, entries)
         else:
             self.entries.write(self._slot, entries)
-        self._filled = [count + real for count, real in zip(self._filled or [0] * len(new.counts), new.counts, strict=True)]
-        self.ledger.came(new.texts)
-        return self._mask(mask, new.real.shape[1]) if self.thinned else mask
+        self._num_valid = [count + real for count, real in zip(self._num_valid or [0] * len(new.counts), new.counts, strict=True)]
+        self.ledger.add_text(new.texts)
+        return self._mask(mask, new.real.shape[1]) if self.has_evicted else mask
 
     def _mask(self, mask: Tensor | None, new: int) -> Tensor | None:
         assert self.entries is not None
         valid = self.entries.valid[:, None, None]
         if new == 1:
-            return None if min(self._filled) == valid.shape[-1] else valid
+            return None if min(self._num_valid) == valid.shape[-1] else valid
         assert mask is not None, "several tokens behind a cache come with a mask"
         return torch.cat([valid[..., :-new].expand(-1, 1, new, -1), mask[..., -new:].expand(len(valid), 1, new, new)], dim=-1)
 
-    def evict(self, new: Arrivals, policy: Evictor, budget: Budget) -> None:
+    def evict(self, new: NewTokens, policy: Evictor, budget: Budget) -> None:
         """Let go what is above the budget, now that this step's tokens have seen it."""
         entries, steps = self.entries, new.real.shape[1]
         assert entries is not None
         if steps == 1:
             self.ledger.peak = max(self.ledger.peak, *self.ledger.held)
-        visions = [count - text for count, text in zip(self._filled, self.ledger.held, strict=True)]
+        visions = [count - text for count, text in zip(self._num_valid, self.ledger.held, strict=True)]
         texts_over = [max(0, count - budget.text) for count in self.ledger.held]
         visions_over = [0 if budget.vision is None else max(0, count - budget.vision) for count in visions]
         if any(texts_over):
-            may = (entries.ordinal >= budget.sinks) & (entries.ordinal < new.text_seen - budget.recent)
-            self._leave(policy.order(entries), may, texts_over, new)
+            may = (entries.text_position >= budget.sinks) & (entries.text_position < new.text_seen - budget.recent)
+            self._evict_lowest(policy.rank(entries), may, texts_over, new)
             self.ledger.held = [count - gone for count, gone in zip(self.ledger.held, texts_over, strict=True)]
         if any(visions_over):
-            self._leave(policy.order(entries), entries.valid & ~entries.text, visions_over, new)
-        if steps > 1 and self.thinned:
-            self._close_up()
-        self.ledger.weighed(self.keys.nbytes + self.values.nbytes)
+            self._evict_lowest(policy.rank(entries), entries.valid & ~entries.text, visions_over, new)
+        if steps > 1 and self.has_evicted:
+            self._compact()
+        self.ledger.update_peak(self.keys.nbytes + self.values.nbytes)
 
-    def _leave(self, order: Float[Tensor, "B K"], may: Bool[Tensor, "B K"], counts: list[int], new: Arrivals) -> None:
+    def _evict_lowest(self, order: Float[Tensor, "B K"], may: Bool[Tensor, "B K"], counts: list[int], new: NewTokens) -> None:
         assert self.entries is not None
         slots = lowest(order, may, self.entries.position, max(counts))
         goes = None
         if min(counts) < max(counts):
             goes = torch.arange(slots.shape[1], device=slots.device) < torch.tensor(counts, device=slots.device)[:, None]
-        self.ledger.went(self.entries.position.gather(1, slots), goes, new.newest, self.seen)
+        self.ledger.record_evicted(self.entries.position.gather(1, slots), goes, new.newest, self.seen)
         self.entries.free(slots, goes)
-        self._filled = [count - gone for count, gone in zip(self._filled, counts, strict=True)]
-        self.thinned = True
+        self._num_valid = [count - gone for count, gone in zip(self._num_valid, counts, strict=True)]
+        self.has_evicted = True
 
-    def _close_up(self) -> None:
+    def _compact(self) -> None:
         """Give up the slots that no row needs."""
         assert self.entries is not None
         slots, _ = left_pack(self.entries.valid)
@@ -146,7 +146,7 @@ class EvictingLayer(DynamicLayer):
 
     def batch_repeat_interleave(self, repeats: int) -> None:
         super().batch_repeat_interleave(repeats)
-        self._reordered(torch.arange(len(self._filled)).repeat_interleave(repeats))
+        self._reordered(torch.arange(len(self._num_valid)).repeat_interleave(repeats))
 
     def batch_select_indices(self, indices: Int64[Tensor, "n"]) -> None:
         super().batch_select_indices(indices)
@@ -157,7 +157,7 @@ class EvictingLayer(DynamicLayer):
             return
         rows = rows.to(self.keys.device)
         self.entries = self.entries.changed(self.keys, lambda one: one[rows])
-        self._filled = [self._filled[row] for row in rows.tolist()]
+        self._num_valid = [self._num_valid[row] for row in rows.tolist()]
         self.ledger.reordered(rows)
 
 

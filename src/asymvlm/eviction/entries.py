@@ -21,18 +21,18 @@ class Entries:
     keys: Float[Tensor, "B G K d"]  # rotated, as the layer attends to them
     valid: Bool[Tensor, "B K"]
     position: Int64[Tensor, "B K"]  # real tokens of the row before it
-    ordinal: Int64[Tensor, "B K"]  # text tokens of the row before it; -1 for vision, and where nothing is held
+    text_position: Int64[Tensor, "B K"]  # text tokens of the row before it; -1 for vision, and where nothing is held
     score: Float[Tensor, "B K"]  # what the policy makes of it
-    past: Float[Tensor, "B K W"]  # the same, for policies that keep several numbers per entry
+    attention_window: Float[Tensor, "B K W"]  # the same, for policies that keep several numbers per entry
 
     @property
     def text(self) -> Bool[Tensor, "B K"]:
         """The text entries that are held."""
-        return self.ordinal >= 0
+        return self.text_position >= 0
 
     def changed(self, keys: Tensor, change: Callable[[Tensor], Tensor]) -> Entries:
         """These entries with `keys` and with everything else changed in the same way."""
-        return Entries(keys, *map(change, (self.valid, self.position, self.ordinal, self.score, self.past)))
+        return Entries(keys, *map(change, (self.valid, self.position, self.text_position, self.score, self.attention_window)))
 
     def at(self, keys: Tensor, slots: Int64[Tensor, "B n"]) -> Entries:
         """Those in some slots."""
@@ -41,8 +41,8 @@ class Entries:
     def and_then(self, keys: Tensor, new: Entries) -> Entries:
         """These entries and new ones behind them."""
         pairs = zip(
-            (self.valid, self.position, self.ordinal, self.score, self.past),
-            (new.valid, new.position, new.ordinal, new.score, new.past),
+            (self.valid, self.position, self.text_position, self.score, self.attention_window),
+            (new.valid, new.position, new.text_position, new.score, new.attention_window),
             strict=True,
         )
         return Entries(keys, *(torch.cat(pair, dim=1) for pair in pairs))
@@ -51,16 +51,16 @@ class Entries:
         """Put one new entry per row into a slot that is free."""
         self.valid.scatter_(1, slot, new.valid)
         self.position.scatter_(1, slot, new.position)
-        self.ordinal.scatter_(1, slot, new.ordinal)
+        self.text_position.scatter_(1, slot, new.text_position)
         self.score.scatter_(1, slot, new.score)
-        if self.past.shape[-1]:
-            self.past.scatter_(1, slot[..., None].expand_as(new.past), new.past)
+        if self.attention_window.shape[-1]:
+            self.attention_window.scatter_(1, slot[..., None].expand_as(new.attention_window), new.attention_window)
 
     def free(self, slots: Int64[Tensor, "B n"], goes: Bool[Tensor, "B n"] | None) -> None:
         """Let entries go: all in `slots`, or those that `goes` names."""
         if goes is None:
             self.valid.scatter_(1, slots, False)
-            self.ordinal.scatter_(1, slots, -1)
+            self.text_position.scatter_(1, slots, -1)
         else:
             self.valid.scatter_(1, slots, self.valid.gather(1, slots) & ~goes)
-            self.ordinal.scatter_(1, slots, self.ordinal.gather(1, slots).masked_fill(goes, -1))
+            self.text_position.scatter_(1, slots, self.text_position.gather(1, slots).masked_fill(goes, -1))

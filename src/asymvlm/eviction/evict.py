@@ -23,8 +23,8 @@ from .base import Evictor
 from .budget import budget_for
 from .cache import EvictingLayer
 from .checks import checked_generation, full_attention_layers
-from .new_tokens import Arrivals, arrivals
-from .policies.linear import LearnedText
+from .new_tokens import NewTokens, new_tokens
+from .policies.linear import LinearEvictor
 from .policies.threshold import Threshold
 from .report import EvictionCall, EvictionReport, Ledger
 
@@ -61,7 +61,7 @@ def _policy(given: Evictor | str | Path | None) -> Evictor:
     if isinstance(given, Evictor):
         return given
     if isinstance(given, str | Path) and Path(given).is_file():
-        return LearnedText(given)
+        return LinearEvictor(given)
     raise ValueError(
         f"policy: {given!r} is neither an asymvlm.Evictor nor the file of a learned one; give an object, asymvlm.evictors() has the "
         "built-in ones, or fit a rule: python -m asymvlm.training.fit_eviction"
@@ -85,7 +85,7 @@ class Evicting:
         self._embedded: Tensor | None = None  # ids that became embeddings last
         self._cache: DynamicCache | None = None  # of the call under way, if it evicts
         self._known: WeakKeyDictionary[Any, Ledger] = WeakKeyDictionary()  # caches that the report tells of
-        self._new: dict[int, Arrivals] = {}  # by layer, for this call
+        self._new: dict[int, NewTokens] = {}  # by layer, for this call
         self._attend: Callable[..., Any] = sdpa_attention_forward  # what ours is put around
 
     @contextmanager
@@ -155,7 +155,7 @@ class Evicting:
             self._known[cache] = ledger
             self.report.calls.append(EvictionCall({number: cache.layers[number].ledger for number in self._layers}))
 
-    def _read(self, inputs: Mapping[str, Any], cache: DynamicCache) -> Arrivals:
+    def _read(self, inputs: Mapping[str, Any], cache: DynamicCache) -> NewTokens:
         """Which of the new tokens are real, and which are text: all that the model writes itself is."""
         ids = inputs["input_ids"] if inputs.get("input_ids") is not None else self._ids_of(inputs["inputs_embeds"])
         past, new = int(cache.get_seq_length()), ids.shape[1]
@@ -165,8 +165,8 @@ class Evicting:
         if mask.shape != (len(ids), past + new):
             raise ValueError(f"attention_mask: {tuple(mask.shape)} must be {(len(ids), past + new)}, [batch, tokens seen and new]")
         entries = cache.layers[self._layers[0]].entries
-        before = 0 if entries is None else entries.ordinal.amax(-1, keepdim=True) + 1
-        return arrivals(mask, self._vision(ids) if new > 1 else torch.zeros_like(ids, dtype=torch.bool), before)
+        before = 0 if entries is None else entries.text_position.amax(-1, keepdim=True) + 1
+        return new_tokens(mask, self._vision(ids) if new > 1 else torch.zeros_like(ids, dtype=torch.bool), before)
 
     def _vision(self, ids: Tensor) -> Bool[Tensor, "B q"]:
         return torch.isin(ids, torch.tensor([one.token_id for one in self.backbone.modalities], device=ids.device))
@@ -186,26 +186,26 @@ class Evicting:
         new = self._new.get(module.layer_idx)
         if new is None or self._cache is None:
             return self._attend(module, query, key, value, mask, **kwargs)
-        if kwargs.get("relevance") is not None:  # a prefill that is cut inside the LLM: this layer may read fewer columns
-            stage = [one for one in kwargs["relevance"].stages if one.layer <= module.layer_idx][-1]
+        if kwargs.get("attention_recorder") is not None:  # a prefill that is cut inside the LLM: this layer may read fewer columns
+            stage = [one for one in kwargs["attention_recorder"].stages if one.layer <= module.layer_idx][-1]
             new = new.cut(stage.rows, stage.real)
         layer: Any = self._cache.layers[module.layer_idx]
-        mask = layer.admit(new, self.policy, mask)
+        mask = layer.register(new, self.policy, mask)
         out = self._attend(module, query, key, value, mask, **kwargs)
         if self.policy.rows:
             self._observe(layer, new, attention_of_newest(query, key, mask, new.real, self.policy.rows, kwargs.get("scaling")))
         layer.evict(new, self.policy, self.budget)
         return out
 
-    def _observe(self, layer: EvictingLayer, new: Arrivals, attention: Iterator[Tensor]) -> None:
+    def _observe(self, layer: EvictingLayer, new: NewTokens, attention: Iterator[Tensor]) -> None:
         entries = layer.entries
         assert entries is not None
-        score, past = entries.score, entries.past
+        score, past = entries.score, entries.attention_window
         for rows in attention:
-            self.policy.observe(entries, rows)
+            self.policy.update(entries, rows)
         if min(new.counts) == 0:  # rows that padding alone was added to have seen nothing
             there = new.real.any(-1, keepdim=True)
-            entries.score, entries.past = torch.where(there, entries.score, score), torch.where(there[..., None], entries.past, past)
+            entries.score, entries.attention_window = torch.where(there, entries.score, score), torch.where(there[..., None], entries.attention_window, past)
 
 
 def _attention(module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any) -> tuple[Tensor, Any]:

@@ -24,12 +24,12 @@ class Ledger:
     # By position + 1, the position of the row's newest token when the entry left; -1 while it stays. Column 0 takes what is nobody's.
     gone: Int64[Tensor, "B P"] | None = None
 
-    def came(self, texts: list[int]) -> None:
+    def add_text(self, texts: list[int]) -> None:
         """New text tokens per row."""
         self.seen = [count + new for count, new in zip(self.seen or [0] * len(texts), texts, strict=True)]
         self.held = [count + new for count, new in zip(self.held or [0] * len(texts), texts, strict=True)]
 
-    def went(self, position: Int64[Tensor, "B n"], goes: Bool[Tensor, "B n"] | None, newest: Int64[Tensor, "B 1"], most: int) -> None:
+    def record_evicted(self, position: Int64[Tensor, "B n"], goes: Bool[Tensor, "B n"] | None, newest: Int64[Tensor, "B 1"], most: int) -> None:
         """Entries left: all of them, or those that `goes` names; no row has seen more than `most` tokens."""
         if self.gone is None:
             self.gone = position.new_full((len(position), 1), -1)
@@ -38,7 +38,7 @@ class Ledger:
         place = position + 1 if goes is None else (position + 1).masked_fill(~goes, 0)
         self.gone.scatter_(1, place, newest.expand_as(place))
 
-    def weighed(self, size: int) -> None:
+    def update_peak(self, size: int) -> None:
         """A step is over, and the layer holds `size` bytes."""
         self.peak = max(self.peak, *self.held)
         self.bytes, self.peak_bytes = size, max(self.peak_bytes, size)

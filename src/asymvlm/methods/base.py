@@ -39,8 +39,8 @@ class Tokens:
     question: Bool[Tensor, "L"]  # what was asked (`Layout.question`)
     grid: Int64[Tensor, "n 3"]  # picture, row, column
     tower: Callable[[], TowerView]  # attention, keys and states of the vision tower's feature layer
-    ink: Callable[[], Float[Tensor, "n"]]  # how much the pixels of each token differ: their standard deviation
-    relevance: Callable[[str], Float[Tensor, "n"]]  # the dense LLM's attention from "question", "last" or "answer" rows
+    pixel_contrast: Callable[[], Float[Tensor, "n"]]  # how much the pixels of each token differ: their standard deviation
+    dense_attention: Callable[[str], Float[Tensor, "n"]]  # the dense LLM's attention from "question", "last" or "answer" rows
     at_resolution: Callable[[int, int], Float[Tensor, "m D"]]  # features of the picture seen at rows x columns tokens
     below: Callable[[], LayerView]  # of the layer below, for methods inside the LLM
     template: Bool[Tensor, "L"] | None = None  # what the template writes around the question behind the last picture, where it is known

@@ -46,7 +46,7 @@ class CDPruner(Method):
     def select(self, tokens: Tokens, count: int) -> Int64[Tensor, "count"]:
         # In fp64: what those taken leave of a token that is like them is a small difference of large numbers.
         unit = unit_rows(tokens.vision).double()
-        squared = self._relevance(tokens).square()  # of the determinant's factors; rho needs no place in L itself
+        squared = self._dense_attention(tokens).square()  # of the determinant's factors; rho needs no place in L itself
         taken = torch.zeros(len(unit), dtype=torch.bool, device=unit.device)
         left = unit.new_full((len(unit),), 1 + _RIDGE)  # of each token's own entry, behind what those taken explain
         rows = unit.new_empty(count, len(unit))  # of the Cholesky factor of L
@@ -58,7 +58,7 @@ class CDPruner(Method):
             left = (left - rows[step].square()).clamp_min(_RIDGE)  # what it cannot be below but for rounding
         return taken.nonzero()[:, 0]
 
-    def _relevance(self, tokens: Tokens) -> Float[Tensor, "n"]:
+    def _dense_attention(self, tokens: Tokens) -> Float[Tensor, "n"]:
         relevance = self.sign * self.similarity(tokens).float()
         low, high = relevance.aminmax()
         return (relevance - low + 1e-6) / (high - low + 1e-6)

@@ -10,7 +10,7 @@ from .grid import evenly
 
 
 class Downsample(Method):
-    """The picture seen at a lower resolution, at exactly as many tokens (VTC-Bench, arXiv 2510.07143).
+    """The picture seen at a lower resolution, at exactly as many tokens (VTC-AnswerCache, arXiv 2510.07143).
 
     The coarse grid is the one of at most `count` cells that is nearest to it and not more than twice as long as wide; what is
     missing to `count` keeps its full-resolution feature. Single pictures only.

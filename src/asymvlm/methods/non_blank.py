@@ -19,7 +19,7 @@ class NonBlank(Method):
     kind = "non_blank"
 
     def select(self, tokens: Tokens, count: int) -> Int64[Tensor, "count"]:
-        ink = tokens.ink()
+        ink = tokens.pixel_contrast()
         group = tie_groups(ink)
         least = group.sort().values[count - 1]
         more, equal = (group < least).nonzero()[:, 0], (group == least).nonzero()[:, 0]

@@ -23,4 +23,4 @@ class TeacherAttention(Method):
         self.rows = rows
 
     def score(self, tokens: Tokens) -> Float[Tensor, "n"]:
-        return tokens.relevance(self.rows)
+        return tokens.dense_attention(self.rows)

@@ -5,7 +5,7 @@ gates and typing.
 """
 
 from .answers import AnswerCrossEntropy, AnswerDivergence
-from .base import Objective, Prediction, Truth
+from .base import Objective, Prediction, Labels
 from .budget import BudgetRegression, Sparsity
 from .distillation import Distillation
 from .distraction import Distraction
@@ -23,5 +23,5 @@ __all__ = [
     "Prediction",
     "Ranking",
     "Sparsity",
-    "Truth",
+    "Labels",
 ]

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from ..typing import Float
-from .base import Objective, Prediction, Truth
+from .base import Objective, Prediction, Labels
 
 
 class AnswerDivergence(Objective):
@@ -22,10 +22,10 @@ class AnswerDivergence(Objective):
     def __init__(self, weight: float = 1.0) -> None:
         super().__init__(weight)
 
-    def forward(self, prediction: Prediction, truth: Truth) -> Float[Tensor, ""]:
-        assert prediction.answers is not None and truth.answers is not None and truth.answer_ids is not None
-        log_q, log_p = prediction.answers.float().log_softmax(-1), truth.answers.float().log_softmax(-1)
-        return _mean_of_means((log_p.exp() * (log_p - log_q)).sum(-1), truth.answer_ids)
+    def forward(self, prediction: Prediction, labels: Labels) -> Float[Tensor, ""]:
+        assert prediction.answers is not None and labels.answers is not None and labels.answer_ids is not None
+        log_q, log_p = prediction.answers.float().log_softmax(-1), labels.answers.float().log_softmax(-1)
+        return _mean_of_means((log_p.exp() * (log_p - log_q)).sum(-1), labels.answer_ids)
 
 
 class AnswerCrossEntropy(Objective):
@@ -39,10 +39,10 @@ class AnswerCrossEntropy(Objective):
     def __init__(self, weight: float = 0.0) -> None:
         super().__init__(weight)
 
-    def forward(self, prediction: Prediction, truth: Truth) -> Float[Tensor, ""]:
-        assert prediction.answers is not None and truth.answer_ids is not None
-        losses = cross_entropy(prediction.answers.float().mT, truth.answer_ids, ignore_index=-100, reduction="none")
-        return _mean_of_means(losses, truth.answer_ids)
+    def forward(self, prediction: Prediction, labels: Labels) -> Float[Tensor, ""]:
+        assert prediction.answers is not None and labels.answer_ids is not None
+        losses = cross_entropy(prediction.answers.float().mT, labels.answer_ids, ignore_index=-100, reduction="none")
+        return _mean_of_means(losses, labels.answer_ids)
 
 
 def _mean_of_means(values: Float[Tensor, "B A"], ids: Tensor) -> Float[Tensor, ""]:

@@ -26,10 +26,10 @@ class Prediction:
 
 
 @dataclass
-class Truth:
+class Labels:
     """What the teacher says of the same tokens; where it was asked, also the logits of the answer's tokens with all vision tokens there."""
 
-    relevance: Float[Tensor, "B N"]  # a distribution over each sample's tokens, zero on padding
+    importance: Float[Tensor, "B N"]  # a distribution over each sample's tokens, zero on padding
     keep: Float[Tensor, "B"]  # the share that is enough, in (0, 1]
     vision_mask: Bool[Tensor, "B N"]
     answers: Float[Tensor, "B A V"] | None = None
@@ -51,5 +51,5 @@ class Objective(nn.Module, ABC):
         return self.weight
 
     @abstractmethod
-    def forward(self, prediction: Prediction, truth: Truth) -> Float[Tensor, ""]:
+    def forward(self, prediction: Prediction, labels: Labels) -> Float[Tensor, ""]:
         """The unweighted term, a mean over samples."""

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..typing import Float
-from .base import Objective, Prediction, Truth
+from .base import Objective, Prediction, Labels
 
 
 class BudgetRegression(Objective):
@@ -24,8 +24,8 @@ class BudgetRegression(Objective):
             raise ValueError(f"quantile: {quantile} must lie strictly between 0 and 1")
         self.quantile = quantile
 
-    def forward(self, prediction: Prediction, truth: Truth) -> Float[Tensor, ""]:
-        error = truth.keep.log() - prediction.keep.float().log()
+    def forward(self, prediction: Prediction, labels: Labels) -> Float[Tensor, ""]:
+        error = labels.keep.log() - prediction.keep.float().log()
         return torch.maximum(self.quantile * error, (self.quantile - 1) * error).mean()
 
 
@@ -40,5 +40,5 @@ class Sparsity(Objective):
     def __init__(self, weight: float = 0.1) -> None:
         super().__init__(weight)
 
-    def forward(self, prediction: Prediction, truth: Truth) -> Float[Tensor, ""]:
+    def forward(self, prediction: Prediction, labels: Labels) -> Float[Tensor, ""]:
         return prediction.keep.float().mean()

@@ -1,4 +1,4 @@
-"""Distillation of the teacher's relevance into the scores."""
+"""Distillation of the teacher's importance into the scores."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..typing import Float
-from .base import Objective, Prediction, Truth
+from .base import Objective, Prediction, Labels
 
 
 class Distillation(Objective):
@@ -20,8 +20,8 @@ class Distillation(Objective):
     def __init__(self, weight: float = 1.0) -> None:
         super().__init__(weight)
 
-    def forward(self, prediction: Prediction, truth: Truth) -> Float[Tensor, ""]:
-        scores = prediction.scores.float().masked_fill(~truth.vision_mask, -torch.inf)
-        log_q = scores.log_softmax(-1).masked_fill(~truth.vision_mask, 0.0)
-        p = truth.relevance
+    def forward(self, prediction: Prediction, labels: Labels) -> Float[Tensor, ""]:
+        scores = prediction.scores.float().masked_fill(~labels.vision_mask, -torch.inf)
+        log_q = scores.log_softmax(-1).masked_fill(~labels.vision_mask, 0.0)
+        p = labels.importance
         return (torch.special.xlogy(p, p) - p * log_q).sum(-1).mean()

@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..typing import Float
-from .base import Objective, Prediction, Truth
+from .base import Objective, Prediction, Labels
 
 
 class Distraction(Objective):
@@ -23,9 +23,9 @@ class Distraction(Objective):
         super().__init__(weight)
         self.margin = margin
 
-    def forward(self, prediction: Prediction, truth: Truth) -> Float[Tensor, ""]:
-        assert truth.distractors is not None
-        scores, mask = prediction.scores.float(), truth.vision_mask
+    def forward(self, prediction: Prediction, labels: Labels) -> Float[Tensor, ""]:
+        assert labels.distractors is not None
+        scores, mask = prediction.scores.float(), labels.vision_mask
         mean = scores.masked_fill(~mask, 0).sum(-1, keepdim=True) / mask.sum(-1, keepdim=True).clamp_min(1)
         losses = F.softplus(self.margin + scores - mean)  # distractors are 0 on padding
-        return (truth.distractors * losses).sum(-1).mean()
+        return (labels.distractors * losses).sum(-1).mean()

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..gates import hard_choice
 from ..typing import Float
-from .base import Objective, Prediction, Truth
+from .base import Objective, Prediction, Labels
 
 
 class Hardening(Objective):
@@ -28,9 +28,9 @@ class Hardening(Objective):
     def weight_at(self, progress: float) -> float:
         return self.first_weight + (self.weight - self.first_weight) * progress
 
-    def forward(self, prediction: Prediction, truth: Truth) -> Float[Tensor, ""]:
+    def forward(self, prediction: Prediction, labels: Labels) -> Float[Tensor, ""]:
         assert prediction.log_gates is not None and prediction.counts is not None
-        mask = truth.vision_mask
+        mask = labels.vision_mask
         opened = prediction.log_gates.masked_fill(~mask, 0.0)
         shut = torch.log(-torch.expm1(opened.clamp(max=-1e-6)))  # log(1 - m)
         hard = hard_choice(prediction.scores, mask, prediction.counts)

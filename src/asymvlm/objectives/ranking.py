@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..typing import Float
-from .base import Objective, Prediction, Truth
+from .base import Objective, Prediction, Labels
 
 
 class Ranking(Objective):
@@ -27,11 +27,11 @@ class Ranking(Objective):
         self.best = best
         self.margin = margin
 
-    def forward(self, prediction: Prediction, truth: Truth) -> Float[Tensor, ""]:
-        scores, p = prediction.scores.float(), truth.relevance
+    def forward(self, prediction: Prediction, labels: Labels) -> Float[Tensor, ""]:
+        scores, p = prediction.scores.float(), labels.importance
         best = p.topk(min(self.best, p.shape[-1]), dim=-1)
         chosen = scores.gather(-1, best.indices)
-        below = (p[:, None, :] < best.values[:, :, None]) & truth.vision_mask[:, None, :]
+        below = (p[:, None, :] < best.values[:, :, None]) & labels.vision_mask[:, None, :]
         losses = F.softplus(self.margin - (chosen[:, :, None] - scores[:, None, :]))
         per_token = (losses * below).sum(-1) / below.sum(-1).clamp_min(1)
         share = best.values / best.values.sum(-1, keepdim=True).clamp_min(torch.finfo(p.dtype).tiny)

@@ -17,14 +17,14 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 
 from ..backbone import Backbone, Kept
-from ..backbone.relevance import recording
+from ..backbone.attention_recorder import recording
 from ..methods import Method
 from ..methods.base import Tokens
 from ..selectors import Keep, count_for
-from .layer_pruner import PrefillCut
+from .layer_pruner import LayerPruner
 from .report import PruneReport
-from .select import choose_one
-from .token_views import SampleCutter
+from .select import select_tokens
+from .token_views import TokenViews
 
 
 class InLLM:
@@ -36,9 +36,9 @@ class InLLM:
         _check_decoder(backbone, method)
         self.backbone, self.method, self.keep = backbone, method, keep
         self.report = PruneReport()
-        self._running: PrefillCut | None = None  # that of the call under way
-        self._cuts: WeakKeyDictionary[Any, PrefillCut] = WeakKeyDictionary()  # by the cache that they left behind
-        self._generating: SampleCutter | None = None  # the prompts of a `generate` whose prefill is still to come
+        self._running: LayerPruner | None = None  # that of the call under way
+        self._cuts: WeakKeyDictionary[Any, LayerPruner] = WeakKeyDictionary()  # by the cache that they left behind
+        self._generating: TokenViews | None = None  # the prompts of a `generate` whose prefill is still to come
 
     @contextmanager
     def open(self) -> Iterator[None]:
@@ -96,14 +96,14 @@ class InLLM:
             raise ValueError(f"past_key_values: {type(cache).__name__} has one length for all layers; leave it out for a DynamicCache")
         plans = [self._plan(count, _added_again(prompts)) for count in prompts.layout.counts()]
         copies = len(inputs["input_ids"]) // len(plans)
-        self._running = PrefillCut(prompts, plans, copies, self._choose)
-        return args, {**kwargs, "relevance": self._running}
+        self._running = LayerPruner(prompts, plans, copies, self._choose)
+        return args, {**kwargs, "attention_recorder": self._running}
 
-    def _encoded(self, inputs: dict[str, Any]) -> SampleCutter:
+    def _encoded(self, inputs: dict[str, Any]) -> TokenViews:
         encoded = self.backbone.encode(inputs, self.method.reads_tower)
-        return SampleCutter(self.backbone, inputs, encoded, self.backbone.layout(inputs, encoded))
+        return TokenViews(self.backbone, inputs, encoded, self.backbone.layout(inputs, encoded))
 
-    def _encoded_call(self, inputs: dict[str, Any], prompts: SampleCutter, generating: bool) -> dict[str, Any]:
+    def _encoded_call(self, inputs: dict[str, Any], prompts: TokenViews, generating: bool) -> dict[str, Any]:
         """The same call with encoded pictures. Some families make positions from what goes with the pixels, so these are given too."""
         positions = self.backbone.positions(inputs, generating)
         return {**self.backbone.with_pictures(inputs, prompts.encoded), "position_ids": positions}
@@ -124,7 +124,7 @@ class InLLM:
         return plan
 
     def _choose(self, tokens: Tokens, count: int) -> Kept:
-        return choose_one(self.method, count, tokens)
+        return select_tokens(self.method, count, tokens)
 
     def _before_layer(self, number: int, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple, dict] | None:
         if self._running is None:
@@ -145,7 +145,7 @@ class InLLM:
         return full
 
 
-def _added_again(prompts: SampleCutter) -> int:
+def _added_again(prompts: TokenViews) -> int:
     """How many of the LLM's first layers have vision features added to what they give ("deepstack"); at least 1."""
     return max([1, *(len(getattr(output, "deepstack_features", None) or ()) for output in prompts.encoded.output.values())])
 

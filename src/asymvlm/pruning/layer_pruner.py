@@ -14,7 +14,7 @@ from ..backbone.attention_probs import attention_probs, causal_rows
 from ..methods.base import LayerView, Tokens
 from ..selectors import left_pack
 from ..typing import Bool, Float, Int64
-from .token_views import SampleCutter
+from .token_views import TokenViews
 
 
 @dataclass
@@ -26,14 +26,14 @@ class Stage:
     real: Bool[Tensor, "B K"]
 
 
-class PrefillCut:
+class LayerPruner:
     """Cuts what decoder layers read; `plans` says per sample how many vision tokens are left from which layer on.
 
     `choose` makes the choice for one sample. Every `copies` rows of the batch are beams of one sample: they keep the same tokens, since
     their caches change places.
     """
 
-    def __init__(self, cutter: SampleCutter, plans: list[dict[int, int]], copies: int, choose: Callable[[Tokens, int], Kept]) -> None:
+    def __init__(self, cutter: TokenViews, plans: list[dict[int, int]], copies: int, choose: Callable[[Tokens, int], Kept]) -> None:
         self.cutter, self.plans, self.copies, self.choose = cutter, plans, copies, choose
         self.layers = {layer for plan in plans for layer in plan}
         layout = cutter.layout
@@ -44,12 +44,12 @@ class PrefillCut:
         self.stages = [Stage(0, torch.arange(self.length, device=there.device).expand_as(there), there)]
         self.kept = [Kept(torch.arange(count, device=there.device)) for count in layout.counts()]
         self.done = False
-        self._heard: tuple[Tensor, Tensor, Tensor | None, float | None] | None = None
+        self._last_attention: tuple[Tensor, Tensor, Tensor | None, float | None] | None = None
 
     def record(self, module: Any, query: Tensor, key: Tensor, mask: Tensor | None, scaling: float | None) -> None:
         """Called by the attention function of every layer in the prefill; that below a stage is remembered."""
         if module.layer_idx + 1 in self.layers:
-            self._heard = query, key, mask, scaling
+            self._last_attention = query, key, mask, scaling
 
     def before(self, layer: int, hidden: Float[Tensor, "B S D"], kwargs: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
         """What a layer is to read instead of `hidden` and `kwargs`."""
@@ -70,7 +70,7 @@ class PrefillCut:
     def after_last(self, hidden: Float[Tensor, "B K D"]) -> Float[Tensor, "B S D"]:
         """What leaves the last layer, at the columns of the prompt, 0 where tokens were dropped, so that logits and labels stay in line."""
         stage, prefill = self.stages[-1], not self.done
-        self.done, self._heard = True, None
+        self.done, self._last_attention = True, None
         if stage.layer == 0 or not prefill:
             return hidden
         full = hidden.new_zeros(len(hidden), self.length, hidden.shape[-1])
@@ -106,8 +106,8 @@ class PrefillCut:
         return hidden.gather(1, columns[..., None].expand(-1, -1, hidden.shape[-1]))
 
     def _chosen(self, sample: int, row: int, states: Tensor, vision: Tensor, text: Tensor, count: int) -> Kept:
-        assert self._heard is not None, "attention below a stage is recorded"
-        query, key, mask, scaling = self._heard
+        assert self._last_attention is not None, "attention below a stage is recorded"
+        query, key, mask, scaling = self._last_attention
         bias = None if mask is None else mask[min(row, len(mask) - 1)]
         keys = key[row].transpose(0, 1).flatten(1)
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager, nullcontext
 from transformers import PreTrainedModel
 
 from ..backbone import backbone_of
-from ..checkpoint.adapter import wearing
+from ..checkpoint.adapter import applied_adapter
 from ..checkpoint.scorer import TrainedScorer
 from ..methods import Learned, Method
 from ..selectors import Keep, check_keep
@@ -47,7 +47,7 @@ def prune(
     backbone = backbone_of(model)
     backbone.template_ids = tuple(template_ids)
     pruner = (BeforeLLM if method.layer is None else InLLM)(backbone, method, keep)
-    with nullcontext() if method.adapter is None else wearing(model, method.adapter), pruner.open():
+    with nullcontext() if method.adapter is None else applied_adapter(model, method.adapter), pruner.open():
         yield pruner.report
     if not pruner.report.calls and not pruner.report.text_only:
         warnings.warn("asymvlm.prune: the model was not called inside the context, so nothing was pruned", stacklevel=3)

@@ -18,11 +18,11 @@ from .token_views import sample_tokens
 @torch.no_grad()
 def choose(backbone: Backbone, method: Method, keep: Keep, inputs: Mapping[str, Any], encoded: Encoded, layout: Layout) -> list[Kept]:
     """What stays of each sample before the LLM, one call of the method per sample."""
-    return [choose_one(method, keep, tokens) for tokens in sample_tokens(backbone, inputs, encoded, layout)]
+    return [select_tokens(method, keep, tokens) for tokens in sample_tokens(backbone, inputs, encoded, layout)]
 
 
 @torch.no_grad()
-def choose_one(method: Method, keep: Keep, tokens: Tokens) -> Kept:
+def select_tokens(method: Method, keep: Keep, tokens: Tokens) -> Kept:
     """What stays of one sample; nothing of a sample without vision tokens.
 
     Raises ValueError where the method gives something else than scores for all tokens, or indices as many as asked for.

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 from torch import Tensor
 
 from ..backbone import Backbone, Encoded, Layout
-from ..backbone.tower.pixel_contrast import token_ink
+from ..backbone.tower.pixel_contrast import token_contrast
 from ..backbone.tower.watch import TowerView, downsampled_features
 from ..methods.base import LayerView, Tokens
 from ..targets.attention import AttentionTarget
@@ -18,7 +18,7 @@ from ..typing import Float
 
 def sample_tokens(backbone: Backbone, inputs: Mapping[str, Any], encoded: Encoded, layout: Layout) -> Iterator[Tokens]:
     """One `Tokens` per sample, in order, as they stand before the LLM."""
-    cut = SampleCutter(backbone, inputs, encoded, layout)
+    cut = TokenViews(backbone, inputs, encoded, layout)
     for sample, count in enumerate(layout.counts()):
         rows = encoded.rows[cut.starts[sample] : cut.starts[sample] + count]
         text = backbone.embed_text(layout.input_ids[sample][layout.text[sample]])
@@ -29,7 +29,7 @@ def _before_the_llm() -> NoReturn:
     raise ValueError("tokens.below: this method acts before the LLM; one that asks for an LLM layer says before which (`layer = 2`)")
 
 
-class SampleCutter:
+class TokenViews:
     """Makes `Tokens` of one batch; what methods ask of the dense model is computed once per batch."""
 
     def __init__(self, backbone: Backbone, inputs: Mapping[str, Any], encoded: Encoded, layout: Layout) -> None:
@@ -38,7 +38,7 @@ class SampleCutter:
         self.inputs = {name: value for name, value in inputs.items() if isinstance(value, Tensor) and name != "labels"}
         counts = layout.counts()
         self.starts = [sum(counts[:sample]) for sample in range(len(counts))]
-        self._relevance: dict[str, list[Tensor]] = {}
+        self._dense_attention: dict[str, list[Tensor]] = {}
 
     def __call__(
         self,
@@ -59,8 +59,8 @@ class SampleCutter:
             question=layout.question[sample][there],
             grid=layout.grids[sample][left],
             tower=lambda: self.tower.of(own).of(left),
-            ink=lambda: self.ink[own][left],
-            relevance=lambda rows: self.relevance(rows)[sample][left],
+            pixel_contrast=lambda: self.pixel_contrast[own][left],
+            dense_attention=lambda rows: self.dense_attention(rows)[sample][left],
             at_resolution=lambda down, across: self.downsampled(sample, down, across),
             below=below,
             template=(layout.after_pictures & ~layout.question)[sample][there],
@@ -73,14 +73,14 @@ class SampleCutter:
         return encoded.tower
 
     @cached_property
-    def ink(self) -> Float[Tensor, "T"]:
-        return token_ink(self.backbone.model, self.inputs, len(self.encoded.rows))
+    def pixel_contrast(self) -> Float[Tensor, "T"]:
+        return token_contrast(self.backbone.model, self.inputs, len(self.encoded.rows))
 
-    def relevance(self, kind: str) -> list[Tensor]:
-        if kind not in self._relevance:
+    def dense_attention(self, kind: str) -> list[Tensor]:
+        if kind not in self._dense_attention:
             target = AttentionTarget(rows=kind)
-            self._relevance[kind] = target.of_prompt(self.backbone, self.inputs, self.encoded, self.layout)
-        return self._relevance[kind]
+            self._dense_attention[kind] = target.of_prompt(self.backbone, self.inputs, self.encoded, self.layout)
+        return self._dense_attention[kind]
 
     def downsampled(self, sample: int, down: int, across: int) -> Tensor:
         arguments = self.backbone.picture_arguments(self.inputs)

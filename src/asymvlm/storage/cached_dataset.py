@@ -17,7 +17,7 @@ from .fingerprint import differences
 ABOUT_FILE = "about.json"
 
 
-def made_once(
+def build_once(
     directory: Path,
     rows: Callable[..., Iterator[dict[str, Any]]],
     arguments: dict[str, Any],

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, GenerationConfig
 
 from .. import __version__
-from .weights_fingerprint import weights_mark
+from .weights_fingerprint import weights_fingerprint
 
 # Of loaded settings: where they were loaded from, and who wrote them.
 _TORCH_OWN = {"training", *vars(nn.Module())}
@@ -66,7 +66,7 @@ def describe_teacher(path: str, processor: Any) -> dict[str, Any]:
     except OSError:
         generation = {}
     return {
-        "weights": weights_mark(path),
+        "weights": weights_fingerprint(path),
         "commit": commit,
         "config": describe(config.to_dict()),
         "generation": describe(generation),

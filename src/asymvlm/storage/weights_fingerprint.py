@@ -7,7 +7,7 @@ import hashlib
 from pathlib import Path
 
 
-def weights_mark(path: str) -> str:
+def weights_fingerprint(path: str) -> str:
     """Changes when the weights in a local directory do; empty for a repository, whose commit is its own mark."""
     files: list[Path] = []
     if not path:

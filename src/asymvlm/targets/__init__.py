@@ -5,7 +5,7 @@ imports backbone and selectors.
 """
 
 from .attention import AttentionTarget
-from .base import Target, TargetInputs
+from .base import Target, EncodedBatch
 from .budget import BudgetTarget
 from .dense_answer import dense_answer_shares
 from .evidence import EvidenceTarget
@@ -21,6 +21,6 @@ __all__ = [
     "OutsideBoxes",
     "ShuffledTarget",
     "Target",
-    "TargetInputs",
+    "EncodedBatch",
     "dense_answer_shares",
 ]

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from ..backbone import Backbone, Encoded, Layout
-from ..backbone.teacher_forcing import check_left_padded, forced
+from ..backbone.teacher_forcing import append_answers, check_left_padded
 from ..typing import Float
-from .base import Target, TargetInputs, normalised
+from .base import Target, EncodedBatch, normalised
 
 ROWS = ("question", "last", "answer")
 
@@ -33,20 +33,20 @@ class AttentionTarget(Target):
             raise ValueError(f"sharpen: {sharpen} must be above 0; 1 leaves the attention as it is")
         self.rows, self.layers, self.heads, self.sharpen = rows, layers, heads, sharpen
 
-    def __call__(self, backbone: Backbone, batch: TargetInputs) -> list[Float[Tensor, "n"]]:
+    def __call__(self, backbone: Backbone, batch: EncodedBatch) -> list[Float[Tensor, "n"]]:
         return [normalised(one**self.sharpen) for one in self._mass(backbone, batch)]
 
     def of_prompt(self, backbone: Backbone, inputs: Mapping[str, Any], encoded: Encoded, layout: Layout) -> list[Float[Tensor, "n"]]:
         """Attention mass per vision token without known answers: the model's own dense ones are forced."""
         answers = dense_answers(backbone, inputs) if self.rows == "answer" else []
-        return self._mass(backbone, TargetInputs(inputs, encoded, layout, layout.question, answers))
+        return self._mass(backbone, EncodedBatch(inputs, encoded, layout, layout.question, answers))
 
-    def _mass(self, backbone: Backbone, batch: TargetInputs) -> list[Float[Tensor, "n"]]:
+    def _mass(self, backbone: Backbone, batch: EncodedBatch) -> list[Float[Tensor, "n"]]:
         call, rows = self._call(backbone, batch)
         layers = _wanted_layers(self.layers, backbone.attending_layers)
         return backbone.attention(call, batch.layout, rows, layers, self.heads)
 
-    def _call(self, backbone: Backbone, batch: TargetInputs) -> tuple[dict[str, Any], Float[Tensor, "B S"]]:
+    def _call(self, backbone: Backbone, batch: EncodedBatch) -> tuple[dict[str, Any], Float[Tensor, "B S"]]:
         """Arguments of the forward pass and the weight of each query row."""
         inputs, layout = batch.inputs, batch.layout
         call = backbone.with_pictures({name: value for name, value in inputs.items() if name != "labels"}, batch.encoded)
@@ -60,7 +60,7 @@ class AttentionTarget(Target):
         if self.rows == "last":
             return call, rows
         check_left_padded(layout)
-        call, there = forced(backbone, call, [ids[:-1] for ids in batch.answer_ids])
+        call, there = append_answers(backbone, call, [ids[:-1] for ids in batch.answer_ids])
         return call, torch.cat([rows, there.to(rows)], dim=-1)
 
 

@@ -14,7 +14,7 @@ from ..typing import Float
 
 
 @dataclass
-class TargetInputs:
+class EncodedBatch:
     """A batch of prompts, encoded once, with what is known of the samples.
 
     `answer_ids` are the tokens of a right answer per sample; `evidence` and `keys` the share of each vision token's cell that
@@ -36,7 +36,7 @@ class Target(ABC):
     needs_boxes: bool = False
 
     @abstractmethod
-    def __call__(self, backbone: Backbone, batch: TargetInputs) -> list[Float[Tensor, "n"]]:
+    def __call__(self, backbone: Backbone, batch: EncodedBatch) -> list[Float[Tensor, "n"]]:
         """A distribution per sample: not negative, sums to one (uniform where nothing is relevant)."""
 
 

@@ -9,9 +9,9 @@ from ..typing import Bool, Float
 
 
 class BudgetTarget:
-    """The smallest share of tokens that holds a mass `tau` of the relevance, or at which the teacher's answer stays the same.
+    """The smallest share of tokens that holds a mass `tau` of the importance, or at which the teacher's answer stays the same.
 
-    `ranking`: "target" counts along the relevance's own order: what a perfect scorer would need. "scorer" counts along the scorer's
+    `ranking`: "target" counts along the importance's own order: what a perfect scorer would need. "scorer" counts along the scorer's
     order of the moment: what this one needs, so that a poor ranking is paid for with tokens.
     `ladder`: shares at which the teacher is asked (`asymvlm.targets.dense_answer_shares`): the smallest one from which on it gives its
     own dense answer is then the target, and `tau` and `ranking` are not used. Costs a generation per share and sample.
@@ -28,7 +28,7 @@ class BudgetTarget:
 
     def __call__(
         self,
-        relevance: Float[Tensor, "B N"],
+        importance: Float[Tensor, "B N"],
         scores: Float[Tensor, "B N"],
         mask: Bool[Tensor, "B N"],
         enough: Float[Tensor, "B"],
@@ -38,8 +38,8 @@ class BudgetTarget:
             if not bool(torch.isfinite(enough).all()):
                 raise ValueError("budget_target.ladder: these samples were observed without it; delete the target cache")
             return enough
-        order = relevance if self.ranking == "target" else scores.detach()
-        ranked = relevance.gather(-1, order.masked_fill(~mask, -torch.inf).argsort(dim=-1, descending=True, stable=True))
+        order = importance if self.ranking == "target" else scores.detach()
+        ranked = importance.gather(-1, order.masked_fill(~mask, -torch.inf).argsort(dim=-1, descending=True, stable=True))
         needed = (ranked.cumsum(-1) < self.tau - 1e-6).sum(-1) + 1
         count = mask.sum(-1).clamp_min(1)
         return torch.minimum(needed, count) / count

@@ -9,22 +9,22 @@ from ..backbone import Backbone, Kept
 from ..selectors import count_for, top_k
 from ..typing import Float
 from .attention import dense_answers
-from .base import TargetInputs
+from .base import EncodedBatch
 
 
 @torch.no_grad()
 def dense_answer_shares(
-    backbone: Backbone, batch: TargetInputs, relevance: list[Float[Tensor, "n"]], ladder: list[float]
+    backbone: Backbone, batch: EncodedBatch, importance: list[Float[Tensor, "n"]], ladder: list[float]
 ) -> Float[Tensor, "B"]:
     """The smallest share of `ladder` from which on (there and at all larger ones) the greedy answer equals the dense one; else 1.
 
-    Tokens are kept along `relevance`, the best first.
+    Tokens are kept along `importance`, the best first.
     """
     dense = dense_answers(backbone, dict(batch.inputs))
-    enough = torch.ones(len(relevance))
-    open_still = torch.ones(len(relevance), dtype=torch.bool)  # no disagreement yet, coming from above
+    enough = torch.ones(len(importance))
+    open_still = torch.ones(len(importance), dtype=torch.bool)  # no disagreement yet, coming from above
     for share in sorted(ladder, reverse=True):
-        kept = [Kept(top_k(one, count_for(float(share), len(one)))) for one in relevance]
+        kept = [Kept(top_k(one, count_for(float(share), len(one)))) for one in importance]
         pruned = backbone.drop(dict(batch.inputs), batch.encoded, batch.layout, kept, generating=True)
         answers = dense_answers(backbone, pruned)
         for sample, (got, want) in enumerate(zip(answers, dense, strict=True)):

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from ..backbone import Backbone
 from ..typing import Float
-from .base import Target, TargetInputs, normalised
+from .base import Target, EncodedBatch, normalised
 
 
 class EvidenceTarget(Target):
@@ -22,7 +22,7 @@ class EvidenceTarget(Target):
             raise ValueError(f"key_weight: {key_weight} must not be negative")
         self.key_weight = key_weight
 
-    def __call__(self, backbone: Backbone, batch: TargetInputs) -> list[Float[Tensor, "n"]]:
+    def __call__(self, backbone: Backbone, batch: EncodedBatch) -> list[Float[Tensor, "n"]]:
         if batch.evidence is None or batch.keys is None:
             raise ValueError("target: EvidenceTarget needs data with evidence_boxes; choose AttentionTarget for data without")
         return [normalised(evidence + self.key_weight * keys) for evidence, keys in zip(batch.evidence, batch.keys, strict=True)]

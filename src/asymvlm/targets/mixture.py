@@ -6,7 +6,7 @@ from torch import Tensor
 
 from ..backbone import Backbone
 from ..typing import Float
-from .base import Target, TargetInputs
+from .base import Target, EncodedBatch
 
 
 class MixedTarget(Target):
@@ -18,6 +18,6 @@ class MixedTarget(Target):
         self.first, self.second, self.share = first, second, share
         self.needs_boxes = first.needs_boxes or second.needs_boxes
 
-    def __call__(self, backbone: Backbone, batch: TargetInputs) -> list[Float[Tensor, "n"]]:
+    def __call__(self, backbone: Backbone, batch: EncodedBatch) -> list[Float[Tensor, "n"]]:
         pairs = zip(self.first(backbone, batch), self.second(backbone, batch), strict=True)
         return [(1 - self.share) * first + self.share * second for first, second in pairs]

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..backbone import Backbone
 from ..typing import Float
-from .base import Target, TargetInputs, normalised
+from .base import Target, EncodedBatch, normalised
 
 
 class OutsideBoxes(Target):
@@ -21,7 +21,7 @@ class OutsideBoxes(Target):
     def __init__(self, inner: Target) -> None:
         self.inner = inner
 
-    def __call__(self, backbone: Backbone, batch: TargetInputs) -> list[Float[Tensor, "n"]]:
+    def __call__(self, backbone: Backbone, batch: EncodedBatch) -> list[Float[Tensor, "n"]]:
         if batch.evidence is None or batch.keys is None:
             raise ValueError("distractors: OutsideBoxes needs data with evidence_boxes; set model.distraction.weight to 0 for data without")
         inside = [evidence + keys > 0 for evidence, keys in zip(batch.evidence, batch.keys, strict=True)]

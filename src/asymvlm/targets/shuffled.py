@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..backbone import Backbone
 from ..typing import Float
-from .base import Target, TargetInputs
+from .base import Target, EncodedBatch
 
 
 class ShuffledTarget(Target):
@@ -18,8 +18,8 @@ class ShuffledTarget(Target):
         self.needs_boxes = inner.needs_boxes
         self._generator = torch.Generator().manual_seed(seed)
 
-    def __call__(self, backbone: Backbone, batch: TargetInputs) -> list[Float[Tensor, "n"]]:
+    def __call__(self, backbone: Backbone, batch: EncodedBatch) -> list[Float[Tensor, "n"]]:
         return [
-            relevance[torch.randperm(len(relevance), generator=self._generator).to(relevance.device)]
-            for relevance in self.inner(backbone, batch)
+            importance[torch.randperm(len(importance), generator=self._generator).to(importance.device)]
+            for importance in self.inner(backbone, batch)
         ]

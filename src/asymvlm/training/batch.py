@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from ..distillation.teacher import Observation
+from ..distillation.teacher import DistillationSample
 from ..scorers import TokenBatch
 from ..typing import Float
 
@@ -18,21 +18,21 @@ class TrainingBatch:
     """B samples padded to N vision tokens."""
 
     tokens: TokenBatch
-    relevance: Float[Tensor, "B N"]  # sums to one per sample, zero on padding
+    importance: Float[Tensor, "B N"]  # sums to one per sample, zero on padding
     evidence: Float[Tensor, "B N"]
-    enough: Float[Tensor, "B"]  # NaN where the teacher was not asked
+    dense_answer_share: Float[Tensor, "B"]  # NaN where the teacher was not asked
 
     def __len__(self) -> int:
-        return len(self.relevance)
+        return len(self.importance)
 
 
-def collate(observations: Sequence[Observation]) -> TrainingBatch:
+def collate(observations: Sequence[DistillationSample]) -> TrainingBatch:
     """Pad on the right with zeros and False."""
 
     def padded(name: str) -> Tensor:
         return pad_sequence([getattr(one, name) for one in observations], batch_first=True)
 
     vision = padded("vision")
-    present = pad_sequence([one.relevance.new_ones(len(one.vision)).bool() for one in observations], batch_first=True)
+    present = pad_sequence([one.importance.new_ones(len(one.vision)).bool() for one in observations], batch_first=True)
     tokens = TokenBatch(vision, present, padded("text"), padded("text_mask"), padded("grid"))
-    return TrainingBatch(tokens, padded("relevance"), padded("evidence"), padded("enough").squeeze(-1))
+    return TrainingBatch(tokens, padded("importance"), padded("evidence"), padded("dense_answer_share").squeeze(-1))

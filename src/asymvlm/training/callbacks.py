@@ -223,7 +223,7 @@ class WatchPages(L.Callback):
             keep = torch.full((len(chosen),), torch.nan) if head is None else head(batch.tokens, scores)
         table = wandb.Table(columns=["question", "answer", "page", "target", "predicted", "kept", "keep"])
         for index, (sample, one) in enumerate(zip(chosen, observed, strict=True)):
-            panels = page_panels(sample.image, one.grid, one.relevance, scores[index, : len(one.grid)].cpu(), self.keep)
+            panels = page_panels(sample.image, one.grid, one.importance, scores[index, : len(one.grid)].cpu(), self.keep)
             pictures = [wandb.Image(Image.fromarray(panel)) for panel in panels]
             table.add_data(sample.question, sample.answers[0], *pictures, float(keep[index]))
         histogram = {} if head is None else {"val/keep_histogram": wandb.Histogram(keep.tolist())}

@@ -11,12 +11,12 @@ import lightning as L
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from ..cli.progress import track
-from ..distillation.teacher import Observation, from_record, to_record
+from ..distillation.teacher import DistillationSample, from_record, to_record
 from ..documents import Sample, SkipReport, samples
 from ..documents.sources.source import DataSource
 from ..documents.world.generated import fingerprint
 from ..errors import DataError
-from ..storage.cached_dataset import made_once
+from ..storage.cached_dataset import build_once
 from ..storage.fingerprint import key_of
 from .batch import collate
 from .scorer_module import ScorerModule
@@ -91,11 +91,11 @@ class PagesData(L.LightningDataModule):
                 "take asymvlm.targets.AttentionTarget (configs/any.yaml), and where there is one set model.distraction.weight to 0"
             )
 
-    def _cache(self, split: str) -> Dataset[Observation]:
+    def _cache(self, split: str) -> Dataset[DistillationSample]:
         pages, about = self.pages(split), self._about(split)
         directory = Path(self.source.root) / "targets" / f"{split}-{key_of(about)}"
         work = _Work(pages, self._side, self.teacher_batch_size, f"targets ({split})")
-        return _CachedObservations(made_once(directory, _observe_all, {"work": work}, about))
+        return _CachedObservations(build_once(directory, _observe_all, {"work": work}, about))
 
     def _about(self, split: str) -> dict[str, Any]:
         """Everything that the cached observations depend on."""
@@ -128,14 +128,14 @@ class PagesData(L.LightningDataModule):
         return self._side.batch(batch)
 
 
-class _CachedObservations(Dataset[Observation]):
+class _CachedObservations(Dataset[DistillationSample]):
     def __init__(self, records: datasets.Dataset) -> None:
         self.records = records
 
     def __len__(self) -> int:
         return len(self.records)
 
-    def __getitem__(self, index: int) -> Observation:
+    def __getitem__(self, index: int) -> DistillationSample:
         return from_record(self.records[index])
 
 

@@ -1,4 +1,4 @@
-"""The main job: distil the teacher's relevance into a scorer and a budget head."""
+"""The main job: distil the teacher's importance into a scorer and a budget head."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 from torch import Tensor
 from torchmetrics import MetricCollection
 
-from ..distillation.teacher import Observation, check_is_vlm
+from ..distillation.teacher import DistillationSample, vlm_hidden_size
 from ..documents import Sample
-from ..objectives import BudgetRegression, Distillation, Prediction, Ranking, Sparsity, Truth
+from ..objectives import BudgetRegression, Distillation, Prediction, Ranking, Sparsity, Labels
 from ..scorers import BudgetHead, Scorer
 from ..targets import BudgetTarget, Target
 from .batch import TrainingBatch, collate
@@ -53,7 +53,7 @@ class ImportanceModule(ScorerModule):
         weight_decay: float = 0.01,
         warm_up: float = 0.05,
     ) -> None:
-        width = check_is_vlm(teacher)
+        width = vlm_hidden_size(teacher)
         objectives = {"distillation": distillation, "ranking": ranking, "budget": budget, "sparsity": sparsity}
         # In this order: with a seed, which weights each starts from is part of the result.
         first, head = scorer(width), BudgetHead(width, budget_hidden)
@@ -73,7 +73,7 @@ class ImportanceModule(ScorerModule):
         )
         self.budget_metrics = MetricCollection({"budget_coverage": BudgetCoverage(), "budget_error": BudgetError()}, prefix="val/")
 
-    def observe(self, samples: Sequence[Sample]) -> list[Observation]:
+    def observe(self, samples: Sequence[Sample]) -> list[DistillationSample]:
         assert self.target is not None
         return self.teacher.observe(samples, self.target, self.budget_target.ladder)
 
@@ -83,14 +83,14 @@ class ImportanceModule(ScorerModule):
     def batch(self, samples: Sequence[Sample]) -> TrainingBatch:
         return collate(self.observe(samples))
 
-    def losses(self, batch: TrainingBatch) -> tuple[dict[str, Tensor], Prediction, Truth]:
+    def losses(self, batch: TrainingBatch) -> tuple[dict[str, Tensor], Prediction, Labels]:
         """All terms, unweighted, and what they were computed from."""
         assert self.budget_head is not None
         scores = self.scorer(batch.tokens)
         prediction = Prediction(scores, self.budget_head(batch.tokens, scores))
         mask = batch.tokens.vision_mask
-        truth = Truth(batch.relevance, self.budget_target(batch.relevance, scores, mask, batch.enough), mask)
-        return self.terms(prediction, truth), prediction, truth
+        labels = Labels(batch.importance, self.budget_target(batch.importance, scores, mask, batch.dense_answer_share), mask)
+        return self.terms(prediction, labels), prediction, labels
 
     def training_step(self, batch: TrainingBatch, index: int) -> Tensor:
         terms, prediction, _ = self.losses(batch)
@@ -99,14 +99,14 @@ class ImportanceModule(ScorerModule):
         return total
 
     def validation_step(self, batch: TrainingBatch, index: int) -> None:
-        terms, prediction, truth = self.losses(batch)
+        terms, prediction, labels = self.losses(batch)
         sizes: dict[str, Any] = {"batch_size": len(batch), "sync_dist": True, "on_epoch": True}
         self.log("val/loss", self.total(terms), prog_bar=True, **sizes)
         self.log_dict({f"val/{name}": term for name, term in terms.items()}, **sizes)
         self.log("val/keep", prediction.keep.mean(), **sizes)
-        self.ranking_metrics.update(prediction.scores, truth.relevance, truth.vision_mask)
-        self.evidence_metrics.update(prediction.scores, batch.evidence, truth.vision_mask)
-        self.budget_metrics.update(prediction.keep, truth.keep)
+        self.ranking_metrics.update(prediction.scores, labels.importance, labels.vision_mask)
+        self.evidence_metrics.update(prediction.scores, batch.evidence, labels.vision_mask)
+        self.budget_metrics.update(prediction.keep, labels.keep)
 
     def on_validation_epoch_end(self) -> None:
         for metrics in (self.ranking_metrics, self.evidence_metrics, self.budget_metrics):

@@ -13,9 +13,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import DynamicCache
 
-from ..backbone import RelevanceRecorder, recording
-from ..backbone.teacher_forcing import check_left_padded, forced
-from ..cli.command import call, run
+from ..backbone import AttentionRecorder, recording
+from ..backbone.teacher_forcing import append_answers, check_left_padded
+from ..cli.command import call_from_flags, run_command
 from ..cli.progress import track
 from ..distillation.teacher import Teacher
 from ..documents import Sample, samples
@@ -24,12 +24,12 @@ from ..errors import DataError
 from ..eviction.checks import full_attention_layers
 from ..eviction.policies.linear import MADE_FOR, is_rule
 from ..storage.atomic import draft_file
-from ..storage.weights_fingerprint import weights_mark
-from ..targets import TargetInputs
+from ..storage.weights_fingerprint import weights_fingerprint
+from ..targets import EncodedBatch
 from ..typing import Bool, Float
 
 
-def text_scores(
+def fit_eviction(
     teacher: str = "checkpoints/tiny-teacher",
     output: str = "checkpoints/tiny/text-scores.safetensors",
     data: DataSource = DataSource(),  # noqa: B008 - nobody changes it
@@ -44,7 +44,7 @@ def text_scores(
 
     Args:
         teacher: Directory or repository of the VLM.
-        output: The file that `asymvlm.eviction.policies.linear.LearnedText` reads.
+        output: The file that `asymvlm.eviction.policies.linear.LinearEvictor` reads.
         data: Where dialogues come from: questions with a `history`; generated ones if no path is given.
         pages: Generated dialogues; three questions end each.
         batch_size: Samples per forward pass.
@@ -74,7 +74,7 @@ def text_scores(
     if not all(bool(one.isfinite().all()) for one in line.values()):
         raise DataError(f"{teacher}: its values are not finite, so no rule can be fitted; check its weights")
     with draft_file(target) as draft:
-        save_file(line, draft, metadata={MADE_FOR: weights_mark(teacher)})
+        save_file(line, draft, metadata={MADE_FOR: weights_fingerprint(teacher)})
     explained = ", ".join(f"{one.explained(lines[number]):.2f}" for number, one in sums.items())
     print(f"{target}: {len(sums)} layers; share of the variance explained, layer by layer: {explained}")
     return target
@@ -83,28 +83,28 @@ def text_scores(
 @torch.no_grad()
 def _looked_at(side: Teacher, batch: Sequence[Sample]) -> dict[int, tuple[Float[Tensor, "n v"], Float[Tensor, "n"]]]:
     """By full-attention layer, values of what was said before the question, and the most that question and answer look at it."""
-    prompts, backbone = side.look(batch), side.backbone
+    prompts, backbone = side.encode_batch(batch), side.backbone
     check_left_padded(prompts.layout)
     arguments = backbone.with_pictures(dict(prompts.inputs), prompts.encoded)
     arguments["position_ids"] = backbone.positions(prompts.inputs, generating=True)
-    arguments, there = forced(backbone, arguments, [ids[:-1] for ids in prompts.answer_ids])
+    arguments, there = append_answers(backbone, arguments, [ids[:-1] for ids in prompts.answer_ids])
     width = prompts.layout.input_ids.shape[1]
     said = _said(side, prompts, batch)
     asking = (said.flip(-1).cumsum(-1).flip(-1) == 0) & prompts.layout.text  # behind all that was said
     rows = torch.cat([asking.float(), there.to(asking.device).float()], dim=1)
     said = torch.nn.functional.pad(said, (0, rows.shape[1] - width))
-    recorder = RelevanceRecorder(rows, said, heads="max", over_rows="max")
+    recorder = AttentionRecorder(rows, said, heads="max", over_rows="max")
     cache = DynamicCache(config=side.model.config.get_text_config())
     base: Any = side.model.base_model
     with recording(side.model):
-        base(**arguments, past_key_values=cache, use_cache=True, relevance=recorder)
+        base(**arguments, past_key_values=cache, use_cache=True, attention_recorder=recorder)
     return {
         number: (cache.layers[number].values.transpose(1, 2).flatten(2)[said].double(), recorder.layers[number][said].double())
         for number in full_attention_layers(backbone)
     }
 
 
-def _said(side: Teacher, prompts: TargetInputs, batch: Sequence[Sample]) -> Bool[Tensor, "B S"]:
+def _said(side: Teacher, prompts: EncodedBatch, batch: Sequence[Sample]) -> Bool[Tensor, "B S"]:
     """Text of the turns before the question; padding is on the left."""
     said = prompts.layout.text.clone()
     for row, there, sample in zip(said, prompts.inputs["attention_mask"], batch, strict=True):
@@ -142,4 +142,4 @@ class _Sums:
 
 
 if __name__ == "__main__":
-    sys.exit(run(functools.partial(call, text_scores)))
+    sys.exit(run_command(functools.partial(call_from_flags, fit_eviction)))

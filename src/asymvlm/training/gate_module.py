@@ -13,8 +13,8 @@ from torch.nn.utils.rnn import pad_sequence
 
 from ..backbone.gated import gating
 from ..checkpoint.scorer import load_scorer
-from ..distillation.answer_logits import WAYS, answer_logits, gated_answer_logits
-from ..distillation.teacher import Observation, check_is_vlm
+from ..distillation.answer_logits import GATE_MODES, answer_logits, gated_answer_logits
+from ..distillation.teacher import DistillationSample, vlm_hidden_size
 from ..documents import Sample
 from ..export import CONTENTS
 from ..gates import Gate, at_least_one
@@ -26,15 +26,15 @@ from ..objectives import (
     Hardening,
     Prediction,
     Sparsity,
-    Truth,
+    Labels,
 )
 from ..scorers import BudgetHead, Scorer
 from ..selectors import count_for, top_k
-from ..storage.weights_fingerprint import weights_mark
-from ..targets import Target, TargetInputs
+from ..storage.weights_fingerprint import weights_fingerprint
+from ..targets import Target, EncodedBatch
 from ..typing import Float, Int64
 from .batch import TrainingBatch, collate
-from .lora import Adapters, Lora
+from .lora import LoraAdapters, LoraSettings
 from .scorer_module import ScorerModule
 
 
@@ -43,7 +43,7 @@ class ReadingBatch:
     """Samples as a step through the LLM takes them; where the teacher is already."""
 
     observed: TrainingBatch
-    prompts: TargetInputs
+    prompts: EncodedBatch
     dense: Float[Tensor, "B A V"] | None  # where a term or the validation compares with it
     answer_ids: Int64[Tensor, "B A"]  # -100 on padding
     distractors: Float[Tensor, "B N"] | None  # where a term avoids them
@@ -85,7 +85,7 @@ class ThroughLLM(ScorerModule):
         scorer: The scorer's class and arguments but its width, to start anew instead.
         target: What the distillation is from; may be left out where its weight is 0.
         distractors: What resembles the answer and is none; likewise.
-        way: "attention" or "features": what the gates act on (`asymvlm.distillation.answer_logits`).
+        gate_mode: "mask" or "scale": what the gates act on (`asymvlm.distillation.answer_logits`).
         keep_range: Smallest and largest share of tokens let through; every sample draws its own between them, uniform in the logarithm.
         own_budget: Share of a step's samples whose count is the budget head's instead, which is how that learns; 0 leaves the head out.
         recovery: "lora" trains adapters too.
@@ -113,11 +113,11 @@ class ThroughLLM(ScorerModule):
         scorer: Callable[[int], Scorer] | None = None,
         target: Target | None = None,
         distractors: Target | None = None,
-        way: str = "attention",
+        gate_mode: str = "mask",
         keep_range: tuple[float, float] = (0.03125, 0.5),
         own_budget: float = 0.25,
         recovery: Literal["none", "lora"] = "none",
-        lora: Lora | None = None,
+        lora: LoraSettings | None = None,
         frozen_scorer: bool = False,
         checkpointing: bool = False,
         val_keeps: tuple[float, ...] = (0.0625, 0.25),
@@ -126,11 +126,11 @@ class ThroughLLM(ScorerModule):
         warm_up: float = 0.05,
         budget_hidden: int = 32,
     ) -> None:
-        width = check_is_vlm(teacher)
+        width = vlm_hidden_size(teacher)
         if (start is None) == (scorer is None):
             raise ValueError("model.start, model.scorer: give one of them, an exported scorer to go on from or one to start anew")
-        if way not in WAYS:
-            raise ValueError(f"model.way: {way!r} is not one of {', '.join(WAYS)}")
+        if gate_mode not in GATE_MODES:
+            raise ValueError(f"model.gate_mode: {gate_mode!r} is not one of {', '.join(GATE_MODES)}")
         if not 0 < keep_range[0] <= keep_range[1] <= 1:
             raise ValueError(f"model.keep_range: {list(keep_range)} must be a smaller and a larger share, both in (0, 1]")
         if not 0 <= own_budget <= 1:
@@ -139,10 +139,10 @@ class ThroughLLM(ScorerModule):
             raise ValueError("model.lora: describes adapters that nothing trains; give model.recovery lora")
         if frozen_scorer and (recovery == "none" or start is None):
             raise ValueError("model.frozen_scorer: nothing useful is left to train; give model.start and model.recovery lora")
-        if recovery == "lora" and not frozen_scorer and not (gate.removes and way == "attention"):
+        if recovery == "lora" and not frozen_scorer and not (gate.removes and gate_mode == "mask"):
             raise ValueError(
-                f"model.gate: {type(gate).__name__} by way of {way} leaves a little of every token, and adapters are to give back what is "
-                "gone; take asymvlm.gates.StraightThrough and model.way attention, or model.frozen_scorer true"
+                f"model.gate: {type(gate).__name__} with model.gate_mode {gate_mode} leaves a little of every token, and adapters are to give back what is "
+                "gone; take asymvlm.gates.StraightThrough and model.gate_mode mask, or model.frozen_scorer true"
             )
         if frozen_scorer and divergence.weight == cross_entropy.weight == 0:
             raise ValueError("model.divergence.weight, model.cross_entropy.weight: both are 0, and adapters learn from nothing else")
@@ -165,7 +165,7 @@ class ThroughLLM(ScorerModule):
             if trained.adapter is not None:
                 raise ValueError(f"model.start: {start} has an adapter, which would be lost; start from the scorer it was trained beside")
             learned_from = trained.about.get("teacher", {})
-            if _differ(learned_from, {"name": teacher, "weights": weights_mark(teacher)}):
+            if _differ(learned_from, {"name": teacher, "weights": weights_fingerprint(teacher)}):
                 raise ValueError(
                     f"model.start: the scorer of {start} was trained on other weights ({learned_from['name']}) than those of {teacher}; "
                     "train one on this teacher first"
@@ -186,10 +186,10 @@ class ThroughLLM(ScorerModule):
             target = None  # it costs a pass of the LLM
         super().__init__(teacher, target, first, head, objectives, learning_rate, weight_decay, warm_up)
         self.distractors = distractors if "distraction" in self.objectives else None  # they cost a pass of the LLM, too
-        self.gate, self.way, self.keep_range, self.own_budget = gate, way, keep_range, own_budget
+        self.gate, self.gate_mode, self.keep_range, self.own_budget = gate, gate_mode, keep_range, own_budget
         self.checkpointing, self.val_keeps = checkpointing, val_keeps
-        self.frozen_scorer, self.lora = frozen_scorer, (lora or Lora()) if recovery == "lora" else None
-        self.adapters: Adapters | None = None
+        self.frozen_scorer, self.lora = frozen_scorer, (lora or LoraSettings()) if recovery == "lora" else None
+        self.adapters: LoraAdapters | None = None
         self._while_fitting = ExitStack()
 
     def targets(self) -> list[Target]:
@@ -201,7 +201,7 @@ class ThroughLLM(ScorerModule):
 
     def configure_model(self) -> None:
         if self.lora is not None and self.adapters is None:
-            self.adapters = Adapters(self.teacher.backbone, self.lora)
+            self.adapters = LoraAdapters(self.teacher.backbone, self.lora)
 
     def on_fit_start(self) -> None:
         if self.checkpointing:
@@ -214,38 +214,38 @@ class ThroughLLM(ScorerModule):
     def on_fit_end(self) -> None:
         self._while_fitting.close()
 
-    def observe(self, samples: Sequence[Sample]) -> list[Observation]:
-        return self._observed(samples, self.teacher.look(samples))
+    def observe(self, samples: Sequence[Sample]) -> list[DistillationSample]:
+        return self._observed(samples, self.teacher.encode_batch(samples))
 
-    def _observed(self, samples: Sequence[Sample], prompts: TargetInputs) -> list[Observation]:
+    def _observed(self, samples: Sequence[Sample], prompts: EncodedBatch) -> list[DistillationSample]:
         if self.target is None:
-            relevances = [torch.full((count,), 1 / count, device=self.device) for count in prompts.layout.counts()]
+            importances = [torch.full((count,), 1 / count, device=self.device) for count in prompts.layout.counts()]
         else:
             with self._as_it_came(samples, prompts) as plain:
-                relevances = self.teacher.relevances(samples, plain, self.target)
-        return self.teacher.observations(prompts, relevances, torch.full((len(relevances),), torch.nan))
+                importances = self.teacher.importances(samples, plain, self.target)
+        return self.teacher.observations(prompts, importances, torch.full((len(importances),), torch.nan))
 
     @torch.no_grad()
     def batch(self, samples: Sequence[Sample]) -> ReadingBatch:
         with self.trainer.precision_plugin.forward_context():  # the trainer opens it for steps alone
-            prompts = self.teacher.look(samples)
+            prompts = self.teacher.encode_batch(samples)
             observed = collate(self._observed(samples, prompts))
             compared = "divergence" in self.objectives or not self.trainer.training
             with self._as_it_came(samples, prompts) as plain:
                 dense = answer_logits(self.teacher.backbone, plain) if compared else None
                 avoided = self.distractors if self.trainer.training else None
-                found = None if avoided is None else pad_sequence(self.teacher.relevances(samples, plain, avoided), batch_first=True)
+                found = None if avoided is None else pad_sequence(self.teacher.importances(samples, plain, avoided), batch_first=True)
         ids = pad_sequence(prompts.answer_ids, batch_first=True, padding_value=-100)
         return ReadingBatch(observed, prompts, dense, ids, found, [sample.id for sample in samples])
 
     @contextmanager
-    def _as_it_came(self, samples: Sequence[Sample], prompts: TargetInputs) -> Iterator[TargetInputs]:
+    def _as_it_came(self, samples: Sequence[Sample], prompts: EncodedBatch) -> Iterator[EncodedBatch]:
         """While open, the VLM has no adapters; yields the prompts as it sees them then."""
         if self.adapters is None:
             yield prompts
             return
         with self.adapters.off():
-            yield self.teacher.look(samples) if self.adapters.before_llm else prompts
+            yield self.teacher.encode_batch(samples) if self.adapters.before_llm else prompts
 
     def _predicted(self, batch: ReadingBatch) -> Prediction:
         """Scores and keep ratios."""
@@ -254,31 +254,31 @@ class ThroughLLM(ScorerModule):
         none = scores.new_full((len(scores),), torch.nan)
         return Prediction(scores, none if self.budget_head is None else self.budget_head(tokens, scores))
 
-    def _truth(self, batch: ReadingBatch) -> Truth:
+    def _truth(self, batch: ReadingBatch) -> Labels:
         observed = batch.observed
         mask = observed.tokens.vision_mask
-        return Truth(observed.relevance, observed.enough, mask, batch.dense, batch.answer_ids, batch.distractors)
+        return Labels(observed.importance, observed.dense_answer_share, mask, batch.dense, batch.answer_ids, batch.distractors)
 
     def training_step(self, batch: ReadingBatch, index: int) -> Tensor:
-        prediction, truth = self._predicted(batch), self._truth(batch)
-        prediction.counts = at_least_one(self._shares(prediction.keep) * truth.vision_mask.sum(-1))
+        prediction, labels = self._predicted(batch), self._truth(batch)
+        prediction.counts = at_least_one(self._shares(prediction.keep) * labels.vision_mask.sum(-1))
         prompts, backbone = batch.prompts, self.teacher.backbone
         if self.adapters is not None and self.adapters.before_llm:
             prompts = replace(prompts, encoded=backbone.encode(prompts.inputs))  # again, with gradients
         if self.frozen_scorer:
-            prediction.answers = answer_logits(backbone, prompts, self._kept(prediction, truth, (prediction.counts + 0.5).int().tolist()))
+            prediction.answers = answer_logits(backbone, prompts, self._kept(prediction, labels, (prediction.counts + 0.5).int().tolist()))
         else:
-            prediction.log_gates = self.gate(prediction.scores, truth.vision_mask, prediction.counts, self.progress)
-            gates = [row[mine] for row, mine in zip(prediction.log_gates, truth.vision_mask, strict=True)]
-            prediction.answers = gated_answer_logits(backbone, prompts, gates, self.way)
-        terms = self.terms(prediction, truth)
+            prediction.log_gates = self.gate(prediction.scores, labels.vision_mask, prediction.counts, self.progress)
+            gates = [row[mine] for row, mine in zip(prediction.log_gates, labels.vision_mask, strict=True)]
+            prediction.answers = gated_answer_logits(backbone, prompts, gates, self.gate_mode)
+        terms = self.terms(prediction, labels)
         total = self.total(terms)
         self.log_step(terms, total, prediction, len(batch), batch.names)
         return total
 
-    def _kept(self, prediction: Prediction, truth: Truth, wanted: Sequence[float | int]) -> list[Int64[Tensor, "k"]]:
+    def _kept(self, prediction: Prediction, labels: Labels, wanted: Sequence[float | int]) -> list[Int64[Tensor, "k"]]:
         """Indices of each sample's best tokens: a share or a count of them."""
-        rows = zip(prediction.scores, truth.vision_mask, wanted, strict=True)
+        rows = zip(prediction.scores, labels.vision_mask, wanted, strict=True)
         return [top_k(row[mine], count_for(keep, int(mine.sum()))) for row, mine, keep in rows]
 
     def _shares(self, own: Float[Tensor, "B"]) -> Float[Tensor, "B"]:
@@ -294,14 +294,14 @@ class ThroughLLM(ScorerModule):
         return torch.cat([own[:count], drawn.to(own)])
 
     def validation_step(self, batch: ReadingBatch, index: int) -> None:
-        prediction, truth = self._predicted(batch), self._truth(batch)
+        prediction, labels = self._predicted(batch), self._truth(batch)
         shares = {f"val/divergence@{keep:g}": [keep] * len(batch) for keep in self.val_keeps}
         if self.budget_head is not None:
             shares["val/divergence@auto"] = prediction.keep.tolist()
         divergences = {}
         for name, wanted in shares.items():
-            answers = answer_logits(self.teacher.backbone, batch.prompts, self._kept(prediction, truth, wanted))
-            divergences[name] = AnswerDivergence()(Prediction(prediction.scores, prediction.keep, answers=answers), truth)
+            answers = answer_logits(self.teacher.backbone, batch.prompts, self._kept(prediction, labels, wanted))
+            divergences[name] = AnswerDivergence()(Prediction(prediction.scores, prediction.keep, answers=answers), labels)
         sizes = {"batch_size": len(batch), "sync_dist": True, "on_epoch": True}
         keep = {} if self.budget_head is None else {"val/keep": prediction.keep.mean()}
         self.log("val/loss", torch.stack(list(divergences.values())).mean(), prog_bar=True, **sizes)  # type: ignore[arg-type]

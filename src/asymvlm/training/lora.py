@@ -12,7 +12,7 @@ from ..backbone import Backbone
 
 
 @dataclass
-class Lora:
+class LoraSettings:
     """Low-rank adapters (Hu et al., arXiv 2106.09685).
 
     Args:
@@ -51,13 +51,13 @@ class Lora:
         return list(found)
 
 
-class Adapters(nn.Module):
-    """Adapters inside a VLM, which stays outside the module tree; this module holds their weights alone.
+class LoraAdapters(nn.Module):
+    """LoraAdapters inside a VLM, which stays outside the module tree; this module holds their weights alone.
 
     Raises ValueError for targets that the model does not have.
     """
 
-    def __init__(self, backbone: Backbone, settings: Lora) -> None:
+    def __init__(self, backbone: Backbone, settings: LoraSettings) -> None:
         from peft import LoraConfig, get_peft_model
 
         super().__init__()

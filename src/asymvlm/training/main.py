@@ -14,7 +14,7 @@ from lightning.fabric.plugins.io import TorchCheckpointIO
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import WandbLogger
 
-from ..cli.command import run
+from ..cli.command import run_command
 from ..cli.signals import known_to_children, stop_behind
 from ..export import read_checkpoint
 from .callbacks import CheckedCallback
@@ -53,7 +53,7 @@ class TrainingCLI(LightningCLI):
 
 def main(arguments: list[str] | None = None) -> int:
     """Train; returns the exit code."""
-    return run(_train, arguments)
+    return run_command(_train, arguments)
 
 
 def _train(arguments: list[str]) -> None:

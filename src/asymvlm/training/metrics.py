@@ -44,8 +44,8 @@ class MassKept(_MeanOverSamples):
         super().__init__()
         self.share = share
 
-    def update(self, scores: Tensor, relevance: Tensor, mask: Tensor) -> None:
-        self.add((relevance * _best(scores, mask, self.share)).sum(-1) / relevance.sum(-1))
+    def update(self, scores: Tensor, importance: Tensor, mask: Tensor) -> None:
+        self.add((importance * _best(scores, mask, self.share)).sum(-1) / importance.sum(-1))
 
 
 class RecallAtShare(_MeanOverSamples):
@@ -55,8 +55,8 @@ class RecallAtShare(_MeanOverSamples):
         super().__init__()
         self.share = share
 
-    def update(self, scores: Tensor, relevance: Tensor, mask: Tensor) -> None:
-        wanted = _best(relevance, mask, self.share)
+    def update(self, scores: Tensor, importance: Tensor, mask: Tensor) -> None:
+        wanted = _best(importance, mask, self.share)
         kept = _best(scores, mask, self.share)
         self.add((wanted & kept).sum(-1) / wanted.sum(-1).float())
 
@@ -75,11 +75,11 @@ class EvidenceKept(_MeanOverSamples):
 class GainNDCG(_MeanOverSamples):
     """Normalised discounted cumulative gain with the target as gain; in [0, 1] (Jarvelin and Kekalainen, TOIS 2002)."""
 
-    def update(self, scores: Tensor, relevance: Tensor, mask: Tensor) -> None:
+    def update(self, scores: Tensor, importance: Tensor, mask: Tensor) -> None:
         discount = 1 / torch.log2(torch.arange(scores.shape[-1], device=scores.device) + 2.0)
         order = scores.masked_fill(~mask, -torch.inf).argsort(dim=-1, descending=True, stable=True)
-        gain = (relevance.gather(-1, order) * discount).sum(-1)
-        best = (relevance.sort(-1, descending=True).values * discount).sum(-1)
+        gain = (importance.gather(-1, order) * discount).sum(-1)
+        best = (importance.sort(-1, descending=True).values * discount).sum(-1)
         self.add(gain / best)
 
 

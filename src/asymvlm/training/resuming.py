@@ -16,7 +16,7 @@ from ..errors import DataError
 from ..export import CONTENTS
 from ..storage.atomic import draft_file
 from ..storage.fingerprint import flat
-from ..storage.weights_fingerprint import weights_mark
+from ..storage.weights_fingerprint import weights_fingerprint
 
 RUN = "run"  # where a checkpoint keeps the id of its run
 SETTINGS = "settings"  # and the settings it was trained with
@@ -124,7 +124,7 @@ def _inputs_then(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
 def _inputs_now(trainer: L.Trainer, module: L.LightningModule) -> dict[str, Any]:
     prints = getattr(trainer.datamodule, "fingerprints", {})  # type: ignore[attr-defined]
     found = {f"data fingerprint of {split}": value for split, value in prints.items()}
-    return {"model.teacher's weights": weights_mark(getattr(module, "teacher_path", "")), **found}
+    return {"model.teacher's weights": weights_fingerprint(getattr(module, "teacher_path", "")), **found}
 
 
 def _short(value: Any) -> str:

@@ -14,14 +14,14 @@ from torch import Tensor, nn
 
 from ..backbone.prompt import Prompter
 from ..checkpoint.scorer import TrainedScorer
-from ..distillation.teacher import Observation, Teacher, load_prompter
+from ..distillation.teacher import DistillationSample, Teacher, load_prompter
 from ..documents import Sample
 from ..errors import DataError
 from ..export import CONTENTS
-from ..objectives import Objective, Prediction, Truth
+from ..objectives import Objective, Prediction, Labels
 from ..scorers import BudgetHead, Scorer
 from ..storage.fingerprint import describe, describe_teacher
-from ..storage.weights_fingerprint import weights_mark
+from ..storage.weights_fingerprint import weights_fingerprint
 from ..targets import Target
 from ..typing import Float
 from .lr_schedule import warm_up_cosine
@@ -76,7 +76,7 @@ class ScorerModule(L.LightningModule, ABC):
         return [] if self.target is None else [self.target]
 
     @abstractmethod
-    def observe(self, samples: Sequence[Sample]) -> list[Observation]:
+    def observe(self, samples: Sequence[Sample]) -> list[DistillationSample]:
         """What the scorer sees of samples, and what it may learn from; asks the live teacher."""
 
     def observed_by(self) -> dict[str, Any]:
@@ -92,9 +92,9 @@ class ScorerModule(L.LightningModule, ABC):
     def batch(self, samples: Sequence[Sample]) -> Any:
         """What a step takes, from samples, by the live teacher."""
 
-    def terms(self, prediction: Prediction, truth: Truth) -> dict[str, Tensor]:
+    def terms(self, prediction: Prediction, labels: Labels) -> dict[str, Tensor]:
         """All terms of the loss, unweighted."""
-        return {name: term(prediction, truth) for name, term in self.objectives.items()}
+        return {name: term(prediction, labels) for name, term in self.objectives.items()}
 
     def total(self, terms: Mapping[str, Tensor]) -> Float[Tensor, ""]:
         """Their weighted sum, as things stand at this step."""
@@ -138,7 +138,7 @@ class ScorerModule(L.LightningModule, ABC):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """A checkpoint can be exported without the config or the teacher that made it."""
-        about = provenance(self.trainer, {"name": self.teacher_path, "weights": weights_mark(self.teacher_path)}, self.target)
+        about = provenance(self.trainer, {"name": self.teacher_path, "weights": weights_fingerprint(self.teacher_path)}, self.target)
         trained = TrainedScorer(self.scorer, self.budget_head, self.prompter.masked_ids, about)
         checkpoint[CONTENTS] = {"config": trained.config()}
 

@@ -13,7 +13,7 @@ from ...errors import DataError
 from ...typing import Bool, Float, Int64
 from ..backbone import Backbone
 from ..layout import Encoded, Kept, Layout
-from ..relevance import RelevanceRecorder
+from ..attention_recorder import AttentionRecorder
 
 
 class CrossAttention(Backbone):
@@ -108,6 +108,6 @@ class CrossAttention(Backbone):
         columns = torch.zeros(len(slots), self._there(call)[0].numel() * self.length, dtype=torch.bool, device=self.device)
         for row, mine in zip(columns, slots, strict=True):
             row[mine] = True
-        recorder = RelevanceRecorder(rows, columns, heads, only=[module for _, module in self.reading])
+        recorder = AttentionRecorder(rows, columns, heads, only=[module for _, module in self.reading])
         mass = self._recorded(call, recorder, layers, self.reading[max(layers)][0])
         return [row[mine] for row, mine in zip(mass, slots, strict=True)]

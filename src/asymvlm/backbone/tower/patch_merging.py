@@ -30,14 +30,14 @@ class Patches:
         return torch.cat([one.flatten(0, 1) for one in self.values])
 
 
-def on_tokens(patches: Patches, way: str | None, count: int) -> Float[Tensor, "T C"]:
+def on_tokens(patches: Patches, merge: str | None, count: int) -> Float[Tensor, "T C"]:
     """Of each of `count` LLM tokens, the mean over the patches that are merged into it.
 
-    `way` is one of `WAYS`; None stands for patches that are tokens themselves. Raises ValueError where the patches do not make up the
+    `merge` is one of `_MERGES`; None stands for patches that are tokens themselves. Raises ValueError where the patches do not make up the
     tokens.
     """
     flat = patches.flat
-    merged = flat if way is None else WAYS[way](patches, count)
+    merged = flat if merge is None else _MERGES[merge](patches, count)
     if merged is None or len(merged) != count:
         raise ValueError(
             f"{count} vision tokens are made of {len(flat)} patches, not one by one: the tower's attention is not about the LLM's tokens"
@@ -89,7 +89,7 @@ def _resampled(patches: Patches, count: int) -> Tensor | None:
     return (patches.resampler.weights(values.shape[1]) @ values.float()).flatten(0, 1)
 
 
-WAYS: dict[str, Callable[[Patches, int], Tensor | None]] = {
+_MERGES: dict[str, Callable[[Patches, int], Tensor | None]] = {
     "blocks": _in_blocks,
     "runs": _in_runs,
     "windows": _in_windows,

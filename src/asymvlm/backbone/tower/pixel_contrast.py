@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from ...typing import Float
-from ..family_spec import facts
+from ..family_spec import family_spec
 from .patch_merging import Patches, on_tokens
 
 
-def token_ink(model: Any, inputs: Mapping[str, Any], count: int) -> Float[Tensor, "T"]:
+def token_contrast(model: Any, inputs: Mapping[str, Any], count: int) -> Float[Tensor, "T"]:
     """Standard deviation of the pixel values in each token's patches, in the units of the model's own normalisation.
 
     Raises ValueError for several modalities at once, and where patches become tokens in a way that is not known.
@@ -23,10 +23,10 @@ def token_ink(model: Any, inputs: Mapping[str, Any], count: int) -> Float[Tensor
         raise ValueError("pixel_values: the ink of pictures and videos in one batch is not told apart; give one kind")
     size = model.config.vision_config.patch_size
     values = _of_patches(given[0].float(), size if isinstance(size, int) else size[0])
-    way = facts(model.config).merges
+    merge = family_spec(model.config).patch_merge
     # Where the processor cuts the picture into patches, their order is still the picture's own.
     patches = Patches([values[..., None]], None, inputs, None)
-    return on_tokens(patches, "runs" if way == "windows" else way, count)[:, 0]
+    return on_tokens(patches, "runs" if merge == "windows" else merge, count)[:, 0]
 
 
 def _of_patches(pixels: Float[Tensor, "..."], size: int) -> Float[Tensor, "pictures p"]:

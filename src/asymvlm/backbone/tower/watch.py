@@ -14,7 +14,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from ...typing import Float
 from ..attention_functions import register
 from ..attention_probs import attention_probs
-from ..family_spec import facts
+from ..family_spec import family_spec
 from .patch_merging import Patches, on_tokens
 from .resampler_attention import ResamplerWatcher, watching_resampler
 
@@ -90,12 +90,12 @@ class TowerWatcher:
     def _patches(self, values: Float[Tensor, "pictures p C"]) -> Float[Tensor, "pictures q C"]:
         return values[:, 1:] if self.cls == "left out" else values
 
-    def view(self, way: str | None, count: int, inputs: Mapping[str, Any]) -> TowerView:
+    def view(self, merge: str | None, count: int, inputs: Mapping[str, Any]) -> TowerView:
         """What was noted, on the `count` tokens of one modality. Raises ValueError as `on_tokens` does."""
 
         def moved(values: list[Tensor]) -> Tensor:
             tower: Any = _tower(self.model)
-            return on_tokens(Patches(values, tower, inputs, self.pack, self.resampler), way, count)
+            return on_tokens(Patches(values, tower, inputs, self.pack, self.resampler), merge, count)
 
         keys = [self._patches(_side_by_side(key)) for _, key, _, _ in self.calls]
         states = [self._patches(one.view(len(key), -1, one.shape[-1])) for one, key in zip(self._states_by_call(), keys, strict=True)]
@@ -133,7 +133,7 @@ def watching(model: Any) -> Iterator[TowerWatcher]:
     config = model.config
     layer, attention = feature_layer(model)
     left_out = getattr(config, "vision_feature_select_strategy", "full") == "default"
-    watcher = TowerWatcher(model, "left out" if left_out else facts(config).cls)
+    watcher = TowerWatcher(model, "left out" if left_out else family_spec(config).cls)
     before = config.vision_config._attn_implementation
     model.set_attn_implementation({"vision_config": _NAME})
     setattr(attention, _WATCHER, watcher)

@@ -13,7 +13,7 @@ from typing import Any
 import datasets
 
 from ...cli.progress import track
-from ...storage.cached_dataset import made_once
+from ...storage.cached_dataset import build_once
 from ..sample import FEATURES
 from .generate import generate, generate_dialogue
 from .page import Page, Question
@@ -35,7 +35,7 @@ def generated_dialogues(root: Path, split: str, count: int, seed: int = 0) -> da
 
 
 def _written(root: Path, name: str, split: str, count: int, make: _Make) -> datasets.Dataset:
-    return made_once(root / name, _rows, {"make": make, "split": split, "count": count}, features=FEATURES, split=split)
+    return build_once(root / name, _rows, {"make": make, "split": split, "count": count}, features=FEATURES, split=split)
 
 
 def fingerprint(pages: datasets.Dataset) -> str:

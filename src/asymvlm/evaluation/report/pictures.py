@@ -51,13 +51,13 @@ def boxed(sample: Sample) -> Image.Image:
 
 
 def page_panels(
-    image: Image.Image, grid: Tensor, relevance: Tensor, scores: Tensor, keep: float
+    image: Image.Image, grid: Tensor, importance: Tensor, scores: Tensor, keep: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Page, target, prediction, and what a share of `keep` leaves."""
     kept = top_k(scores, count_for(keep, len(scores)))
     return (
         np.asarray(image.convert("RGB")),
-        heat_map(image, grid, relevance),
+        heat_map(image, grid, importance),
         heat_map(image, grid, scores.float().softmax(-1)),
         kept_map(image, grid, kept),
     )

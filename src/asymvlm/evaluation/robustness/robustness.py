@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ...checkpoint.scorer import load_scorer
-from ...cli.command import call, run
+from ...cli.command import call_from_flags, run_command
 from ...distillation.teacher import Teacher
 from ...documents import samples
 from ...documents.sources.source import DataSource
@@ -19,7 +19,7 @@ from ...methods import Learned, Method
 from ...selectors import check_keep
 from ...storage.atomic import check_results, draft_file
 from ..bootstrap import paired_difference
-from ..evaluate import Bench, held_out, judge_named
+from ..evaluate import AnswerCache, held_out, judge_named
 from ..run_log import write_json
 from .corruptions import PICTURE_CORRUPTIONS, corrupted
 from .rewordings import REWORDINGS
@@ -28,7 +28,7 @@ DEFAULT_CONFIG = Path("configs/eval/robustness.yaml")
 
 
 @dataclass
-class Point:
+class RobustnessRow:
     """One method under one corruption. `dense_accuracy` is the dense model's on the same spoilt questions."""
 
     method: str
@@ -54,7 +54,7 @@ def robustness(
     longest_answer: int = 8,
     batch_size: int = 40,
     output: str = "results/robustness",
-) -> list[Point]:
+) -> list[RobustnessRow]:
     """Accuracy of the dense model and of methods at one keep, under every corruption at several severities. Goes on where it stopped.
 
     Args:
@@ -90,19 +90,19 @@ def robustness(
     dataset = held_out(data, split, pages, judge)
     clean, seed = list(samples(dataset)), data.seed
     basis = {"pages": fingerprint(dataset), "teacher": side.description()}
-    points: list[Point] = []
+    points: list[RobustnessRow] = []
     for corruption in wanted:
         for severity in [0, *(severities or [1, 3, 5])]:
             asked = [corrupted(sample, corruption, severity, seed) for sample in clean]
             tag = f"{corruption}-{severity}" if severity else "clean"
-            bench = Bench(side, asked, out, basis, batch_size, longest_answer)
+            bench = AnswerCache(side, asked, out, basis, batch_size, longest_answer)
             right = {}
             for name, method in chosen.items():
                 given = bench.answers(name, method, share if method is not None else 1.0, tag, seed)
                 right[name] = judge.scores([one.text for one in given], [sample.answers for sample in asked])
             pages_of = [sample.page for sample in asked]
             points += [
-                Point(name, corruption, severity, len(asked), float(np.mean(marks)), float(np.mean(right["dense"])),
+                RobustnessRow(name, corruption, severity, len(asked), float(np.mean(marks)), float(np.mean(right["dense"])),
                       str(paired_difference(marks, right["dense"], pages_of)))
                 for name, marks in right.items()
             ]  # fmt: skip
@@ -112,7 +112,7 @@ def robustness(
     return points
 
 
-def robustness_picture(points: Sequence[Point], path: Path, title: str) -> None:
+def robustness_picture(points: Sequence[RobustnessRow], path: Path, title: str) -> None:
     """One panel a corruption, one curve a method."""
     from matplotlib.figure import Figure
 
@@ -136,4 +136,4 @@ def robustness_picture(points: Sequence[Point], path: Path, title: str) -> None:
 
 def main() -> None:
     """Run the command and end the process with its exit code."""
-    sys.exit(run(lambda arguments: call(robustness, arguments, DEFAULT_CONFIG)))
+    sys.exit(run_command(lambda arguments: call_from_flags(robustness, arguments, DEFAULT_CONFIG)))

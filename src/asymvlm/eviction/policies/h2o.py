@@ -21,8 +21,8 @@ class H2O(Evictor):
     def __init__(self, sinks: int = 0, recent: int | None = None) -> None:
         super().__init__(sinks, recent)
 
-    def observe(self, entries: Entries, attention: Float[Tensor, "B q K"]) -> None:
+    def update(self, entries: Entries, attention: Float[Tensor, "B q K"]) -> None:
         entries.score = entries.score + attention.sum(1)
 
-    def order(self, entries: Entries) -> Float[Tensor, "B K"]:
+    def rank(self, entries: Entries) -> Float[Tensor, "B K"]:
         return entries.score

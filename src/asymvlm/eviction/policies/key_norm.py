@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from ...typing import Float
-from ..base import Entries, Evictor, Written
+from ..base import Entries, Evictor, NewEntries
 
 
 class KeyNorm(Evictor):
@@ -17,8 +17,8 @@ class KeyNorm(Evictor):
 
     kind = "key_norm"
 
-    def first(self, new: Written) -> Float[Tensor, "B q"]:
+    def initial_score(self, new: NewEntries) -> Float[Tensor, "B q"]:
         return new.keys.float().norm(dim=-1).mean(1)
 
-    def order(self, entries: Entries) -> Float[Tensor, "B K"]:
+    def rank(self, entries: Entries) -> Float[Tensor, "B K"]:
         return -entries.score

@@ -9,15 +9,15 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from ...errors import DataError
-from ...storage.weights_fingerprint import weights_mark
+from ...storage.weights_fingerprint import weights_fingerprint
 from ...typing import Float
-from ..base import Entries, Evictor, Written
+from ..base import Entries, Evictor, NewEntries
 
 MADE_FOR = "teacher"  # the file's metadata: the mark of the VLM's weights
 
 
 def is_rule(path: Path) -> bool:
-    """Whether a file holds what `LearnedText` reads."""
+    """Whether a file holds what `LinearEvictor` reads."""
     try:
         with safe_open(path, "pt") as file:
             return set(file.keys()) == {"weight", "bias"} and MADE_FOR in (file.metadata() or {})
@@ -25,7 +25,7 @@ def is_rule(path: Path) -> bool:
         return False
 
 
-class LearnedText(Evictor):
+class LinearEvictor(Evictor):
     """The entry leaves that is expected to be looked at least, as a line through its value foretells it, layer by layer.
 
     The counterpart of the importance scorer for text: distilled from the frozen VLM's own attention by `asymvlm.training.fit_eviction`,
@@ -62,16 +62,16 @@ class LearnedText(Evictor):
                 f"weights: for {len(self._weight)} layers with values of {self._weight.shape[1]} numbers; {type(model).__name__} has "
                 f"{config.num_hidden_layers} with {groups * size}; fit them to this model: python -m asymvlm.training.fit_eviction"
             )
-        mark = weights_mark(str(model.name_or_path))
+        mark = weights_fingerprint(str(model.name_or_path))
         if mark and self._made_for and mark != self._made_for:
             raise ValueError(
                 f"weights: fitted to others than those in {model.name_or_path}; fit them again: python -m asymvlm.training.fit_eviction"
             )
 
-    def first(self, new: Written) -> Float[Tensor, "B q"]:
+    def initial_score(self, new: NewEntries) -> Float[Tensor, "B q"]:
         values = new.values.transpose(1, 2).flatten(2).float()
         self._weight, self._bias = self._weight.to(values.device), self._bias.to(values.device)
         return values @ self._weight[new.layer] + self._bias[new.layer]
 
-    def order(self, entries: Entries) -> Float[Tensor, "B K"]:
+    def rank(self, entries: Entries) -> Float[Tensor, "B K"]:
         return entries.score

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ...typing import Float
-from ..base import Entries, Evictor, Written
+from ..base import Entries, Evictor, NewEntries
 
 _TABLE = 2**16
 
@@ -20,9 +20,9 @@ class Random(Evictor):
         super().__init__(sinks, recent)
         self._drawn = torch.rand(_TABLE, generator=torch.Generator().manual_seed(seed))
 
-    def first(self, new: Written) -> Float[Tensor, "B q"]:
+    def initial_score(self, new: NewEntries) -> Float[Tensor, "B q"]:
         self._drawn = self._drawn.to(new.position.device)
         return self._drawn[new.position % _TABLE]
 
-    def order(self, entries: Entries) -> Float[Tensor, "B K"]:
+    def rank(self, entries: Entries) -> Float[Tensor, "B K"]:
         return entries.score

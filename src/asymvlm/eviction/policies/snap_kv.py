@@ -23,14 +23,14 @@ class SnapKV(Evictor):
         super().__init__(sinks, recent=window)
         self.window = self.rows = window
 
-    def observe(self, entries: Entries, attention: Float[Tensor, "B q K"]) -> None:
-        rows = torch.cat([entries.past, attention.transpose(1, 2)], dim=-1)
+    def update(self, entries: Entries, attention: Float[Tensor, "B q K"]) -> None:
+        rows = torch.cat([entries.attention_window, attention.transpose(1, 2)], dim=-1)
         there = rows.amax(1) > 0  # rows of padding are not: they must not push others out
         newest = there.view(torch.uint8).argsort(dim=-1, stable=True)[:, -self.window :]
-        entries.past = torch.take_along_dim(rows, newest[:, None], dim=-1)
+        entries.attention_window = torch.take_along_dim(rows, newest[:, None], dim=-1)
 
-    def order(self, entries: Entries) -> Float[Tensor, "B K"]:
-        mass = entries.past.mean(-1).masked_fill(~entries.valid, 0.0)
+    def rank(self, entries: Entries) -> Float[Tensor, "B K"]:
+        mass = entries.attention_window.mean(-1).masked_fill(~entries.valid, 0.0)
         by_age = entries.position.masked_fill(~entries.valid, torch.iinfo(torch.int64).max).argsort(dim=-1, stable=True)
         smooth = torch.nn.functional.avg_pool1d(mass.gather(1, by_age)[:, None], self.kernel, stride=1, padding=self.kernel // 2)[:, 0]
         return torch.zeros_like(mass).scatter(1, by_age, smooth)

@@ -18,6 +18,6 @@ class StreamingLLM(Evictor):
 
     kind = "streaming_llm"
 
-    def order(self, entries: Entries) -> Float[Tensor, "B K"]:
+    def rank(self, entries: Entries) -> Float[Tensor, "B K"]:
         # Of equals the oldest leaves.
         return torch.zeros_like(entries.score)

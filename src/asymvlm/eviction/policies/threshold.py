@@ -31,10 +31,10 @@ class Threshold(Evictor):
             raise ValueError(f"decay: {decay} must lie in [0, 1)")
         self.threshold, self.decay = threshold, decay
 
-    def observe(self, entries: Entries, attention: Float[Tensor, "B q K"]) -> None:
+    def update(self, entries: Entries, attention: Float[Tensor, "B q K"]) -> None:
         entries.score = torch.add(attention[:, -1], entries.score, alpha=self.decay)
 
-    def order(self, entries: Entries) -> Float[Tensor, "B K"]:
+    def rank(self, entries: Entries) -> Float[Tensor, "B K"]:
         text = entries.text
         mean = (entries.score * text).sum(-1, keepdim=True) / text.sum(-1, keepdim=True)
         # All that are below share one score, and of equals the oldest leaves.

@@ -20,8 +20,8 @@ class TOVA(Evictor):
     def __init__(self, sinks: int = 0, recent: int | None = 1) -> None:
         super().__init__(sinks, recent)
 
-    def observe(self, entries: Entries, attention: Float[Tensor, "B q K"]) -> None:
+    def update(self, entries: Entries, attention: Float[Tensor, "B q K"]) -> None:
         entries.score = attention[:, -1]
 
-    def order(self, entries: Entries) -> Float[Tensor, "B K"]:
+    def rank(self, entries: Entries) -> Float[Tensor, "B K"]:
         return entries.score

@@ -22,7 +22,7 @@ from .attention_probs import attention_probs, causal_rows
 _NAME = "asymvlm_rows"
 
 
-class RelevanceRecorder:
+class AttentionRecorder:
     """Collects attention from chosen query rows to chosen key columns, averaged over those rows and over heads, or the most of any.
 
     `rows` weighs each query row of each sample (0 leaves it out); `columns` says which keys are of interest. The result of
@@ -61,11 +61,11 @@ class RelevanceRecorder:
         mass = attention_probs(query[:, :, self.index], key, mask, scaling)
         mass = mass.mean(1) if self.heads == "mean" else mass.amax(1)
         if self.over_rows == "max":
-            relevance = (mass * self.weights.ne(0)[..., None]).amax(1)
+            recorded = (mass * self.weights.ne(0)[..., None]).amax(1)
         else:
             weights = (self.weights / self.weights.sum(-1, keepdim=True).clamp_min(1e-12)).to(mass)
-            relevance = torch.einsum("bq,bqk->bk", weights, mass)
-        self.layers.append(relevance * self.columns)
+            recorded = torch.einsum("bq,bqk->bk", weights, mass)
+        self.layers.append(recorded * self.columns)
 
 
 def _attention(
@@ -74,14 +74,14 @@ def _attention(
     key: Tensor,
     value: Tensor,
     attention_mask: Tensor | None,
-    relevance: RelevanceRecorder | None = None,
+    attention_recorder: AttentionRecorder | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    if relevance is not None:
-        relevance.record(module, query, key, attention_mask, kwargs.get("scaling"))
+    if attention_recorder is not None:
+        attention_recorder.record(module, query, key, attention_mask, kwargs.get("scaling"))
     return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
 
 
 def recording(model: PreTrainedModel) -> AbstractContextManager[None]:
-    """While open, `model(**inputs, relevance=recorder)` fills the recorder; afterwards the model is as it was."""
+    """While open, `model(**inputs, attention_recorder=recorder)` fills the recorder; afterwards the model is as it was."""
     return in_the_llm(model, _NAME, _attention)
