@@ -155,7 +155,7 @@ def test_sharpen_and_heads(observed):
 def test_boxes_and_mixture(observed):
     backbone, batch = observed
     boxes = EvidenceTarget(key_weight=0.5)(backbone, batch)
-    want = batch.evidence[0] + 0.5 * batch.keys[0]
+    want = batch.evidence[0] + 0.5 * batch.key_boxes[0]
     torch.testing.assert_close(boxes[0], want / want.sum())
     attention = AttentionTarget()(backbone, batch)
     mixed = MixedTarget(AttentionTarget(), EvidenceTarget(key_weight=0.5), share=0.25)(backbone, batch)
@@ -178,12 +178,12 @@ def test_data_without_boxes_is_refused(observed):
 def test_outside_boxes_is_what_is_left_of_the_inner_target(observed):
     backbone, batch = observed
     attention, outside = AttentionTarget()(backbone, batch), OutsideBoxes(AttentionTarget())(backbone, batch)
-    inside = batch.evidence[0] + batch.keys[0] > 0
+    inside = batch.evidence[0] + batch.key_boxes[0] > 0
     assert inside.any() and outside[0][inside].sum() == 0 and outside[0].sum() == pytest.approx(1)
     torch.testing.assert_close(outside[0][~inside], attention[0][~inside] / attention[0][~inside].sum())
-    batch.evidence[1], batch.keys[1] = torch.zeros(256), torch.zeros(256)
+    batch.evidence[1], batch.key_boxes[1] = torch.zeros(256), torch.zeros(256)
     assert OutsideBoxes(AttentionTarget())(backbone, batch)[1].abs().sum() == 0, "without boxes nothing is known to be no evidence"
-    batch.keys = None
+    batch.key_boxes = None
     with pytest.raises(ValueError, match="OutsideBoxes needs data with evidence_boxes"):
         OutsideBoxes(AttentionTarget())(backbone, batch)
 

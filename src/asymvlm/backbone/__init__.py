@@ -8,14 +8,14 @@ else of the package.
 
 from typing import Any
 
+from .attention_recorder import AttentionRecorder, recording
 from .backbone import Backbone
 from .families.flamingo import Flamingo
 from .families.mllama import Mllama
 from .families.q_former import QFormer
 from .layout import Encoded, Kept, Layout
-from .attention_recorder import AttentionRecorder, recording
 
-__all__ = ["Backbone", "Encoded", "Kept", "Layout", "AttentionRecorder", "backbone_of", "recording"]
+__all__ = ["AttentionRecorder", "Backbone", "Encoded", "Kept", "Layout", "backbone_of", "recording"]
 
 # Families with a mechanism of their own; all others put their vision tokens into the sequence and take them encoded.
 _MECHANISMS: dict[str, type[Backbone]] = {"blip-2": QFormer, "instructblip": QFormer, "idefics": Flamingo, "mllama": Mllama}

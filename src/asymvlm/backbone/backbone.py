@@ -19,12 +19,12 @@ from transformers import PreTrainedModel
 
 from ..errors import DataError
 from ..typing import Float, Int64
+from .attention_recorder import AttentionRecorder, recording
 from .family_spec import SUPPORTED, family_spec
 from .grid import picture_grids
 from .layout import Encoded, Kept, Layout
 from .modalities import NAMES, Modality, for_beams, in_reading_order, modalities_of, one_view
 from .pruned_inputs import drop_rows
-from .attention_recorder import AttentionRecorder, recording
 from .tower.watch import watching
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from jsonargparse import ArgumentParser
 
 from ..errors import DataError
+from .configs import with_configs
 from .signals import Stopped, stop_behind, stoppable
 
 USAGE, DATA = 2, 1
@@ -44,19 +44,33 @@ def run_command(command: Callable[[list[str]], None], arguments: list[str] | Non
     return 0
 
 
-def call_from_flags(function: Callable[..., Any], arguments: list[str], default_config: Path | None = None) -> None:
-    """Call `function` with what its parameters are given by: `--config FILE`, else `default_config`, and flags on top."""
-    function(**parameters_of(function, arguments, default_config))
+def call_from_flags(
+    function: Callable[..., Any],
+    arguments: list[str],
+    default_config: str | None = None,
+    registries: Sequence[Callable[[], Any]] = (),
+) -> None:
+    """Call `function` with what `parameters_of` finds."""
+    function(**parameters_of(function, arguments, default_config, registries))
 
 
-def parameters_of(function: Callable[..., Any], arguments: list[str], default_config: Path | None = None) -> dict[str, Any]:
-    """What `call` calls with."""
-    if default_config is not None and not any(one == "--config" or one.startswith("--config=") for one in arguments):
-        arguments = ["--config", str(default_config), *arguments]
+def parameters_of(
+    function: Callable[..., Any],
+    arguments: list[str],
+    default_config: str | None = None,
+    registries: Sequence[Callable[[], Any]] = (),
+) -> dict[str, Any]:
+    """Parse the parameters of `function`: from `--config FILE`, else `default_config`, and flags.
+
+    `registries` are called first, so that configs can name the classes that they import in short.
+    """
+    for registry in registries:
+        registry()
     parser = ArgumentParser(description=(function.__doc__ or "").splitlines()[0])
-    parser.add_argument("--config", action="config", help="A YAML file with any of the options below.")
+    parser.add_argument("--config", action="config", help="A YAML file with any of these options.")
     parser.add_function_arguments(function)
-    config = parser.instantiate(parser.parse_args(_by_new_names(arguments)))
+    given = _by_new_names(with_configs(arguments, default_config))
+    config = parser.instantiate(parser.parse_args(given))
     config.pop("config", None)
     return {name: getattr(config, name) for name in config.keys()}  # noqa: SIM118 - no dict
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from ..cli.command import call_from_flags, run_command
 from .evaluate import evaluate
+from ..eviction import evictors
+from ..methods import methods
 from .evaluate_eviction import evaluate_eviction
 
-DEFAULT_CONFIG = Path("configs/eval/tiny.yaml")
-EVICTION_CONFIG = Path("configs/eval/eviction.yaml")
+DEFAULT_CONFIG = "eval/tiny"
+EVICTION_CONFIG = "eval/eviction"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -20,6 +20,6 @@ def main(arguments: list[str] | None = None) -> int:
 def evaluate_from(arguments: list[str]) -> None:
     """Parse and evaluate: pruning methods, or after the word `eviction` what leaves the cache. Raises where `main` would print an error."""
     if arguments[:1] == ["eviction"]:
-        call_from_flags(evaluate_eviction, arguments[1:], EVICTION_CONFIG)
+        call_from_flags(evaluate_eviction, arguments[1:], EVICTION_CONFIG, (methods, evictors))
     else:
-        call_from_flags(evaluate, arguments, DEFAULT_CONFIG)
+        call_from_flags(evaluate, arguments, DEFAULT_CONFIG, (methods,))

@@ -5,7 +5,7 @@ gates and typing.
 """
 
 from .answers import AnswerCrossEntropy, AnswerDivergence
-from .base import Objective, Prediction, Labels
+from .base import Labels, Objective, Prediction, check_objectives, needs
 from .budget import BudgetRegression, Sparsity
 from .distillation import Distillation
 from .distraction import Distraction
@@ -19,9 +19,11 @@ __all__ = [
     "Distillation",
     "Distraction",
     "Hardening",
+    "Labels",
     "Objective",
     "Prediction",
     "Ranking",
     "Sparsity",
-    "Labels",
+    "check_objectives",
+    "needs",
 ]

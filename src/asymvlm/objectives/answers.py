@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from ..typing import Float
-from .base import Objective, Prediction, Labels
+from .base import Labels, Objective, Prediction
 
 
 class AnswerDivergence(Objective):
@@ -18,6 +18,8 @@ class AnswerDivergence(Objective):
     Relates to `AnswerCrossEntropy`: needs no right answers, and asks for the model's own mistakes too.
     Reference: Hinton et al., arXiv 1503.02531.
     """
+
+    needs = frozenset({"answers", "dense_answers"})
 
     def __init__(self, weight: float = 1.0) -> None:
         super().__init__(weight)
@@ -35,6 +37,8 @@ class AnswerCrossEntropy(Objective):
     Relates to `AnswerDivergence`: needs right answers, and may make the pruned model better than the dense one on the training pages.
     Reference: how VisionSelector trains its scorer (arXiv 2510.16598).
     """
+
+    needs = frozenset({"answers"})
 
     def __init__(self, weight: float = 0.0) -> None:
         super().__init__(weight)

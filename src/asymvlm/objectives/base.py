@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -38,7 +40,13 @@ class Labels:
 
 
 class Objective(nn.Module, ABC):
-    """One term of the loss with its weight; a weight of 0 switches it off."""
+    """One term of the loss with its weight; a weight of 0 switches it off.
+
+    `needs` names what a training has to provide: "target", "budget" (a budget head), "gates",
+    "answers" (logits of the pruned answer), "dense_answers" and "distractors".
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(self, weight: float) -> None:
         super().__init__()
@@ -53,3 +61,34 @@ class Objective(nn.Module, ABC):
     @abstractmethod
     def forward(self, prediction: Prediction, labels: Labels) -> Float[Tensor, ""]:
         """The unweighted term, a mean over samples."""
+
+
+def needs(objectives: Mapping[str, Objective]) -> set[str]:
+    """All that the terms with a weight need."""
+    return {need for term in objectives.values() if term.weight > 0 for need in term.needs}
+
+
+def check_objectives(objectives: Mapping[str, Objective], given: Set[str]) -> None:
+    """Refuse terms that a training cannot serve; `given` is what it provides.
+
+    Raises ValueError, too where no term has a weight.
+    """
+    for name, term in objectives.items():
+        missing = sorted(term.needs - given) if term.weight > 0 else []
+        if missing:
+            raise ValueError(
+                f"model.objectives.{name}: {type(term).__name__} has a weight of {term.weight:g} "
+                f"and needs {_WHERE[missing[0]]}; provide that, or set the weight to 0"
+            )
+    if not any(term.weight > 0 for term in objectives.values()):
+        raise ValueError("model.objectives: no term has a weight, so nothing would be learned")
+
+
+_WHERE = {
+    "answers": "the LLM's answers; train with GateModule or LoraModule",
+    "budget": "a budget head (model.budget.head_share above 0)",
+    "dense_answers": "the LLM's dense answers; train with GateModule or LoraModule",
+    "distractors": "model.distractors",
+    "gates": "gates; train with GateModule",
+    "target": "model.target",
+}

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..typing import Float
-from .base import Objective, Prediction, Labels
+from .base import Labels, Objective, Prediction
 
 
 class BudgetRegression(Objective):
@@ -17,6 +17,8 @@ class BudgetRegression(Objective):
     Relates to `Sparsity`: the opposite force.
     Reference: Koenker and Bassett, Econometrica 46, 1978.
     """
+
+    needs = frozenset({"target", "budget"})
 
     def __init__(self, weight: float = 1.0, quantile: float = 0.9) -> None:
         super().__init__(weight)
@@ -36,6 +38,8 @@ class Sparsity(Objective):
     Relates to `BudgetRegression`: a larger weight here trades samples that get enough for tokens saved.
     Reference: the ratio terms of Dynamic-LLaVA (ICLR 2025) and LVPruning (arXiv 2501.13652), one-sided here.
     """
+
+    needs = frozenset({"budget"})
 
     def __init__(self, weight: float = 0.1) -> None:
         super().__init__(weight)

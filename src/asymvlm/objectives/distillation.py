@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..typing import Float
-from .base import Objective, Prediction, Labels
+from .base import Labels, Objective, Prediction
 
 
 class Distillation(Objective):
@@ -16,6 +16,8 @@ class Distillation(Objective):
     Relates to `Ranking`: this one fits the whole distribution, that one the order at the top.
     Reference: Hinton et al., arXiv 1503.02531; for pruning scorers arXiv 2506.01097, section 3.
     """
+
+    needs = frozenset({"target"})
 
     def __init__(self, weight: float = 1.0) -> None:
         super().__init__(weight)

@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..typing import Float
-from .base import Objective, Prediction, Labels
+from .base import Labels, Objective, Prediction
 
 
 class Distraction(Objective):
@@ -18,6 +18,8 @@ class Distraction(Objective):
     the evidence right behind it.
     Reference: ours; the loss of a pair is RankNet's, Burges et al., ICML 2005.
     """
+
+    needs = frozenset({"distractors"})
 
     def __init__(self, weight: float = 0.0, margin: float = 1.0) -> None:
         super().__init__(weight)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..gates import hard_choice
 from ..typing import Float
-from .base import Objective, Prediction, Labels
+from .base import Labels, Objective, Prediction
 
 
 class Hardening(Objective):
@@ -18,6 +18,8 @@ class Hardening(Objective):
     Relates to `Gate.last_temperature`, which hardens without a term of its own.
     Reference: VisionSelector, arXiv 2510.16598 (0.1 to 2.0).
     """
+
+    needs = frozenset({"gates"})
 
     def __init__(self, weight: float = 0.0, first_weight: float = 0.0) -> None:
         super().__init__(weight)

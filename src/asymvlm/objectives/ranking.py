@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..typing import Float
-from .base import Objective, Prediction, Labels
+from .base import Labels, Objective, Prediction
 
 
 class Ranking(Objective):
@@ -19,6 +19,8 @@ class Ranking(Objective):
     need not be, whatever mass they carry.
     Reference: RankNet, Burges et al., ICML 2005.
     """
+
+    needs = frozenset({"target"})
 
     def __init__(self, weight: float = 0.1, best: int = 16, margin: float = 1.0) -> None:
         super().__init__(weight)

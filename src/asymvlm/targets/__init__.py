@@ -5,7 +5,7 @@ imports backbone and selectors.
 """
 
 from .attention import AttentionTarget
-from .base import Target, EncodedBatch
+from .base import EncodedBatch, Target
 from .budget import BudgetTarget
 from .dense_answer import dense_answer_shares
 from .evidence import EvidenceTarget
@@ -16,11 +16,11 @@ from .shuffled import ShuffledTarget
 __all__ = [
     "AttentionTarget",
     "BudgetTarget",
+    "EncodedBatch",
     "EvidenceTarget",
     "MixedTarget",
     "OutsideBoxes",
     "ShuffledTarget",
     "Target",
-    "EncodedBatch",
     "dense_answer_shares",
 ]

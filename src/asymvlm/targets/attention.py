@@ -12,7 +12,7 @@ from torch import Tensor
 from ..backbone import Backbone, Encoded, Layout
 from ..backbone.teacher_forcing import append_answers, check_left_padded
 from ..typing import Float
-from .base import Target, EncodedBatch, normalised
+from .base import EncodedBatch, Target, normalised
 
 ROWS = ("question", "last", "answer")
 

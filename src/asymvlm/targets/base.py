@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
@@ -17,7 +17,7 @@ from ..typing import Float
 class EncodedBatch:
     """A batch of prompts, encoded once, with what is known of the samples.
 
-    `answer_ids` are the tokens of a right answer per sample; `evidence` and `keys` the share of each vision token's cell that
+    `answer_ids` are the tokens of a right answer per sample; `evidence` and `key_boxes` the share of each vision token's cell that
     lies in an evidence box or in a box of what has to be found first; None where the data has no boxes.
     """
 
@@ -27,7 +27,11 @@ class EncodedBatch:
     text_mask: Tensor  # [B, S], the question's rows: `Layout.question`
     answer_ids: list[Tensor]
     evidence: list[Tensor] | None = None
-    keys: list[Tensor] | None = None
+    key_boxes: list[Tensor] | None = None
+
+    def encoded_again(self, backbone: Backbone) -> EncodedBatch:
+        """The same with the pictures encoded by the VLM as it is now, with gradients."""
+        return replace(self, encoded=backbone.encode(self.inputs))
 
 
 class Target(ABC):

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from ..backbone import Backbone
 from ..typing import Float
-from .base import Target, EncodedBatch, normalised
+from .base import EncodedBatch, Target, normalised
 
 
 class EvidenceTarget(Target):
@@ -23,6 +23,6 @@ class EvidenceTarget(Target):
         self.key_weight = key_weight
 
     def __call__(self, backbone: Backbone, batch: EncodedBatch) -> list[Float[Tensor, "n"]]:
-        if batch.evidence is None or batch.keys is None:
+        if batch.evidence is None or batch.key_boxes is None:
             raise ValueError("target: EvidenceTarget needs data with evidence_boxes; choose AttentionTarget for data without")
-        return [normalised(evidence + self.key_weight * keys) for evidence, keys in zip(batch.evidence, batch.keys, strict=True)]
+        return [normalised(evidence + self.key_weight * keys) for evidence, keys in zip(batch.evidence, batch.key_boxes, strict=True)]

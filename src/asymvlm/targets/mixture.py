@@ -6,7 +6,7 @@ from torch import Tensor
 
 from ..backbone import Backbone
 from ..typing import Float
-from .base import Target, EncodedBatch
+from .base import EncodedBatch, Target
 
 
 class MixedTarget(Target):

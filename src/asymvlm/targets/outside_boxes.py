@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..backbone import Backbone
 from ..typing import Float
-from .base import Target, EncodedBatch, normalised
+from .base import EncodedBatch, Target, normalised
 
 
 class OutsideBoxes(Target):
@@ -22,8 +22,8 @@ class OutsideBoxes(Target):
         self.inner = inner
 
     def __call__(self, backbone: Backbone, batch: EncodedBatch) -> list[Float[Tensor, "n"]]:
-        if batch.evidence is None or batch.keys is None:
+        if batch.evidence is None or batch.key_boxes is None:
             raise ValueError("distractors: OutsideBoxes needs data with evidence_boxes; set model.distraction.weight to 0 for data without")
-        inside = [evidence + keys > 0 for evidence, keys in zip(batch.evidence, batch.keys, strict=True)]
+        inside = [evidence + keys > 0 for evidence, keys in zip(batch.evidence, batch.key_boxes, strict=True)]
         rows = zip(self.inner(backbone, batch), inside, strict=True)
         return [normalised(one.masked_fill(mine, 0)) if mine.any() else torch.zeros_like(one) for one, mine in rows]

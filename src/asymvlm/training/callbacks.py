@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import resource
-import time
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -16,12 +15,14 @@ from PIL import Image
 
 from ..checkpoint.scorer import check_target
 from ..cli.command import parameters_of
+from ..cli.configs import find_config
+from ..distillation.batch import collate
 from ..documents import samples
 from ..errors import DataError
 from ..evaluation.evaluate import evaluate, held_out, judge_named
 from ..evaluation.report.pictures import page_panels
 from ..export import export_checkpoint, read_checkpoint
-from .batch import collate
+from ..methods import methods
 from .resuming import CONFIG_FILE, of_another_run
 from .scorer_module import ScorerModule
 
@@ -131,10 +132,8 @@ class ResultsTable(CheckedCallback):
             this run's.
     """
 
-    def __init__(self, config: str = "configs/eval/quick.yaml") -> None:
-        if not Path(config).is_file():
-            raise ValueError(f"ResultsTable.config: {config} does not exist; name an evaluation's YAML file")
-        self.config = config
+    def __init__(self, config: str = "eval/quick") -> None:
+        self.config = str(find_config(config))
 
     def check(self, trainer: L.Trainer, module: L.LightningModule, data: L.LightningDataModule) -> None:
         """Raises ValueError or DataError where the evaluation could not be made of the run's data."""
@@ -153,9 +152,9 @@ class ResultsTable(CheckedCallback):
 
     def _parameters(self, trainer: L.Trainer, module: L.LightningModule, data: Any) -> dict[str, Any]:
         assert isinstance(module, ScorerModule)
-        own = {"teacher": module.teacher_path, "scorer": str(self._export(trainer))}
+        own = {"teacher": module.observer.name, "scorer": str(self._export(trainer))}
         own["output"] = str(Path(trainer.default_root_dir) / "results")
-        given = parameters_of(evaluate, ["--config", self.config])
+        given = parameters_of(evaluate, ["--config", self.config], registries=(methods,))
         return given | own | {"data": getattr(data, "source", given["data"])}
 
 
@@ -168,23 +167,13 @@ class RememberRun(L.Callback):
                 checkpoint["wandb_id"] = logger.version
 
 
-class Throughput(L.Callback):
-    """Logs samples per second and the process's peak memory."""
-
-    def __init__(self) -> None:
-        self._since = 0.0
-        self._samples = 0
-
-    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._since, self._samples = time.perf_counter(), 0
-
-    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, index: int) -> None:
-        self._samples += len(batch) * trainer.world_size
+class PeakMemory(L.Callback):
+    """Logs the process's peak memory after every epoch."""
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        seconds = max(time.perf_counter() - self._since, 1e-9)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # GiB; ru_maxrss is in KiB on Linux
-        pl_module.log_dict({"perf/samples_per_s": self._samples / seconds, "perf/peak_memory_gib": peak})
+        # ru_maxrss is in KiB on Linux.
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        pl_module.log("perf/peak_memory_gib", peak)
 
 
 class WatchPages(L.Callback):
@@ -214,7 +203,7 @@ class WatchPages(L.Callback):
         data = trainer.datamodule  # type: ignore[attr-defined]
         pages = data.pages("val")
         chosen = [next(samples(pages, [row])) for row in np.linspace(0, len(pages) - 1, self.count).astype(int)]
-        observed = pl_module.observe(chosen)
+        observed = pl_module.observer.observe(chosen)
         batch = collate(observed)
         batch.tokens = batch.tokens.to(pl_module.device)
         with torch.no_grad():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,15 @@ import lightning as L
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from ..cli.progress import track
-from ..distillation.teacher import DistillationSample, from_record, to_record
+from ..distillation.batch import collate
+from ..distillation.observer import Observer
+from ..distillation.sample import DistillationSample, from_record, to_record
 from ..documents import Sample, SkipReport, samples
 from ..documents.sources.source import DataSource
 from ..documents.world.generated import fingerprint
 from ..errors import DataError
 from ..storage.cached_dataset import build_once
 from ..storage.fingerprint import key_of
-from .batch import collate
-from .scorer_module import ScorerModule
 
 
 class PagesData(L.LightningDataModule):
@@ -52,6 +53,8 @@ class PagesData(L.LightningDataModule):
         self.sizes = {"train": train_pages, "val": val_pages}
         self.batch_size, self.cache, self.teacher_batch_size = batch_size, cache, teacher_batch_size
         self.num_workers = num_workers
+        # The teacher and what it is asked; the module that is trained brings it.
+        self.observer: Observer | None = None
         self.fingerprints: dict[str, str] = {}
         self.skipped: dict[str, SkipReport] = {}
         self._pages: dict[str, datasets.Dataset] = {}
@@ -78,13 +81,16 @@ class PagesData(L.LightningDataModule):
         for split in ("train", "val"):
             self._observed[split] = self._cache(split) if self.cache else _LiveSamples(self.pages(split))
 
-    @property
-    def _side(self) -> ScorerModule:
-        assert self.trainer is not None
-        return self.trainer.lightning_module  # type: ignore[return-value]
+    def _placed_observer(self) -> Observer:
+        """The observer, where the trainer computes."""
+        if self.observer is None:
+            raise ValueError("observer: none is set; give the module's own, data.observer = module.observer")
+        if self.trainer is not None:
+            self.observer.place(self.trainer.strategy.root_device)
+        return self.observer
 
     def _check_boxes(self, pages: datasets.Dataset) -> None:
-        asks = [type(target).__name__ for target in self._side.targets() if target.needs_boxes]
+        asks = [type(target).__name__ for target in self._placed_observer().targets() if target.needs_boxes]
         if asks and not any(question["evidence_boxes"] for page in pages["questions"] for question in page):
             raise DataError(
                 f"model.target: {asks[0]} learns from evidence_boxes, and no question of data.path {self.source.path} has any; "
@@ -94,12 +100,12 @@ class PagesData(L.LightningDataModule):
     def _cache(self, split: str) -> Dataset[DistillationSample]:
         pages, about = self.pages(split), self._about(split)
         directory = Path(self.source.root) / "targets" / f"{split}-{key_of(about)}"
-        work = _Work(pages, self._side, self.teacher_batch_size, f"targets ({split})")
-        return _CachedObservations(build_once(directory, _observe_all, {"work": work}, about))
+        work = _Work(pages, self._placed_observer(), self.teacher_batch_size, f"targets ({split})")
+        return _CachedSamples(build_once(directory, _observe_all, {"work": work}, about))
 
     def _about(self, split: str) -> dict[str, Any]:
         """Everything that the cached observations depend on."""
-        return {"pages": self.fingerprints[split], **self._side.observed_by(), "format": 3}
+        return {"pages": self.fingerprints[split], **self._placed_observer().description(), "format": 4}
 
     def _loader(self, split: str, shuffle: bool) -> DataLoader:
         observed, trainer = self._observed[split], self.trainer
@@ -125,10 +131,15 @@ class PagesData(L.LightningDataModule):
         """With a live teacher, samples become what a step takes here, on the main process."""
         if self.cache:
             return batch
-        return self._side.batch(batch)
+        observer, trainer = self._placed_observer(), self.trainer
+        assert trainer is not None
+        # The trainer opens its precision's context for steps alone.
+        own = trainer.precision_plugin.forward_context()
+        with own if observer.follows_precision else nullcontext():
+            return observer.batch(batch, trainer.training)
 
 
-class _CachedObservations(Dataset[DistillationSample]):
+class _CachedSamples(Dataset[DistillationSample]):
     def __init__(self, records: datasets.Dataset) -> None:
         self.records = records
 
@@ -155,8 +166,8 @@ class _LiveSamples(Dataset[Sample]):
 class _Work:
     """The work of writing a cache. `datasets` hashes what it is given: this hashes by identity, since the directory is already keyed."""
 
-    def __init__(self, pages: datasets.Dataset, side: ScorerModule, batch_size: int, title: str) -> None:
-        self.pages, self.side, self.batch_size, self.title = pages, side, batch_size, title
+    def __init__(self, pages: datasets.Dataset, observer: Observer, batch_size: int, title: str) -> None:
+        self.pages, self.observer, self.batch_size, self.title = pages, observer, batch_size, title
 
     def __reduce__(self) -> tuple[type, tuple[str]]:
         return str, (f"{self.title}-{id(self)}",)
@@ -169,9 +180,9 @@ def _observe_all(work: _Work) -> Iterator[dict[str, bytes]]:
         for sample in samples(work.pages):
             waiting.append(sample)
             if len(waiting) == work.batch_size:
-                yield from map(to_record, work.side.observe(waiting))
+                yield from map(to_record, work.observer.observe(waiting))
                 advance(len(waiting))
                 waiting = []
         if waiting:
-            yield from map(to_record, work.side.observe(waiting))
+            yield from map(to_record, work.observer.observe(waiting))
             advance(len(waiting))

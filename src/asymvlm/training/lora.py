@@ -3,56 +3,16 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 from typing import Any
 
 from torch import nn
 
 from ..backbone import Backbone
-
-
-@dataclass
-class LoraSettings:
-    """Low-rank adapters (Hu et al., arXiv 2106.09685).
-
-    Args:
-        rank: Inner width.
-        alpha: What an adapter adds is multiplied by alpha / rank.
-        targets: Linear modules that get one: a bare name is looked for in the LLM's layers, one with a dot in the whole model
-            ("multi_modal_projector.linear_2").
-    """
-
-    rank: int = 8
-    alpha: int = 16
-    targets: list[str] = field(default_factory=lambda: ["q_proj", "k_proj", "v_proj", "o_proj"])
-
-    def __post_init__(self) -> None:
-        for name in ("rank", "alpha"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"model.lora.{name}: {getattr(self, name)} must be at least 1")
-        if not self.targets:
-            raise ValueError("model.lora.targets: none are named; q_proj and v_proj are usual")
-
-    def modules(self, backbone: Backbone) -> list[str]:
-        """Full names of the modules of a model. Raises ValueError for a target that is not there."""
-        layers: Any = backbone.decoder.layers
-        inside = {id(module) for module in layers.modules()}
-        linear = {name: id(module) for name, module in backbone.model.named_modules() if isinstance(module, nn.Linear)}
-        found: dict[str, None] = {}
-        for target in self.targets:
-            own = [name for name, this in linear.items() if f".{name}".endswith(f".{target}") and ("." in target or this in inside)]
-            if not own:
-                there = sorted({name.rpartition(".")[2] for name, this in linear.items() if this in inside})
-                raise ValueError(
-                    f"model.lora.targets: {target!r} is no linear module of {type(backbone.model).__name__}; its LLM's layers have "
-                    f"{', '.join(there)}, others are named with a dot"
-                )
-            found.update(dict.fromkeys(own))
-        return list(found)
+from .settings import LoraSettings
 
 
 class LoraAdapters(nn.Module):
-    """LoraAdapters inside a VLM, which stays outside the module tree; this module holds their weights alone.
+    """Adapters inside a VLM, which stays outside the module tree; this holds their weights alone.
 
     Raises ValueError for targets that the model does not have.
     """
@@ -61,14 +21,25 @@ class LoraAdapters(nn.Module):
         from peft import LoraConfig, get_peft_model
 
         super().__init__()
-        self.modules_adapted = settings.modules(backbone)
-        inside = {id(module) for module in backbone.decoder.layers.modules()}
-        self.before_llm = any(id(backbone.model.get_submodule(name)) not in inside for name in self.modules_adapted)
-        self._settings: dict[str, Any] = {"r": settings.rank, "lora_alpha": settings.alpha, "target_modules": self.modules_adapted}
-        self._adapted = (get_peft_model(backbone.model, LoraConfig(**self._settings)),)  # in a tuple, so that it is no submodule
-        named = [(name, one) for name, one in self._adapted[0].named_parameters() if one.requires_grad]
-        self._names = [name.replace(".default.", ".") for name, _ in named]  # as peft stores them
-        self.weights = nn.ParameterList([parameter for _, parameter in named])
+        self.modules_adapted = modules_to_adapt(backbone, settings.targets)
+        inside = _modules_of_llm(backbone)
+        adapted = [backbone.model.get_submodule(name) for name in self.modules_adapted]
+        self.before_llm = any(id(module) not in inside for module in adapted)
+        self._settings: dict[str, Any] = {
+            "r": settings.rank,
+            "lora_alpha": settings.alpha,
+            "target_modules": self.modules_adapted,
+        }
+        # In a tuple, so that it is no submodule.
+        self._adapted = (get_peft_model(backbone.model, LoraConfig(**self._settings)),)
+        trained = [
+            (name, parameter)
+            for name, parameter in self._adapted[0].named_parameters()
+            if parameter.requires_grad
+        ]
+        # As peft stores them.
+        self._names = [name.replace(".default.", ".") for name, _ in trained]
+        self.weights = nn.ParameterList([parameter for _, parameter in trained])
 
     def off(self) -> AbstractContextManager[None]:
         """While open, the VLM is the one without adapters."""
@@ -77,3 +48,37 @@ class LoraAdapters(nn.Module):
     def description(self) -> dict[str, Any]:
         """What an export needs beside the weights, as plain values."""
         return {"settings": self._settings, "names": self._names}
+
+
+def modules_to_adapt(backbone: Backbone, targets: tuple[str, ...]) -> list[str]:
+    """Full names of the linear modules that `LoraSettings.targets` names.
+
+    Raises ValueError for a target that is not there.
+    """
+    inside = _modules_of_llm(backbone)
+    linear = {
+        name: id(module)
+        for name, module in backbone.model.named_modules()
+        if isinstance(module, nn.Linear)
+    }
+    found: dict[str, None] = {}
+    for target in targets:
+        named = [
+            name
+            for name, module in linear.items()
+            if f".{name}".endswith(f".{target}") and ("." in target or module in inside)
+        ]
+        if not named:
+            known = sorted({name.rpartition(".")[2] for name, m in linear.items() if m in inside})
+            raise ValueError(
+                f"model.lora.targets: {target!r} is no linear module of "
+                f"{type(backbone.model).__name__}; its LLM's layers have {', '.join(known)}, "
+                "others are named with a dot"
+            )
+        found.update(dict.fromkeys(named))
+    return list(found)
+
+
+def _modules_of_llm(backbone: Backbone) -> set[int]:
+    layers: Any = backbone.decoder.layers
+    return {id(module) for module in layers.modules()}

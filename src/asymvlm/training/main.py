@@ -5,24 +5,34 @@ from __future__ import annotations
 import os
 import sys
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import lightning as L
 from jsonargparse import Namespace
 from lightning.fabric.plugins.io import TorchCheckpointIO
+from lightning.pytorch.callbacks import ThroughputMonitor
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import WandbLogger
 
 from ..cli.command import run_command
+from ..cli.configs import find_config, with_configs
 from ..cli.signals import known_to_children, stop_behind
 from ..export import read_checkpoint
+from ..scorers import scorers
 from .callbacks import CheckedCallback
 from .checkpoint_io import WholeFileCheckpointIO
+from .data import PagesData
+from .distill_module import ImportanceModule
+from .gate_module import GateModule
+from .lora_module import LoraModule
 from .ranks import end_other_ranks, leave_signals_to_the_command
 from .resuming import RunRecord, find_checkpoint
+from .scorer_module import ScorerModule
 
-DEFAULT_CONFIG = Path("configs/tiny.yaml")
+# Configs name these in short, which takes that they are imported.
+_NAMED = (ImportanceModule, GateModule, LoraModule, ThroughputMonitor)
+
+DEFAULT_CONFIG = "tiny"
 
 
 class TrainingCLI(LightningCLI):
@@ -57,8 +67,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _train(arguments: list[str]) -> None:
-    if not any(one == "--config" or one.startswith(("--config=", "-c")) for one in arguments):
-        arguments = ["--config", str(DEFAULT_CONFIG), *arguments]
+    scorers()  # so that configs can name them in short
+    arguments = with_configs(arguments, DEFAULT_CONFIG)
     sys.argv = [sys.argv[0], *arguments]  # where LightningCLI looks; it warns of arguments that come another way
     cli = TrainingCLI(
         L.LightningModule,
@@ -69,7 +79,10 @@ def _train(arguments: list[str]) -> None:
         subclass_mode_data=True,
         run=False,
         seed_everything_default=0,
+        parser_kwargs={"default_config_files": [str(find_config("base"))]},
     )
+    if isinstance(cli.model, ScorerModule) and isinstance(cli.datamodule, PagesData):
+        cli.datamodule.observer = cli.model.observer
     asked: str | None = cli.config.ckpt_path
     checkpoint = None if asked is None else find_checkpoint(asked, cli.trainer)
     if checkpoint is not None:

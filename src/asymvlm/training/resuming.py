@@ -124,7 +124,12 @@ def _inputs_then(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
 def _inputs_now(trainer: L.Trainer, module: L.LightningModule) -> dict[str, Any]:
     prints = getattr(trainer.datamodule, "fingerprints", {})  # type: ignore[attr-defined]
     found = {f"data fingerprint of {split}": value for split, value in prints.items()}
-    return {"model.teacher's weights": weights_fingerprint(getattr(module, "teacher_path", "")), **found}
+    return {"model.teacher's weights": weights_fingerprint(_teacher_of(module)), **found}
+
+
+def _teacher_of(module: L.LightningModule) -> str:
+    observer = getattr(module, "observer", None)
+    return "" if observer is None else str(observer.path)
 
 
 def _short(value: Any) -> str:

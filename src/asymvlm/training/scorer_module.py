@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from typing import Any
 
 import lightning as L
@@ -12,85 +10,48 @@ import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
-from ..backbone.prompt import Prompter
 from ..checkpoint.scorer import TrainedScorer
-from ..distillation.teacher import DistillationSample, Teacher, load_prompter
-from ..documents import Sample
+from ..distillation.observer import Observer
 from ..errors import DataError
 from ..export import CONTENTS
-from ..objectives import Objective, Prediction, Labels
+from ..objectives import Labels, Objective, Prediction
 from ..scorers import BudgetHead, Scorer
-from ..storage.fingerprint import describe, describe_teacher
 from ..storage.weights_fingerprint import weights_fingerprint
-from ..targets import Target
 from ..typing import Float
 from .lr_schedule import warm_up_cosine
 from .provenance import provenance
+from .settings import OptimizerSettings
 
 
-class ScorerModule(L.LightningModule, ABC):
-    """A scorer, its budget head and the objectives. The teacher stays outside the module tree: no checkpoint and no DDP wrapper holds it.
+class ScorerModule(L.LightningModule):
+    """A scorer, its budget head and the objectives.
 
     Args:
-        teacher: Directory or Hugging Face repository of the frozen VLM.
-        target: What the scorer learns from, if from a target.
+        observer: The teacher and what it is asked; the data module asks it. It stays outside the
+            module tree, so that no checkpoint and no DDP wrapper holds the teacher.
         scorer: What is trained.
         budget_head: What is trained beside it; None leaves a scorer without a budget of its own.
-        objectives: The terms of the loss by the name that logs show; those of weight 0 are left out.
-        learning_rate: Peak of AdamW's rate.
-        weight_decay: AdamW's decay.
-        warm_up: Share of all steps in which the rate rises.
+        objectives: The terms of the loss by the name that logs show; weight 0 leaves one out.
+        optimizer: How weights are updated.
     """
+
+    # For Lightning's ThroughputMonitor, which asks every module: not counted.
+    flops_per_batch: int | None = None
 
     def __init__(
         self,
-        teacher: str,
-        target: Target | None,
+        observer: Observer,
         scorer: Scorer,
         budget_head: BudgetHead | None,
         objectives: Mapping[str, Objective],
-        learning_rate: float,
-        weight_decay: float,
-        warm_up: float,
+        optimizer: OptimizerSettings,
     ) -> None:
         super().__init__()
-        self.teacher_path, self.target = teacher, target
+        self.observer, self.optimizer_settings = observer, optimizer
         self.scorer, self.budget_head = scorer, budget_head
-        self.objectives = nn.ModuleDict({name: term for name, term in objectives.items() if term.weight > 0})
-        self.learning_rate, self.weight_decay, self.warm_up = learning_rate, weight_decay, warm_up
+        weighted = {name: term for name, term in objectives.items() if term.weight > 0}
+        self.objectives = nn.ModuleDict(weighted)
         self._newest = ""  # what the newest step read, and its terms
-
-    @cached_property
-    def teacher(self) -> Teacher:
-        """Loaded when first needed: with a full target cache, never. That may be before the trainer has moved this module."""
-        device = self.device if self._trainer is None else self._trainer.strategy.root_device
-        return Teacher.load(self.teacher_path, device)
-
-    @cached_property
-    def prompter(self) -> Prompter:
-        """The teacher's processor alone."""
-        return load_prompter(self.teacher_path)
-
-    def targets(self) -> list[Target]:
-        """All that it asks the teacher for."""
-        return [] if self.target is None else [self.target]
-
-    @abstractmethod
-    def observe(self, samples: Sequence[Sample]) -> list[DistillationSample]:
-        """What the scorer sees of samples, and what it may learn from; asks the live teacher."""
-
-    def observed_by(self) -> dict[str, Any]:
-        """Everything that observations depend on beside the pages; equal values may share a cache."""
-        device = torch.device("cpu") if self._trainer is None else self._trainer.strategy.root_device
-        return {
-            "teacher": describe_teacher(self.teacher_path, self.prompter.processor),
-            "target": describe(self.target),
-            "computed_in": "float32" if device.type == "cpu" else "the type of the weights",
-        }
-
-    @abstractmethod
-    def batch(self, samples: Sequence[Sample]) -> Any:
-        """What a step takes, from samples, by the live teacher."""
 
     def terms(self, prediction: Prediction, labels: Labels) -> dict[str, Tensor]:
         """All terms of the loss, unweighted."""
@@ -125,7 +86,7 @@ class ScorerModule(L.LightningModule, ABC):
         raise DataError(
             f"{why} in epoch {self.current_epoch}, step {self.global_step}{self._newest}; "
             + (f"the newest good checkpoint is {newest}; " if newest else "")
-            + "lower model.learning_rate, or look at these samples"
+            + "lower model.optimizer.learning_rate, or look at these samples"
         )
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
@@ -138,8 +99,8 @@ class ScorerModule(L.LightningModule, ABC):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """A checkpoint can be exported without the config or the teacher that made it."""
-        about = provenance(self.trainer, {"name": self.teacher_path, "weights": weights_fingerprint(self.teacher_path)}, self.target)
-        trained = TrainedScorer(self.scorer, self.budget_head, self.prompter.masked_ids, about)
+        about = provenance(self.trainer, {"name": self.observer.name, "weights": weights_fingerprint(self.observer.path)}, self.observer.target)
+        trained = TrainedScorer(self.scorer, self.budget_head, self.observer.prompter.masked_ids, about)
         checkpoint[CONTENTS] = {"config": trained.config()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -158,8 +119,9 @@ class ScorerModule(L.LightningModule, ABC):
             )
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
+        settings = self.optimizer_settings
         steps = int(self.trainer.estimated_stepping_batches)
-        optimizer = torch.optim.AdamW(self.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
-        warm_up = max(1, round(self.warm_up * steps))
+        optimizer = torch.optim.AdamW(self.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+        warm_up = max(1, round(settings.warm_up * steps))
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warm_up_cosine(step, steps, warm_up))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from ...errors import DataError
 from ...typing import Bool, Float, Int64
+from ..attention_recorder import AttentionRecorder
 from ..backbone import Backbone
 from ..layout import Encoded, Kept, Layout
-from ..attention_recorder import AttentionRecorder
 
 
 class CrossAttention(Backbone):

@@ -16,6 +16,7 @@ from ...documents import samples
 from ...documents.sources.source import DataSource
 from ...documents.world.generated import fingerprint
 from ...methods import Learned, Method
+from ...methods import methods as method_registry
 from ...selectors import check_keep
 from ...storage.atomic import check_results, draft_file
 from ..bootstrap import paired_difference
@@ -24,7 +25,7 @@ from ..run_log import write_json
 from .corruptions import PICTURE_CORRUPTIONS, corrupted
 from .rewordings import REWORDINGS
 
-DEFAULT_CONFIG = Path("configs/eval/robustness.yaml")
+DEFAULT_CONFIG = "eval/robustness"
 
 
 @dataclass
@@ -136,4 +137,4 @@ def robustness_picture(points: Sequence[RobustnessRow], path: Path, title: str) 
 
 def main() -> None:
     """Run the command and end the process with its exit code."""
-    sys.exit(run_command(lambda arguments: call_from_flags(robustness, arguments, DEFAULT_CONFIG)))
+    sys.exit(run_command(lambda arguments: call_from_flags(robustness, arguments, DEFAULT_CONFIG, (method_registry,))))

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import AutoConfig, AutoTokenizer, CLIPModel, CLIPTextModelWithProjection
 
+from ...cli.configs import find_model
 from ...errors import DataError
 from ...typing import Float
 from ..base import Tokens
@@ -30,6 +31,7 @@ class ClipSimilarity:
 
     def __init__(self, clip: str, tokenizer: str | None = None) -> None:
         self.clip = clip
+        clip = find_model(clip)
         self.words = AutoTokenizer.from_pretrained(tokenizer or clip)
         self.tokenizer = AutoTokenizer.from_pretrained(clip)
         config = AutoConfig.from_pretrained(clip)

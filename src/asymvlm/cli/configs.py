@@ -1,0 +1,65 @@
+"""Configurations and the tiny teacher that come with the package, by name or by path."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+_PACKAGE = Path(__file__).parent.parent
+_FLAGS = ("--config", "-c")
+
+
+def find_config(name: str | Path) -> Path:
+    """A configuration by path, or one of the package's by name: `tiny`, `eval/quick`.
+
+    A file that exists at the path goes before the package's. Raises ValueError where there is none.
+    """
+    path = Path(name)
+    if path.is_file():
+        return path
+    inner = Path(*path.parts[1:]) if path.parts[:1] == ("configs",) else path
+    found = bundled(Path("configs") / inner.with_suffix(".yaml"))
+    if found is None:
+        raise ValueError(
+            f"--config: {name} is no file, and none of the package's configurations; those are "
+            f"{', '.join(_names())}"
+        )
+    return found
+
+
+def find_model(path: str) -> str:
+    """A model's directory or repository; the tiny teacher's, where that is not in this folder."""
+    if Path(path).exists() or not path.startswith("checkpoints/tiny-teacher"):
+        return path
+    found = bundled(Path(path))
+    return path if found is None else str(found)
+
+
+def with_configs(arguments: Sequence[str], default: str | None = None) -> list[str]:
+    """Command-line arguments with every `--config` found; `default` is taken where there is none."""
+    found: list[str] = []
+    names = 0
+    for place, argument in enumerate(arguments):
+        flag, equals, value = argument.partition("=")
+        if flag in _FLAGS and equals:
+            argument = f"{flag}={find_config(value)}"
+        elif place and arguments[place - 1] in _FLAGS:
+            argument = str(find_config(argument))
+        names += flag in _FLAGS
+        found.append(argument)
+    return found if names or default is None else ["--config", str(find_config(default)), *found]
+
+
+def bundled(path: Path) -> Path | None:
+    """A file or folder of the repository, as it lies in a wheel or in a checkout."""
+    for root in (_PACKAGE / "bundled", _PACKAGE.parent.parent):
+        if (root / path).exists():
+            return root / path
+    return None
+
+
+def _names() -> list[str]:
+    folder = bundled(Path("configs"))
+    if folder is None:
+        return []
+    return sorted(str(file.relative_to(folder).with_suffix("")) for file in folder.rglob("*.yaml"))

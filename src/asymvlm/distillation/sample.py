@@ -1,0 +1,82 @@
+"""What a scorer learns from, sample by sample, and its form on disk.
+
+n vision tokens, L text tokens, D the LLM's hidden size.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..typing import Bool, Float, Int64
+
+
+@dataclass
+class DistillationSample:
+    """Inputs and labels of one question."""
+
+    vision: Float[Tensor, "n D"]
+    text: Float[Tensor, "L D"]
+    text_mask: Bool[Tensor, "L"]
+    grid: Int64[Tensor, "n 3"]
+    # A distribution over the vision tokens.
+    importance: Float[Tensor, "n"]
+    # Share of each token's cell that lies in an evidence box, or in a key box; all zero where the
+    # data has none.
+    evidence: Float[Tensor, "n"]
+    key_boxes: Float[Tensor, "n"]
+    # Share of tokens at which the dense answer stays; NaN where the teacher was not asked.
+    dense_answer_share: Float[Tensor, "1"]
+
+
+def to_record(sample: DistillationSample) -> dict[str, bytes]:
+    """Flat bytes for a `datasets` cache; half precision where it is enough."""
+    record = {}
+    for field in fields(sample):
+        value: Tensor = getattr(sample, field.name).cpu()
+        record[field.name] = value.to(_STORED[field.name]).numpy().tobytes()
+    return record
+
+
+def from_record(record: dict[str, bytes]) -> DistillationSample:
+    """The inverse of `to_record`, in fp32."""
+    arrays: dict[str, np.ndarray] = {
+        name: np.frombuffer(record[name], dtype=_NUMPY[dtype]) for name, dtype in _STORED.items()
+    }
+    grid = arrays["grid"].reshape(-1, 3)
+    width = len(arrays["vision"]) // max(1, len(grid))
+    return DistillationSample(
+        vision=_tensor(arrays["vision"].reshape(len(grid), width)).float(),
+        text=_tensor(arrays["text"].reshape(-1, width)).float(),
+        text_mask=_tensor(arrays["text_mask"]),
+        grid=_tensor(grid).long(),
+        importance=_tensor(arrays["importance"]),
+        evidence=_tensor(arrays["evidence"]).float(),
+        key_boxes=_tensor(arrays["key_boxes"]).float(),
+        dense_answer_share=_tensor(arrays["dense_answer_share"]),
+    )
+
+
+def _tensor(array: np.ndarray) -> Tensor:
+    return torch.from_numpy(array.copy())  # a buffer from disk is read-only
+
+
+_STORED = {
+    "vision": torch.float16,
+    "text": torch.float16,
+    "text_mask": torch.bool,
+    "grid": torch.int32,
+    "importance": torch.float32,
+    "evidence": torch.float16,
+    "key_boxes": torch.float16,
+    "dense_answer_share": torch.float32,
+}
+_NUMPY = {
+    torch.float16: np.float16,
+    torch.float32: np.float32,
+    torch.bool: np.bool_,
+    torch.int32: np.int32,
+}

@@ -1,0 +1,69 @@
+"""Settings that training modules share, as configs write them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class OptimizerSettings:
+    """AdamW with a warm-up and a cosine decay.
+
+    Args:
+        learning_rate: Peak of the rate.
+        weight_decay: AdamW's decay.
+        warm_up: Share of all steps in which the rate rises.
+    """
+
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.01
+    warm_up: float = 0.05
+
+
+@dataclass(frozen=True)
+class BudgetSettings:
+    """How many vision tokens a step through the LLM lets through.
+
+    Args:
+        keep_range: Smallest and largest keep ratio; every sample draws its own between them,
+            uniform in the logarithm.
+        head_share: Share of a step's samples whose keep ratio is the budget head's instead, which
+            is how the head learns; 0 leaves the head out.
+        hidden: Hidden size of a budget head that starts anew.
+    """
+
+    keep_range: tuple[float, float] = (0.03125, 0.5)
+    head_share: float = 0.25
+    hidden: int = 32
+
+    def __post_init__(self) -> None:
+        if not 0 < self.keep_range[0] <= self.keep_range[1] <= 1:
+            raise ValueError(
+                f"model.budget.keep_range: {list(self.keep_range)} must be a smaller and a larger "
+                "keep ratio, both in (0, 1]"
+            )
+        if not 0 <= self.head_share <= 1:
+            raise ValueError(f"model.budget.head_share: {self.head_share} must lie in [0, 1]")
+
+
+@dataclass(frozen=True)
+class LoraSettings:
+    """Low-rank adapters (Hu et al., arXiv 2106.09685).
+
+    Args:
+        rank: Inner size.
+        alpha: What an adapter adds is multiplied by alpha / rank.
+        targets: Linear modules that get one: a bare name is looked for in the LLM's layers, one
+            with a dot in the whole model ("multi_modal_projector.linear_2").
+    """
+
+    rank: int = 8
+    alpha: int = 16
+    targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj")
+
+    def __post_init__(self) -> None:
+        for name in ("rank", "alpha"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"model.lora.{name}: {getattr(self, name)} must be at least 1")
+        if not self.targets:
+            raise ValueError("model.lora.targets: none are named; q_proj and v_proj are usual")
