@@ -1,4 +1,7 @@
-"""Evaluate pruning methods: `python eval.py [--config configs/eval/X.yaml] [--dotted.flag value]`."""
+"""Evaluate pruning methods.
+
+`python eval.py [--config configs/eval/X.yaml] [--dotted.flag value]`.
+"""
 
 import sys
 

@@ -1,10 +1,12 @@
 """What eviction costs per decoded token: `python benchmarks/eviction.py`.
 
-A Llama-type decoder of about a quarter of a billion parameters with random weights behind 256 vision tokens. Every policy decodes at its
-budget, so that an entry leaves every layer at every step; beside it, step by step in one process, the same model decodes on a plain
-`DynamicCache` that holds as many entries (half the steps fewer at the start, half more at the end). Times are medians over steps;
-"overhead" is the median of the differences of neighbours, as a share of the plain step. The number of threads is the first argument, the
-batch the second: `python benchmarks/eviction.py 1 4`.
+A Llama-type decoder of about a quarter of a billion parameters with random weights behind 256
+vision tokens. Every policy decodes at its budget, so that an entry leaves every layer at every
+step; beside it, step by step in one process, the same model decodes on a plain `DynamicCache` that
+holds as many entries (half the steps fewer at the start, half more at the end). Times are medians
+over steps; "overhead" is the median of the differences of neighbours, as a share of the plain step.
+The number of threads is the first argument, the batch the second: `python benchmarks/eviction.py 1
+4`.
 """
 
 from __future__ import annotations
@@ -29,10 +31,20 @@ WIDTH, SIDE, BUDGET, STEPS, WARM_UP = 1024, 16, 256, 48, 8
 
 
 def prefilled(model: Any, batch: int, words: int) -> DynamicCache:
-    """A cache that has read a picture and some words; plain, or losing entries where `asymvlm.evict` is open."""
-    ids = torch.cat([torch.full((batch, SIDE * SIDE), IMAGE), torch.randint(10, 32000, (batch, words))], dim=1)
+    """A cache that has read a picture and some words.
+
+    Plain, or losing entries where `asymvlm.evict` is open.
+    """
+    ids = torch.cat(
+        [torch.full((batch, SIDE * SIDE), IMAGE), torch.randint(10, 32000, (batch, words))], dim=1
+    )
     cache = DynamicCache(config=model.config)
-    model(input_ids=ids, pixel_values=torch.randn(batch, 3, 4 * SIDE, 4 * SIDE), past_key_values=cache, logits_to_keep=1)
+    model(
+        input_ids=ids,
+        pixel_values=torch.randn(batch, 3, 4 * SIDE, 4 * SIDE),
+        past_key_values=cache,
+        logits_to_keep=1,
+    )
     return cache
 
 
@@ -60,7 +72,10 @@ def main(threads: int, batch: int) -> None:
     torch.set_num_threads(threads)
     model = mid_size_llava(WIDTH, 2816, SIDE)
     with TemporaryDirectory() as folder:
-        policies = {name: kind() if name != LinearEvictor.kind else kind(any_line(folder)) for name, kind in asymvlm.evictors().items()}
+        policies = {
+            name: kind() if name != LinearEvictor.kind else kind(any_line(folder))
+            for name, kind in asymvlm.evictors().items()
+        }
     runs = {}
     for name, policy in policies.items():
         with asymvlm.evict(model, policy, BUDGET):
@@ -74,10 +89,15 @@ def main(threads: int, batch: int) -> None:
             with asymvlm.evict(model, policies[name], BUDGET):
                 times[name].append(step())
     before = statistics.median(plain[WARM_UP:])
-    print(f"batch {batch}, {threads} threads, {SIDE * SIDE} vision and {BUDGET} text entries, {STEPS} steps; plain {before:.1f} ms a token")
+    print(
+        f"batch {batch}, {threads} threads, {SIDE * SIDE} vision and {BUDGET} text entries, "
+        f"{STEPS} steps; plain {before:.1f} ms a token"
+    )
     print(f"{'policy':>14}{'ms a token':>12}{'overhead':>10}")
     for name, taken in times.items():
-        difference = statistics.median(one - other for one, other in zip(taken[WARM_UP:], plain[WARM_UP:], strict=True))
+        difference = statistics.median(
+            one - other for one, other in zip(taken[WARM_UP:], plain[WARM_UP:], strict=True)
+        )
         print(f"{name:>14}{statistics.median(taken[WARM_UP:]):>12.1f}{difference / before:>10.1%}")
 
 

@@ -1,4 +1,6 @@
-"""A LLaVA with random weights whose decoder is of a size that matters, behind a tower that costs next to nothing."""
+"""A LLaVA with random weights whose decoder is of a size that matters, behind a tower that costs
+next to nothing.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,9 @@ LAYERS, HEAD = 20, 64
 
 
 def mid_size_llava(width: int, intermediate: int, side: int) -> LlavaForConditionalGeneration:
-    """20 layers of heads of 64 numbers, `side` x `side` vision tokens from pictures of 4 * `side` pixels; the same at every call."""
+    """20 layers of heads of 64 numbers, `side` x `side` vision tokens from pictures of 4 * `side`
+    pixels; the same at every call.
+    """
     torch.manual_seed(0)
     text = LlamaConfig(
         hidden_size=width,
@@ -21,6 +25,13 @@ def mid_size_llava(width: int, intermediate: int, side: int) -> LlavaForConditio
         vocab_size=32000,
     )
     tower = CLIPVisionConfig(
-        hidden_size=32, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, image_size=4 * side, patch_size=4
+        hidden_size=32,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        image_size=4 * side,
+        patch_size=4,
     )
-    return LlavaForConditionalGeneration(LlavaConfig(vision_config=tower, text_config=text, image_token_index=IMAGE)).eval()
+    return LlavaForConditionalGeneration(
+        LlavaConfig(vision_config=tower, text_config=text, image_token_index=IMAGE)
+    ).eval()

@@ -1,11 +1,13 @@
 """What pruning buys in prefill time, and what choosing costs: `python benchmarks/prefill.py`.
 
-A Llama-type decoder of about half a billion parameters with random weights behind 1,024 and 2,304 vision tokens and 32 words. Dense and
-pruned prefills run in turn in one process; times are medians. "of the FLOPs" is the speed-up divided by the ratio of the FLOPs of all
-that runs, as torch counts them, tower, projector and method included: 1 would be all that the FLOPs promise. "of a short one" is the time
-of the same model on a prompt that never had more positions, divided by the pruned time: what pruning itself costs; the rest is what this
-machine makes of short prompts. "choosing" is the share of the pruned prefill that goes into the choice. The batch is the first argument:
-`python benchmarks/prefill.py 4`.
+A Llama-type decoder of about half a billion parameters with random weights behind 1,024 and 2,304
+vision tokens and 32 words. Dense and pruned prefills run in turn in one process; times are medians.
+"of the FLOPs" is the speed-up divided by the ratio of the FLOPs of all that runs, as torch counts
+them, tower, projector and method included: 1 would be all that the FLOPs promise. "of a short one"
+is the time of the same model on a prompt that never had more positions, divided by the pruned time:
+what pruning itself costs; the rest is what this machine makes of short prompts. "choosing" is the
+share of the pruned prefill that goes into the choice. The batch is the first argument: `python
+benchmarks/prefill.py 4`.
 """
 
 from __future__ import annotations
@@ -32,8 +34,14 @@ WORDS, WIDTH, ROUNDS = 32, 1280, 3
 
 
 def prompt(batch: int, side: int) -> dict[str, torch.Tensor]:
-    ids = torch.cat([torch.full((batch, side * side), IMAGE), torch.randint(10, 32000, (batch, WORDS))], dim=1)
-    return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "pixel_values": torch.randn(batch, 3, 4 * side, 4 * side)}
+    ids = torch.cat(
+        [torch.full((batch, side * side), IMAGE), torch.randint(10, 32000, (batch, WORDS))], dim=1
+    )
+    return {
+        "input_ids": ids,
+        "attention_mask": torch.ones_like(ids),
+        "pixel_values": torch.randn(batch, 3, 4 * side, 4 * side),
+    }
 
 
 def short_prompt(batch: int, side: int, keep: float) -> dict[str, torch.Tensor]:
@@ -65,7 +73,9 @@ class Watch:
 @torch.no_grad()
 def main(batch: int) -> None:
     methods: dict[str, asymvlm.Method] = {
-        "learned": Learned(TrainedScorer(CrossAttentionScorer(WIDTH, hidden=64, heads=4), None, ())),
+        "learned": Learned(
+            TrainedScorer(CrossAttentionScorer(WIDTH, hidden=64, heads=4), None, ())
+        ),
         "vlm_pruner": VLMPruner(),
         "div_prune": DivPrune(),
     }

@@ -1,8 +1,11 @@
-"""What a step of each stage of training costs beside stage one's: `python benchmarks/stages.py` (two minutes on two cores).
+"""What a step of each stage of training costs beside stage one's.
 
-Every line is a process of its own that trains on the tiny teacher for a few steps of 32 questions, with the live teacher (no cache of
-targets). "held" is what the process holds before its first step (packages, teacher, pages), "a step" what its peak is above that; ratios
-are to stage one. Stages two start from a scorer that the first line exports.
+`python benchmarks/stages.py` (two minutes on two cores).
+
+Every line is a process of its own that trains on the tiny teacher for a few steps of 32 questions,
+with the live teacher (no cache of targets). "held" is what the process holds before its first step
+(packages, teacher, pages), "a step" what its peak is above that; ratios are to stage one. Stages
+two start from a scorer that the first line exports.
 """
 
 from __future__ import annotations
@@ -57,13 +60,26 @@ class Peak(L.Callback):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-        print("measured", json.dumps({"held": self._held, "peak": peak, "seconds": statistics.median(self._seconds)}))
+        print(
+            "measured",
+            json.dumps(
+                {"held": self._held, "peak": peak, "seconds": statistics.median(self._seconds)}
+            ),
+        )
 
 
 def measured(flags: list[str], out: Path, start: Path | None) -> dict[str, float]:
     """One line, in a process of its own."""
     begin = [] if start is None else ["--model.start", str(start)]
-    command = [sys.executable, __file__, *flags, *SMALL, *begin, "--trainer.default_root_dir", str(out)]
+    command = [
+        sys.executable,
+        __file__,
+        *flags,
+        *SMALL,
+        *begin,
+        "--trainer.default_root_dir",
+        str(out),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     found = [line for line in done.stdout.splitlines() if line.startswith("measured")]
     if done.returncode or not found:
@@ -72,11 +88,16 @@ def measured(flags: list[str], out: Path, start: Path | None) -> dict[str, float
 
 
 def main() -> None:
-    print(f"{'':>26}{'s a step':>10}{'ratio':>7}{'held':>8}{'a step':>8}{'ratio':>7}   GiB, batches of {BATCH}")
+    print(
+        f"{'':>26}{'s a step':>10}{'ratio':>7}{'held':>8}{'a step':>8}{'ratio':>7}   GiB, batches "
+        f"of {BATCH}"
+    )
     first: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
         for number, (name, flags) in enumerate(LINES.items()):
-            one = measured(flags, Path(folder) / str(number), Path(folder) / "0/scorer" if first else None)
+            one = measured(
+                flags, Path(folder) / str(number), Path(folder) / "0/scorer" if first else None
+            )
             first = first or one
             above, above_first = (each["peak"] - each["held"] for each in (one, first))
             print(f"{name:>26}{one['seconds']:>10.2f}{one['seconds'] / first['seconds']:>7.2f}{one['held']:>8.2f}{above:>8.2f}"

@@ -1,4 +1,6 @@
-"""Evicted runs, and the dense model that does not see what has left, from the step on at which it left."""
+"""Evicted runs, and the dense model that does not see what has left, from the step on at which it
+left.
+"""
 
 from __future__ import annotations
 
@@ -23,10 +25,24 @@ from asymvlm.eviction.policies.threshold import Threshold
 from asymvlm.eviction.policies.tova import TOVA
 
 BUDGET = 16  # the first prompt of a batch has more text than that, the second has less
-PLACEHOLDERS = [5, 6, 7, 8]  # what is made is read again as a prompt, where these would stand for pictures
-STEPS = {"max_new_tokens": 24, "pad_token_id": PAD, "eos_token_id": None, "suppress_tokens": PLACEHOLDERS}
+PLACEHOLDERS = [
+    5,
+    6,
+    7,
+    8,
+]  # what is made is read again as a prompt, where these would stand for pictures
+STEPS = {
+    "max_new_tokens": 24,
+    "pad_token_id": PAD,
+    "eos_token_id": None,
+    "suppress_tokens": PLACEHOLDERS,
+}
 OPEN = {"return_dict_in_generate": True, "output_logits": True}
-SLIDING = {"PixtralLlava", "Idefics2", "Mistral3"}  # as configured there, every layer of their LLM has a window
+SLIDING = {
+    "PixtralLlava",
+    "Idefics2",
+    "Mistral3",
+}  # as configured there, every layer of their LLM has a window
 
 
 def family(name):
@@ -39,7 +55,9 @@ def line_for(model, path):
     size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     draw = torch.Generator().manual_seed(3)
     line = {
-        "weight": torch.randn(config.num_hidden_layers, config.num_key_value_heads * size, generator=draw),
+        "weight": torch.randn(
+            config.num_hidden_layers, config.num_key_value_heads * size, generator=draw
+        ),
         "bias": torch.randn(config.num_hidden_layers, generator=draw),
     }
     save_file(line, path)
@@ -60,7 +78,16 @@ def rule(name="threshold", model=None):
     return made[name]()
 
 
-POLICIES = ["threshold", "streaming_llm", "h2o", "tova", "snap_kv", "key_norm", "random", "learned_text"]
+POLICIES = [
+    "threshold",
+    "streaming_llm",
+    "h2o",
+    "tova",
+    "snap_kv",
+    "key_norm",
+    "random",
+    "learned_text",
+]
 
 
 def extended(model, inputs, tokens):
@@ -73,7 +100,8 @@ def extended(model, inputs, tokens):
 def blind(model, evicted, place, hidden=None, start=0):
     """The dense model whose layers miss each entry once it has left.
 
-    `evicted` is the report's, `place` the position of each column, -1 on what is none; layers from `start` on do not see `hidden` at all.
+    `evicted` is the report's, `place` the position of each column, -1 on what is none; layers from
+    `start` on do not see `hidden` at all.
     """
 
     def hide(number):
@@ -120,13 +148,21 @@ def dense(model, inputs, tokens, evicted, hidden=None, start=0, **more):
 def append_answers(model, inputs, tokens):
     """Logits before each of `tokens`, step by step on a cache, by plain calls of the model."""
     whole, width = extended(model, inputs, tokens), inputs["input_ids"].shape[1]
-    prompt = {name: whole[name][..., :width] for name in ("input_ids", "attention_mask", "position_ids")}
+    prompt = {
+        name: whole[name][..., :width] for name in ("input_ids", "attention_mask", "position_ids")
+    }
     cache = tf.DynamicCache()
-    speaks = model.language_model if isinstance(backbone_of(model), QFormer) else model  # BLIP-2 itself cannot do without a picture
+    speaks = (
+        model.language_model if isinstance(backbone_of(model), QFormer) else model
+    )  # BLIP-2 itself cannot do without a picture
     logits = [model(**{**inputs, **prompt}, past_key_values=cache).logits[:, -1]]
     for step in range(width, whole["input_ids"].shape[1] - 1):
         here = {name: whole[name][..., step : step + 1] for name in ("input_ids", "position_ids")}
-        logits.append(speaks(**here, attention_mask=whole["attention_mask"][:, : step + 1], past_key_values=cache).logits[:, -1])
+        logits.append(
+            speaks(
+                **here, attention_mask=whole["attention_mask"][:, : step + 1], past_key_values=cache
+            ).logits[:, -1]
+        )
     return torch.stack(logits, dim=1)
 
 
@@ -135,13 +171,20 @@ def close(made, expected, atol=1e-5):
 
 
 def turns(model, inputs, steps, more):
-    """What two turns of `generate` on one cache gave: all new tokens with `more` between, logits of the second turn."""
+    """What two turns of `generate` on one cache gave.
+
+    All new tokens with `more` between, logits of the second turn.
+    """
     first = model.generate(**inputs, **steps, **OPEN)
     ids = torch.cat([first.sequences, more], dim=1)
-    there = torch.nn.functional.pad(inputs["attention_mask"], (0, ids.shape[1] - inputs["attention_mask"].shape[1]), value=1)
+    there = torch.nn.functional.pad(
+        inputs["attention_mask"], (0, ids.shape[1] - inputs["attention_mask"].shape[1]), value=1
+    )
     call = {"input_ids": ids, "attention_mask": there, "past_key_values": first.past_key_values}
     for name in {"token_type_ids", "mm_token_type_ids"} & inputs.keys():
-        call[name] = torch.nn.functional.pad(inputs[name], (0, ids.shape[1] - inputs[name].shape[1]))
+        call[name] = torch.nn.functional.pad(
+            inputs[name], (0, ids.shape[1] - inputs[name].shape[1])
+        )
     second = model.generate(**call, **steps, **OPEN)
     return second.sequences[:, inputs["input_ids"].shape[1] :], torch.stack(second.logits, 1)
 

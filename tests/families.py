@@ -17,7 +17,8 @@ import asymvlm
 
 IMAGE, PAD, VOCAB = 5, 0, 120
 D = 32
-# Before 5.23, dense beam search and several returns of samples with several pictures read the wrong ones: nothing to compare with.
+# Before 5.23, dense beam search and several returns of samples with several pictures read the wrong
+# ones: nothing to compare with.
 BEAMS = (1, 2) if Version(tf.__version__) >= Version("5.23") else (1, 1)
 
 
@@ -28,7 +29,9 @@ class ByCell(asymvlm.Method):
     """A known order, and a share that differs between samples."""
 
     def score(self, tokens):
-        return torch.sin(torch.arange(len(tokens.vision)) * (1.0 + float(tokens.text_ids.sum() % 7)))
+        return torch.sin(
+            torch.arange(len(tokens.vision)) * (1.0 + float(tokens.text_ids.sum() % 7))
+        )
 
     def budget(self, tokens):
         return 0.3 + 0.1 * float(tokens.text_ids.sum() % 4)
@@ -36,12 +39,33 @@ class ByCell(asymvlm.Method):
 
 def text(**more: Any) -> dict[str, Any]:
     """A decoder of three layers with grouped queries."""
-    base = {"hidden_size": D, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2}
-    return {**base, "vocab_size": VOCAB, "max_position_embeddings": 4096, "pad_token_id": PAD, "bos_token_id": 1, "eos_token_id": 2, **more}
+    base = {
+        "hidden_size": D,
+        "intermediate_size": 48,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+    }
+    return {
+        **base,
+        "vocab_size": VOCAB,
+        "max_position_embeddings": 4096,
+        "pad_token_id": PAD,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        **more,
+    }
 
 
 def tower(**more: Any) -> dict[str, Any]:
-    base = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 16, "patch_size": 4}
+    base = {
+        "hidden_size": 16,
+        "intermediate_size": 24,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "image_size": 16,
+        "patch_size": 4,
+    }
     return {**base, **more}
 
 
@@ -54,12 +78,31 @@ def siglip(**more: Any) -> dict[str, Any]:
 
 
 def opt() -> dict[str, Any]:
-    sizes = {"hidden_size": D, "ffn_dim": 48, "num_hidden_layers": 3, "num_attention_heads": 4, "word_embed_proj_dim": D}
-    return {"model_type": "opt", "vocab_size": VOCAB, "pad_token_id": PAD, "bos_token_id": 1, "eos_token_id": 2, **sizes}
+    sizes = {
+        "hidden_size": D,
+        "ffn_dim": 48,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "word_embed_proj_dim": D,
+    }
+    return {
+        "model_type": "opt",
+        "vocab_size": VOCAB,
+        "pad_token_id": PAD,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        **sizes,
+    }
 
 
 def q_former() -> dict[str, Any]:
-    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24, "encoder_hidden_size": 16}
+    sizes = {
+        "hidden_size": 16,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 24,
+        "encoder_hidden_size": 16,
+    }
     return {"vocab_size": VOCAB, "cross_attention_frequency": 1, **sizes}
 
 
@@ -110,13 +153,23 @@ class Family:
             pytest.skip(f"transformers {tf.__version__} has no {self.name}")
         torch.manual_seed(0)
         config = self.config()
-        model = getattr(tf, self.model or type(config).__name__.replace("Config", "ForConditionalGeneration"))(config).eval()
-        with torch.no_grad():  # default initialisation gives uniform attention, and nothing depends on anything
+        model = getattr(
+            tf, self.model or type(config).__name__.replace("Config", "ForConditionalGeneration")
+        )(config).eval()
+        with (
+            torch.no_grad()
+        ):  # default initialisation gives uniform attention, and nothing depends on anything
             for name, parameter in model.named_parameters():
                 parameter.mul_(5.0) if parameter.ndim > 1 and "embed" not in name else None
-                parameter.fill_(1.0) if "gate" in name and parameter.numel() == 1 else None  # start closed
-                parameter.normal_(std=0.2) if parameter.ndim > 1 and not parameter.any() else None  # Gemma 3's projector
-        model.generation_config.update(pad_token_id=PAD, eos_token_id=None, bos_token_id=1, max_new_tokens=6, do_sample=False)
+                parameter.fill_(
+                    1.0
+                ) if "gate" in name and parameter.numel() == 1 else None  # start closed
+                parameter.normal_(
+                    std=0.2
+                ) if parameter.ndim > 1 and not parameter.any() else None  # Gemma 3's projector
+        model.generation_config.update(
+            pad_token_id=PAD, eos_token_id=None, bos_token_id=1, max_new_tokens=6, do_sample=False
+        )
         return model
 
     def __str__(self) -> str:
@@ -125,17 +178,33 @@ class Family:
 
 def llava(name: str = "Llava", model: str = "") -> Family:
     config = getattr(tf, f"{name}Config")
-    return Family(name, lambda: config(vision_config=clip(), text_config=text(model_type="llama"), image_token_id=IMAGE), square(), model)
+    return Family(
+        name,
+        lambda: config(
+            vision_config=clip(), text_config=text(model_type="llama"), image_token_id=IMAGE
+        ),
+        square(),
+        model,
+    )
 
 
 def molmo2() -> Family:
-    """Features are ADDED to the embedding of their placeholder; patches are pooled 2 x 2 by an index."""
+    """Features are ADDED to the embedding of their placeholder.
+
+    Patches are pooled 2 x 2 by an index.
+    """
     vision = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 2,
               "head_dim": 8, "image_size": [16, 16], "patch_size": 4, "num_position_embeddings": 16}  # fmt: skip
     adapter = {"vision_feature_layer": [-1, -2], "hidden_size": 16, "num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 8,
                "intermediate_size": 24, "text_hidden_size": D}  # fmt: skip
     language = text(head_dim=8, additional_vocab_size=8)
-    pooling = torch.tensor([[4 * (2 * r + y) + 2 * c + x for y in (0, 1) for x in (0, 1)] for r in (0, 1) for c in (0, 1)])
+    pooling = torch.tensor(
+        [
+            [4 * (2 * r + y) + 2 * c + x for y in (0, 1) for x in (0, 1)]
+            for r in (0, 1)
+            for c in (0, 1)
+        ]
+    )
 
     def pictures(count: int) -> dict[str, Tensor]:
         return {
@@ -145,7 +214,9 @@ def molmo2() -> Family:
         }
 
     def config() -> Any:
-        return tf.Molmo2Config(vision_config=vision, adapter_config=adapter, text_config=language, image_patch_id=IMAGE)
+        return tf.Molmo2Config(
+            vision_config=vision, adapter_config=adapter, text_config=language, image_patch_id=IMAGE
+        )
 
     return Family("Molmo2", config, pictures, token_types=("mm_token_type_ids",))
 
@@ -153,7 +224,9 @@ def molmo2() -> Family:
 def qwen2_5_vl(patch: int = 4) -> Family:
     vision = {"depth": 2, "hidden_size": 16, "out_hidden_size": D, "num_heads": 2, "intermediate_size": 24, "patch_size": patch,
               "spatial_merge_size": 2, "temporal_patch_size": 2, "window_size": 4 * patch, "fullatt_block_indexes": [1]}  # fmt: skip
-    language = text(rope_parameters={"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 1, 1]})
+    language = text(
+        rope_parameters={"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 1, 1]}
+    )
     tokens = {"image_token_id": IMAGE, "video_token_id": 6, "vision_start_token_id": 7}
     return Family(
         "Qwen2_5_VL",
@@ -225,8 +298,13 @@ IN_SEQUENCE = [
 ]  # fmt: skip
 
 
-def batch(model: Any, family: Family, pictures: tuple[int, ...] = (1, 2), words: tuple[int, ...] = (7, 4)) -> dict[str, Tensor]:
-    """A left-padded batch as the family's processor would build it: `pictures` and `words` per sample."""
+def batch(
+    model: Any, family: Family, pictures: tuple[int, ...] = (1, 2), words: tuple[int, ...] = (7, 4)
+) -> dict[str, Tensor]:
+    """A left-padded batch as the family's processor would build it.
+
+    `pictures` and `words` per sample.
+    """
     torch.manual_seed(1)
     total = sum(pictures)
     inputs = family.pictures(total)
@@ -244,7 +322,11 @@ def batch(model: Any, family: Family, pictures: tuple[int, ...] = (1, 2), words:
         features = model.base_model.get_image_features(**inputs, return_dict=True).pooler_output
     lengths = [len(one) for one in features]
     if family.by_sample and len(features) == len(pictures) != total:  # a list per sample
-        lengths = [len(one) // count for one, count in zip(features, pictures, strict=True) for _ in range(count)]
+        lengths = [
+            len(one) // count
+            for one, count in zip(features, pictures, strict=True)
+            for _ in range(count)
+        ]
     prompts, picture = [], 0
     for count, length in zip(pictures, words, strict=True):
         ids = [1]
@@ -254,21 +336,28 @@ def batch(model: Any, family: Family, pictures: tuple[int, ...] = (1, 2), words:
         prompts.append(ids + torch.randint(20, VOCAB, (length,)).tolist())
     width = max(len(ids) for ids in prompts)
     inputs["input_ids"] = torch.tensor([[PAD] * (width - len(ids)) + ids for ids in prompts])
-    inputs["attention_mask"] = torch.tensor([[0] * (width - len(ids)) + [1] * len(ids) for ids in prompts])
+    inputs["attention_mask"] = torch.tensor(
+        [[0] * (width - len(ids)) + [1] * len(ids) for ids in prompts]
+    )
     for name in family.token_types:
         inputs[name] = (inputs["input_ids"] == IMAGE).long()
     return inputs
 
 
 def idefics(resampler: bool) -> Family:
-    """Idefics v1: pictures are [samples, pictures, ...], and a mask says which rows of the text may look at which."""
+    """Idefics v1.
+
+    Pictures are [samples, pictures, ...], and a mask says which rows of the text may look at which.
+    """
     vision = {**tower(), "embed_dim": 16}
     perceiver = {"use_resampler": resampler, "resampler_n_latents": 6, "resampler_depth": 1, "resampler_n_heads": 2,
                  "resampler_head_dim": 8}  # fmt: skip
     more = {"alpha_initializer": "ones", "cross_layer_interval": 2, "use_resampler": resampler}
     return Family(
         "IdeficsResampler" if resampler else "Idefics",
-        lambda: tf.IdeficsConfig(**text(num_hidden_layers=4), **more, vision_config=vision, perceiver_config=perceiver),
+        lambda: tf.IdeficsConfig(
+            **text(num_hidden_layers=4), **more, vision_config=vision, perceiver_config=perceiver
+        ),
         square(),
         "IdeficsForVisionText2Text",
     )
@@ -278,14 +367,25 @@ def mllama() -> Family:
     vision = {**tower(), "attention_heads": 2, "num_global_layers": 1, "vision_output_dim": 32, "intermediate_layers_indices": [0],
               "max_num_tiles": 2, "supported_aspect_ratios": [[1, 1], [1, 2]]}  # fmt: skip
     language = text(num_hidden_layers=4, cross_attention_layers=[1, 3])
-    return Family("Mllama", lambda: tf.MllamaConfig(vision_config=vision, text_config=language, image_token_index=IMAGE), square())
+    return Family(
+        "Mllama",
+        lambda: tf.MllamaConfig(
+            vision_config=vision, text_config=language, image_token_index=IMAGE
+        ),
+        square(),
+    )
 
 
 CROSS_ATTENTION = [idefics(resampler=False), idefics(resampler=True), mllama()]
 
 
-def cross_batch(family: Family, pictures: tuple[int, ...] = (1, 2), words: tuple[int, ...] = (9, 6)) -> dict[str, Tensor]:
-    """A left-padded batch: each row of the text may look at the pictures before it, the second half of them at all."""
+def cross_batch(
+    family: Family, pictures: tuple[int, ...] = (1, 2), words: tuple[int, ...] = (9, 6)
+) -> dict[str, Tensor]:
+    """A left-padded batch.
+
+    Each row of the text may look at the pictures before it, the second half of them at all.
+    """
     torch.manual_seed(1)
     width = max(words)
     inputs = {
@@ -305,7 +405,9 @@ def cross_batch(family: Family, pictures: tuple[int, ...] = (1, 2), words: tuple
         there = inputs.pop("image_attention_mask")
         double = torch.tensor([1, 0])
         inputs["pixel_values"] = tiles
-        inputs["cross_attention_mask"] = torch.stack([there, there * double[: there.shape[2]]], dim=-1)
+        inputs["cross_attention_mask"] = torch.stack(
+            [there, there * double[: there.shape[2]]], dim=-1
+        )
         seen = inputs["cross_attention_mask"].any(1).long()
         inputs["aspect_ratio_mask"] = seen.clone()
         inputs["aspect_ratio_mask"][..., 0] = 1  # as the processor pads
@@ -318,14 +420,18 @@ VIDEO = 6
 
 def video_patches(grid: tuple[int, int, int], size: int) -> Callable[[int], dict[str, Tensor]]:
     made = patches(grid, size)
-    return lambda count: {"pixel_values_videos": made(count)["pixel_values"], "video_grid_thw": torch.tensor([grid] * count)}
+    return lambda count: {
+        "pixel_values_videos": made(count)["pixel_values"],
+        "video_grid_thw": torch.tensor([grid] * count),
+    }
 
 
 def frames(count: int) -> dict[str, Tensor]:
     return {"pixel_values_videos": torch.randn(count, 2, 3, 16, 16)}
 
 
-# By family, what its processor gives for videos; the pictures beside them are those of its row above.
+# By family, what its processor gives for videos; the pictures beside them are those of its row
+# above.
 VIDEOS: dict[str, Callable[[int], dict[str, Tensor]]] = {
     "Qwen2_5_VL": video_patches((2, 4, 4), 96),
     "Qwen3VL": video_patches((2, 4, 4), 96),
@@ -350,9 +456,15 @@ def video_batch(model: Any, family: Family, words: tuple[int, int] = (7, 4)) -> 
     lengths = {}
     for name in ("image", "video"):
         encode = getattr(model.base_model, f"get_{name}_features")
-        given = {key: value for key, value in inputs.items() if key in inspect.signature(encode).parameters}
+        given = {
+            key: value
+            for key, value in inputs.items()
+            if key in inspect.signature(encode).parameters
+        }
         with torch.no_grad():
-            lengths[name] = [len(one.reshape(-1, D)) for one in encode(**given, return_dict=True).pooler_output]
+            lengths[name] = [
+                len(one.reshape(-1, D)) for one in encode(**given, return_dict=True).pooler_output
+            ]
     shows = [[VIDEO], [IMAGE, VIDEO]]
     waiting = {IMAGE: iter(lengths["image"]), VIDEO: iter(lengths["video"])}
     prompts = []
@@ -367,9 +479,13 @@ def video_batch(model: Any, family: Family, words: tuple[int, int] = (7, 4)) -> 
         prompts.append(ids + torch.randint(20, VOCAB, (length,)).tolist())
     width = max(len(ids) for ids in prompts)
     inputs["input_ids"] = torch.tensor([[PAD] * (width - len(ids)) + ids for ids in prompts])
-    inputs["attention_mask"] = torch.tensor([[0] * (width - len(ids)) + [1] * len(ids) for ids in prompts])
+    inputs["attention_mask"] = torch.tensor(
+        [[0] * (width - len(ids)) + [1] * len(ids) for ids in prompts]
+    )
     for name in family.token_types:
-        inputs[name] = (inputs["input_ids"] == IMAGE).long() + 2 * (inputs["input_ids"] == VIDEO).long()
+        inputs[name] = (inputs["input_ids"] == IMAGE).long() + 2 * (
+            inputs["input_ids"] == VIDEO
+        ).long()
     if family.counted:
         inputs[family.counted] = torch.tensor([0, 1])
     return inputs

@@ -15,7 +15,9 @@ def refuse(*args: Any) -> Any:
 
 
 def tokens_of(count: int, **given: Any) -> asymvlm.Tokens:
-    """`count` vision tokens of 4 numbers on a grid about as wide as high and 3 text tokens; what is `given` replaces the defaults.
+    """`count` vision tokens of 4 numbers on a grid about as wide as high and 3 text tokens.
+
+    What is `given` replaces the defaults.
 
     Views that a method asks for are given as they are, not as functions: `tower=TowerView(...)`.
     """
@@ -30,5 +32,8 @@ def tokens_of(count: int, **given: Any) -> asymvlm.Tokens:
         "grid": torch.stack([torch.zeros_like(place), place // columns, place % columns], dim=-1),
     }
     lazy = dict.fromkeys(("tower", "ink", "importance", "at_resolution", "below"), refuse)
-    views = {name: (lambda value=value: value) if name in lazy else value for name, value in given.items()}
+    views = {
+        name: (lambda value=value: value) if name in lazy else value
+        for name, value in given.items()
+    }
     return asymvlm.Tokens(**{**defaults, **lazy, **views})

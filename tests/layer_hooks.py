@@ -13,5 +13,7 @@ def before_layers(model, hook_of, first=0):
     with ExitStack() as stack:
         for number, layer in enumerate(backbone_of(model).decoder.layers):
             if number >= first:
-                stack.callback(layer.register_forward_pre_hook(hook_of(number), with_kwargs=True).remove)
+                stack.callback(
+                    layer.register_forward_pre_hook(hook_of(number), with_kwargs=True).remove
+                )
         yield

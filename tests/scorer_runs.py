@@ -12,11 +12,16 @@ def weights(out):
 
 
 def same(first, second):
-    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+    return first.keys() == second.keys() and all(
+        torch.equal(first[name], second[name]) for name in first
+    )
 
 
 def layers_read(monkeypatch):
-    """A list that grows whenever a layer of the LLM reads: by its inner part, since checkpointing stands around the layer itself."""
+    """A list that grows whenever a layer of the LLM reads.
+
+    By its inner part, since checkpointing stands around the layer itself.
+    """
     calls, forward = [], LlamaMLP.forward
 
     def counting(self, *args, **kwargs):

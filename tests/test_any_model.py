@@ -1,4 +1,7 @@
-"""A saved directory of any family, somebody's pages: train two steps, export, load, prune, generate."""
+"""A saved directory of any family, somebody's pages.
+
+Train two steps, export, load, prune, generate.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +40,10 @@ def pages(tmp_path_factory):
     for number in range(6):
         Image.new("RGB", (20 + 6 * number, 30), (40 * number, 90, 0)).save(folder / f"{number}.png")
     for split, numbers in (("train", range(4)), ("val", range(4, 6))):
-        lines = [{"image": f"{n}.png", "question": "What is the total ?", "answers": [str(n)]} for n in numbers]
+        lines = [
+            {"image": f"{n}.png", "question": "What is the total ?", "answers": [str(n)]}
+            for n in numbers
+        ]
         (folder / f"{split}.jsonl").write_text("\n".join(map(json.dumps, lines)))
     return folder
 
@@ -50,7 +56,9 @@ def saved(name, directory):
     ROWS[name].build().save_pretrained(directory)
 
 
-@pytest.mark.filterwarnings("default")  # Lightning's and jsonargparse's own, as a user would see them
+@pytest.mark.filterwarnings(
+    "default"
+)  # Lightning's and jsonargparse's own, as a user would see them
 @pytest.mark.parametrize("name", tiny_processors.PROCESSORS)
 def test_train_export_load_prune_generate(name, pages, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -67,7 +75,9 @@ def test_train_export_load_prune_generate(name, pages, tmp_path, monkeypatch):
     assert scorer.about["training"]["metrics"]["val/loss"] > 0
 
     teacher = Teacher.load("teacher")
-    asked = [Asked((Image.new("RGB", size, "white"),), "What is it ?") for size in ((20, 28), (40, 28))]
+    asked = [
+        Asked((Image.new("RGB", size, "white"),), "What is it ?") for size in ((20, 28), (40, 28))
+    ]
     inputs = teacher.prompter(asked).inputs
     with torch.no_grad(), asymvlm.prune(teacher.model, scorer, keep=0.5) as report:
         made = teacher.model.generate(**inputs, max_new_tokens=3, pad_token_id=0)
@@ -79,7 +89,9 @@ def test_train_export_load_prune_generate(name, pages, tmp_path, monkeypatch):
 STAGE_TWO = {"model.start": "null", "model.scorer": "asymvlm.scorers.low_rank.LowRankScorer"}
 
 
-@pytest.mark.filterwarnings("default")  # Lightning's and jsonargparse's own, as a user would see them
+@pytest.mark.filterwarnings(
+    "default"
+)  # Lightning's and jsonargparse's own, as a user would see them
 @pytest.mark.parametrize("name,boxes,says", [
     ("Llava", [], "model.target: {} learns from evidence_boxes, and no question of data.path pages has any"),
     ("InternVL", [[0, 0, 9, 9]], "cannot be laid on the tokens of InternVLForConditionalGeneration"),
@@ -87,13 +99,20 @@ STAGE_TWO = {"model.start": "null", "model.scorer": "asymvlm.scorers.low_rank.Lo
 @pytest.mark.parametrize("config,target,more", [
     ("tiny.yaml", "MixedTarget", {}), ("tiny-stage2.yaml", "EvidenceTarget", STAGE_TWO),
 ], ids=["stage one", "stage two"])  # fmt: skip
-def test_missing_boxes_are_one_message(config, target, more, name, boxes, says, tmp_path, monkeypatch, capsys):
+def test_missing_boxes_are_one_message(
+    config, target, more, name, boxes, says, tmp_path, monkeypatch, capsys
+):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["train.py"])
     saved(name, tmp_path / "teacher")
     (tmp_path / "pages").mkdir()
     Image.new("RGB", (40, 30)).save(tmp_path / "pages/0.png")
-    record = {"image": "0.png", "question": "What is the total ?", "answers": ["7"], "evidence_boxes": boxes}
+    record = {
+        "image": "0.png",
+        "question": "What is the total ?",
+        "answers": ["7"],
+        "evidence_boxes": boxes,
+    }
     for split in ("train", "val"):
         (tmp_path / f"pages/{split}.jsonl").write_text(json.dumps(record))
     flags = {
@@ -115,7 +134,9 @@ def test_adapters_around_the_model(name):
     inputs = families.batch(model, ROWS[name])
     with asymvlm.prune(model, Random(), keep=0.5):
         plain = model(**inputs).logits
-    config = LoraConfig(r=2, target_modules=r".*language_model.*\.(q_proj|v_proj)", init_lora_weights=False)
+    config = LoraConfig(
+        r=2, target_modules=r".*language_model.*\.(q_proj|v_proj)", init_lora_weights=False
+    )
     adapted = get_peft_model(model, config)
     with asymvlm.prune(adapted, Random(), keep=0.5) as report:
         changed = adapted(**inputs).logits
@@ -133,13 +154,23 @@ def test_pipeline_with_one_argument(tmp_path):
     from asymvlm.backbone.processor import load_processor
 
     saved("Llava", tmp_path)
-    parts = {"model": AutoModelForImageTextToText.from_pretrained(tmp_path), "processor": load_processor(str(tmp_path))}
-    content = [{"type": "image", "image": Image.new("RGB", (20, 28), "red")}, {"type": "text", "text": "What is it ?"}]
+    parts = {
+        "model": AutoModelForImageTextToText.from_pretrained(tmp_path),
+        "processor": load_processor(str(tmp_path)),
+    }
+    content = [
+        {"type": "image", "image": Image.new("RGB", (20, 28), "red")},
+        {"type": "text", "text": "What is it ?"},
+    ]
     chat = [{"role": "user", "content": content}]
     plain = pipeline("image-text-to-text", **parts)
-    same = pipeline("image-text-to-text", **parts, pipeline_class=asymvlm.pruned_pipeline(Random(), keep=1.0))
+    same = pipeline(
+        "image-text-to-text", **parts, pipeline_class=asymvlm.pruned_pipeline(Random(), keep=1.0)
+    )
     assert same(text=chat, max_new_tokens=4) == plain(text=chat, max_new_tokens=4)
-    fewer = pipeline("image-text-to-text", **parts, pipeline_class=asymvlm.pruned_pipeline(Random(), keep=5))
+    fewer = pipeline(
+        "image-text-to-text", **parts, pipeline_class=asymvlm.pruned_pipeline(Random(), keep=5)
+    )
     fewer(text=[chat, chat], max_new_tokens=4)
     assert fewer.report.calls[-1].after == [5]
     with pytest.raises(ValueError, match=r"keep: 2\.0"):
@@ -149,7 +180,10 @@ def test_pipeline_with_one_argument(tmp_path):
 @pytest.mark.skipif(not RECEIPTS.is_dir(), reason="the receipts are not on this machine")
 @pytest.mark.filterwarnings("default")
 def test_receipts_at_native_resolution(tmp_path, monkeypatch, capsys):
-    """Real pages of different sizes, so a different number of tokens each; broken records among them."""
+    """Real pages of different sizes, so a different number of tokens each.
+
+    Broken records among them.
+    """
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["train.py"])
     with pictures_only():
@@ -157,10 +191,17 @@ def test_receipts_at_native_resolution(tmp_path, monkeypatch, capsys):
         processor.save_pretrained("teacher")
     families.qwen2_5_vl(patch=14).build().save_pretrained("teacher")
     for split, most in (("train", 40), ("val", 12)):
-        lines = (RECEIPTS / split / "questions.jsonl").read_text(encoding="utf-8").splitlines()[:most]
-        records = [{**record, "image": str(RECEIPTS / record["image"])} for record in map(json.loads, lines)]
+        lines = (
+            (RECEIPTS / split / "questions.jsonl").read_text(encoding="utf-8").splitlines()[:most]
+        )
+        records = [
+            {**record, "image": str(RECEIPTS / record["image"])}
+            for record in map(json.loads, lines)
+        ]
         broken = [{**records[0], "image": "gone.jpg"}, {**records[0], "question": ""}]
-        (tmp_path / f"{split}.jsonl").write_text("\n".join([*map(json.dumps, records + broken), "{"]))
+        (tmp_path / f"{split}.jsonl").write_text(
+            "\n".join([*map(json.dumps, records + broken), "{"])
+        )
     flags = [
         "--model.teacher=teacher", f"--data.path={tmp_path}", "--data.batch_size=4", "--trainer.limit_train_batches=2",
         "--trainer.logger=false",
@@ -171,4 +212,7 @@ def test_receipts_at_native_resolution(tmp_path, monkeypatch, capsys):
     assert main(["--config", str(ROOT / "configs/any.yaml"), *flags]) == 0
     printed = capsys.readouterr().out
     assert "skipped 3 of 43 records" in printed and "image gone.jpg does not exist" in printed
-    assert asymvlm.load_scorer(tmp_path / "out/scorer").about["training"]["metrics"]["val/evidence@25"] > 0
+    assert (
+        asymvlm.load_scorer(tmp_path / "out/scorer").about["training"]["metrics"]["val/evidence@25"]
+        > 0
+    )

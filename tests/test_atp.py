@@ -27,8 +27,19 @@ def view(attention, states=None):
 def clip(tmp_path_factory, processor):
     """A whole random CLIP, 16 wide, with the words of the generated world."""
     torch.manual_seed(0)
-    text = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2, "eos_token_id": 3}
-    text |= {"vocab_size": len(processor.tokenizer), "max_position_embeddings": 8, "bos_token_id": 1, "pad_token_id": 0}
+    text = {
+        "hidden_size": 16,
+        "intermediate_size": 24,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "eos_token_id": 3,
+    }
+    text |= {
+        "vocab_size": len(processor.tokenizer),
+        "max_position_embeddings": 8,
+        "bos_token_id": 1,
+        "pad_token_id": 0,
+    }
     config = tf.CLIPConfig(text_config=text, vision_config=families.tower(), projection_dim=12)
     directory = tmp_path_factory.mktemp("clip")
     tf.CLIPModel(config).save_pretrained(directory)
@@ -42,7 +53,10 @@ def test_min_max_is_per_picture():
 
 
 def test_fusion_by_hand():
-    """alpha 0.25: 0.25 * [1, 0, 0.5] + 0.75 * [0, 1, 0.2] = [0.25, 0.75, 0.275]; with the sign turned 0.25 * [0, 1, 0.5] instead."""
+    """alpha 0.25: 0.25 * [1, 0, 0.5] + 0.75 * [0, 1, 0.2] = [0.25, 0.75, 0.275].
+
+    With the sign turned 0.25 * [0, 1, 0.5] instead.
+    """
     tokens = tokens_of(3, tower=view([0.1, 0.6, 0.2]))
     method = ATP(alpha=0.0)
     torch.testing.assert_close(method.score(tokens), torch.tensor([0.0, 1.0, 0.2]))
@@ -53,7 +67,9 @@ def test_fusion_by_hand():
 
 
 def test_joint_space_is_clips_own(clip):
-    """What the tower's CLS becomes by norm and projection is CLIP's image vector, and the text's vector is CLIP's."""
+    """What the tower's CLS becomes by norm and projection is CLIP's image vector, and the text's
+    vector is CLIP's.
+    """
     model = tf.CLIPModel.from_pretrained(clip).eval()
     with torch.no_grad():
         pixels = torch.randn(1, 3, 16, 16)
@@ -82,11 +98,29 @@ def test_shipped_text_side_and_question_alone():
     assert not torch.equal(clip(tokens), first)
 
 
-@pytest.mark.parametrize("name", ["Llava", "LlavaNext", "Qwen2VL", "Qwen2_5_VL", "InternVL", "Blip2", "Idefics", "IdeficsResampler"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Llava",
+        "LlavaNext",
+        "Qwen2VL",
+        "Qwen2_5_VL",
+        "InternVL",
+        "Blip2",
+        "Idefics",
+        "IdeficsResampler",
+    ],
+)
 def test_runs_on(name, clip):
-    family = next(one for one in [*families.IN_SEQUENCE, *families.CROSS_ATTENTION] if one.name == name)
+    family = next(
+        one for one in [*families.IN_SEQUENCE, *families.CROSS_ATTENTION] if one.name == name
+    )
     model = family.build()
-    inputs = families.cross_batch(family) if family in families.CROSS_ATTENTION else families.batch(model, family)
+    inputs = (
+        families.cross_batch(family)
+        if family in families.CROSS_ATTENTION
+        else families.batch(model, family)
+    )
     with torch.no_grad(), asymvlm.prune(model, ATP(str(clip)), keep=0.5) as report:
         model(**inputs)
         model.generate(**inputs, **families.LENGTH)
@@ -121,7 +155,9 @@ def test_sign_check_finds_a_turned_similarity(page_samples):
 
             sample = next(self.asked)
             torch.manual_seed(0)
-            return self.sign * token_shares(sample, sample.evidence_boxes, tokens.grid) + self.noise * torch.randn(len(tokens.vision))
+            return self.sign * token_shares(
+                sample, sample.evidence_boxes, tokens.grid
+            ) + self.noise * torch.randn(len(tokens.vision))
 
     assert check_sign(teacher, Like(1, 0.1), asked).sign == 1
     turned = check_sign(teacher, Like(-1, 0.1), asked)

@@ -22,7 +22,12 @@ WIDTH = 16
 
 def make(kind="low_rank", budget=True):
     torch.manual_seed(0)
-    return TrainedScorer(scorers()[kind](WIDTH), BudgetHead(WIDTH) if budget else None, (0, 3), {"teacher": {"name": "t"}})
+    return TrainedScorer(
+        scorers()[kind](WIDTH),
+        BudgetHead(WIDTH) if budget else None,
+        (0, 3),
+        {"teacher": {"name": "t"}},
+    )
 
 
 @pytest.mark.parametrize("kind", sorted(scorers()))
@@ -63,7 +68,9 @@ def test_a_failed_rename_puts_the_old_one_back(tmp_path, monkeypatch, failure):
     rename = os.replace
 
     def refuse(source, place):
-        if (Path(source) / "README.md").is_file() and (Path(source) / "README.md").read_text() == "two":
+        if (Path(source) / "README.md").is_file() and (
+            Path(source) / "README.md"
+        ).read_text() == "two":
             raise failure("stopped here")
         rename(source, place)
 
@@ -132,8 +139,21 @@ def run_without(packages, body):
 
 def test_loader_needs_torch_and_safetensors_only(tmp_path):
     directory = save_scorer(make(), tmp_path / "scorer", "card")
-    absent = ["transformers", "lightning", "wandb", "datasets", "peft", "jaxtyping", "torchmetrics", "rich", "matplotlib", "PIL"]
-    done = run_without(absent, f"import asymvlm; print(asymvlm.load_scorer({str(directory)!r}).width)")
+    absent = [
+        "transformers",
+        "lightning",
+        "wandb",
+        "datasets",
+        "peft",
+        "jaxtyping",
+        "torchmetrics",
+        "rich",
+        "matplotlib",
+        "PIL",
+    ]
+    done = run_without(
+        absent, f"import asymvlm; print(asymvlm.load_scorer({str(directory)!r}).width)"
+    )
     assert done.stdout.strip() == "16", done.stderr
 
 
@@ -150,5 +170,8 @@ def test_import_is_light():
 
 
 def test_wrong_width_names_both(llava, batch):
-    with pytest.raises(ValueError, match="trained for a width of 16, this model's is 40"), asymvlm.prune(llava, make()):
+    with (
+        pytest.raises(ValueError, match="trained for a width of 16, this model's is 40"),
+        asymvlm.prune(llava, make()),
+    ):
         llava(**batch)

@@ -10,13 +10,16 @@ import pytest
 import yaml
 
 import asymvlm
-from asymvlm.cli.command import call_from_flags, run_command
 from asymvlm.evaluation.main import main as evaluate
 from asymvlm.evaluation.robustness.robustness import robustness
 from asymvlm.training.main import main as train
 
 ROOT = Path(__file__).parent.parent
-TRAIN = [path for folder in ("", "teacher") for path in sorted((ROOT / "configs" / folder).glob("*.yaml"))]
+TRAIN = [
+    path
+    for folder in ("", "teacher")
+    for path in sorted((ROOT / "configs" / folder).glob("*.yaml"))
+]
 OVERLAYS = sorted((ROOT / "configs/ablations").glob("*.yaml"))
 STAGE2 = sorted((ROOT / "configs/stage2").glob("*.yaml"))
 MODELS = sorted((ROOT / "configs/models").glob("*.yaml"))
@@ -83,18 +86,29 @@ def test_models_compose_and_say_what_they_need(printed, overlay, tmp_path):
     wanted = yaml.safe_load(overlay.read_text())
     assert merged["model"]["init_args"]["teacher"] == wanted["model"]["init_args"]["teacher"]
     assert merged["data"]["init_args"]["cache"] is False
-    weights, made = re.search(r"([\d.]+) B parameters x 2 bytes = ([\d.]+) GB", overlay.read_text()).groups()
+    weights, made = re.search(
+        r"([\d.]+) B parameters x 2 bytes = ([\d.]+) GB", overlay.read_text()
+    ).groups()
     assert float(made) == pytest.approx(2 * float(weights), abs=0.06)
     samples, tokens, width, inner, said = re.search(
-        r"(\d+) samples x ([\d,]+) tokens x \(4 x ([\d,]+) \+ 3 x ([\d,]+)\) x 2 bytes = ([\d.]+) GB", overlay.read_text()
+        r"(\d+) samples x ([\d,]+) tokens x \(4 x ([\d,]+) \+ 3 x ([\d,]+)\) x 2 bytes = ([\d.]+) "
+        r"GB",
+        overlay.read_text(),
     ).groups()
-    samples, tokens, width, inner = (int(number.replace(",", "")) for number in (samples, tokens, width, inner))
+    samples, tokens, width, inner = (
+        int(number.replace(",", "")) for number in (samples, tokens, width, inner)
+    )
     assert samples == wanted["data"]["init_args"]["batch_size"]
-    assert float(said) == pytest.approx(samples * tokens * (4 * width + 3 * inner) * 2 / 1e9, abs=0.06)
+    assert float(said) == pytest.approx(
+        samples * tokens * (4 * width + 3 * inner) * 2 / 1e9, abs=0.06
+    )
 
 
 def test_adapters_of_a_large_model_compose(printed):
-    configs = (ROOT / "configs" / name for name in ("tiny-stage2.yaml", "stage2/qwen2.5-vl-7b.yaml", "stage2/lora.yaml"))
+    configs = (
+        ROOT / "configs" / name
+        for name in ("tiny-stage2.yaml", "stage2/qwen2.5-vl-7b.yaml", "stage2/lora.yaml")
+    )
     merged = yaml.safe_load(printed(train, *configs))
     model = merged["model"]["init_args"]
     assert model["teacher"] == "Qwen/Qwen2.5-VL-7B-Instruct" and model["recovery"] == "lora"
@@ -111,10 +125,19 @@ def test_stage_two_of_a_large_model_adds_up():
 
     weights, made = said(r"N B parameters x 2 bytes = N GB")
     assert made == pytest.approx(2 * weights, abs=0.06)
-    layers, samples, positions, width, made = said(r"N layers x N samples x N positions x N x 2 bytes = N GB")
+    layers, samples, positions, width, made = said(
+        r"N layers x N samples x N positions x N x 2 bytes = N GB"
+    )
     assert made == pytest.approx(layers * samples * positions * width * 2 / 1e9, abs=0.06)
-    assert samples == yaml.safe_load((ROOT / "configs/stage2/qwen2.5-vl-7b.yaml").read_text())["data"]["init_args"]["batch_size"]
-    samples, tokens, width, inner, made = said(r"N samples x N tokens x \(4 x N \+ 3 x N\) x 2 bytes = N GB")
+    assert (
+        samples
+        == yaml.safe_load((ROOT / "configs/stage2/qwen2.5-vl-7b.yaml").read_text())["data"][
+            "init_args"
+        ]["batch_size"]
+    )
+    samples, tokens, width, inner, made = said(
+        r"N samples x N tokens x \(4 x N \+ 3 x N\) x 2 bytes = N GB"
+    )
     assert made == pytest.approx(samples * tokens * (4 * width + 3 * inner) * 2 / 1e9, abs=0.06)
     times, size, tokens, made = said(r"N x 2 x N B x N = N TFLOP")
     assert made == pytest.approx(times * 2 * size * tokens / 1e3, rel=0.01)
@@ -133,7 +156,11 @@ def test_eval_configs_round_trip(printed, config, tmp_path):
 
 def test_robustness_config_parses(printed):
     command = functools.partial(run, functools.partial(call, robustness))
-    assert set(yaml.safe_load(printed(command, ROBUSTNESS))["methods"]) == {"atp", "vlm_pruner", "random"}
+    assert set(yaml.safe_load(printed(command, ROBUSTNESS))["methods"]) == {
+        "atp",
+        "vlm_pruner",
+        "random",
+    }
 
 
 def test_eviction_config_parses(printed):

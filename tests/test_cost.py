@@ -1,4 +1,6 @@
-"""Costs from the config against torch's own counter on the running model, and against plain arithmetic."""
+"""Costs from the config against torch's own counter on the running model, and against plain
+arithmetic.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,16 @@ WITH_CLS = llava_like(
     vision_config=families.clip(),
     vision_feature_select_strategy="full",
 )
-FAMILIES = ("Llava", "LlavaNext", "LlavaOnevision", "Idefics3", "SmolVLM", "InternVL", "Gemma3", "PaliGemma")
+FAMILIES = (
+    "Llava",
+    "LlavaNext",
+    "LlavaOnevision",
+    "Idefics3",
+    "SmolVLM",
+    "InternVL",
+    "Gemma3",
+    "PaliGemma",
+)
 QWEN = ("Qwen2VL", "Qwen2_5_VL", "Qwen3VL")
 GRID = (2, 6, 10)  # two frames; windows of 4 x 4 patches do not fit in
 TILES = {"LlavaNext": 10}  # five a picture
@@ -62,14 +73,23 @@ def test_prefill_macs_equal_the_flop_counter(family):
     vision, text = lengths(inputs)
     pictures = inputs["image_grid_thw"] if "image_grid_thw" in inputs else TILES.get(family.name, 2)
     cost = prefill_cost(model.config, vision, text, pictures)
-    shown = {name: value for name, value in inputs.items() if name.startswith(("pixel", "image", "batch"))}
+    shown = {
+        name: value
+        for name, value in inputs.items()
+        if name.startswith(("pixel", "image", "batch"))
+    }
     with torch.no_grad(), flop_counter() as encoding:
         model.base_model.get_image_features(**shown, return_dict=True)
     with torch.no_grad(), flop_counter() as counter:
         model(**inputs, logits_to_keep=1)
     assert 2 * (cost.tower + cost.projector) == encoding.get_total_flops()
-    assert 2 * cost.total == pytest.approx(counter.get_total_flops(), rel=1e-3)  # some versions multiply matrices to rotate
-    assert min(cost.tower, cost.projector, cost.llm) > 0 and cost.total == cost.tower + cost.projector + cost.llm
+    assert 2 * cost.total == pytest.approx(
+        counter.get_total_flops(), rel=1e-3
+    )  # some versions multiply matrices to rotate
+    assert (
+        min(cost.tower, cost.projector, cost.llm) > 0
+        and cost.total == cost.tower + cost.projector + cost.llm
+    )
 
 
 def lengths(inputs: dict[str, Any]) -> tuple[int, int]:
@@ -94,14 +114,20 @@ def test_the_flop_counter_sees_fused_attention(llava, batch):
 
 
 def test_cost_falls_with_tokens_and_counts_the_method(llava):
-    dense, pruned = prefill_cost(llava.config, 256, 20), prefill_cost(llava.config, 64, 20, method=1000)
+    dense, pruned = (
+        prefill_cost(llava.config, 256, 20),
+        prefill_cost(llava.config, 64, 20, method=1000),
+    )
     assert pruned.tower == dense.tower and pruned.llm < dense.llm / 3
     assert pruned.total == pruned.tower + pruned.projector + pruned.llm + 1000
 
 
 @pytest.mark.parametrize("dropped", [(0, 0, 0), (0, 5, 9)], ids=["dense", "pruned_inside"])
 def test_decoding_and_its_cache_equal_what_runs(dropped):
-    """Three layers; what a method inside the LLM would have dropped is cut out of the later layers' caches."""
+    """Three layers.
+
+    What a method inside the LLM would have dropped is cut out of the later layers' caches.
+    """
     model = ROWS["Llava"].build()
     inputs = families.batch(model, ROWS["Llava"], pictures=(1,), words=(7,))
     vision, text = lengths(inputs)
@@ -112,15 +138,23 @@ def test_decoding_and_its_cache_equal_what_runs(dropped):
     tokens = [vision - count for count in dropped]
     entries = kv_entries(model.config, tokens, text)
     assert entries == sum(layer.keys.shape[2] for layer in cache.layers)
-    assert kv_bytes(model.config, entries, 4) == sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
-    assert 2 * decode_macs(model.config, tokens, text, 3) == pytest.approx(decoded(model, cache, vision + text, 3), rel=1e-3)
+    assert kv_bytes(model.config, entries, 4) == sum(
+        layer.keys.nbytes + layer.values.nbytes for layer in cache.layers
+    )
+    assert 2 * decode_macs(model.config, tokens, text, 3) == pytest.approx(
+        decoded(model, cache, vision + text, 3), rel=1e-3
+    )
 
 
 def decoded(model: Any, cache: Any, position: int, steps: int) -> int:
     """FLOPs of so many steps, as torch counts them."""
     with torch.no_grad(), flop_counter() as counter:
         for step in range(steps):
-            model(input_ids=torch.tensor([[30]]), position_ids=torch.tensor([[position + step]]), past_key_values=cache)
+            model(
+                input_ids=torch.tensor([[30]]),
+                position_ids=torch.tensor([[position + step]]),
+                past_key_values=cache,
+            )
     return counter.get_total_flops()
 
 
@@ -132,12 +166,18 @@ def test_sliding_windows_bound_the_cache():
     assert vision + text > 9
     with torch.no_grad():
         cache = model(**inputs, use_cache=True).past_key_values
-    assert kv_entries(model.config, vision, text) == sum(layer.keys.shape[2] for layer in cache.layers)
-    assert 2 * decode_macs(model.config, vision, text, 3) == pytest.approx(decoded(model, cache, vision + text, 3), rel=1e-3)
+    assert kv_entries(model.config, vision, text) == sum(
+        layer.keys.shape[2] for layer in cache.layers
+    )
+    assert 2 * decode_macs(model.config, vision, text, 3) == pytest.approx(
+        decoded(model, cache, vision + text, 3), rel=1e-3
+    )
 
 
 def test_counts_per_layer_by_hand():
-    config = ROWS["Llava"].config()  # three layers of width 32, four heads of 8, two groups, MLP of 48, 120 words
+    config = ROWS[
+        "Llava"
+    ].config()  # three layers of width 32, four heads of 8, two groups, MLP of 48, 120 words
     token = 32 * 32 + 2 * 32 * 16 + 32 * 32 + 3 * 32 * 48
     per_layer, uniform = prefill_cost(config, [10, 6, 2], 4), prefill_cost(config, 10, 4)
     assert per_layer.llm == (14 + 10 + 6) * token + (14**2 + 10**2 + 6**2) * 2 * 32 + 32 * 120
@@ -145,7 +185,10 @@ def test_counts_per_layer_by_hand():
     assert per_layer.tower == uniform.tower and per_layer.projector == uniform.projector
     assert layer_average([10, 6, 2]) == 6
     assert kv_entries(config, [10, 6, 2], 4) == 30 and kv_bytes(config, 30) == 30 * 2 * 16 * 2
-    assert decode_macs(config, [10, 6, 2], 4, 2) == 2 * (3 * token + 32 * 120) + (15 + 11 + 7 + 16 + 12 + 8) * 2 * 32
+    assert (
+        decode_macs(config, [10, 6, 2], 4, 2)
+        == 2 * (3 * token + 32 * 120) + (15 + 11 + 7 + 16 + 12 + 8) * 2 * 32
+    )
 
 
 def test_the_tower_is_known_under_the_whole_models_name():

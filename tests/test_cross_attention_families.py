@@ -1,4 +1,7 @@
-"""Families whose vision tokens are not in the sequence: the same properties as in tests/test_families.py."""
+"""Families whose vision tokens are not in the sequence.
+
+The same properties as in tests/test_families.py.
+"""
 
 from __future__ import annotations
 
@@ -59,7 +62,10 @@ def test_keep_all_is_bit_identical(case):
     dense = model(**inputs).logits
     with asymvlm.prune(model, ByCell(), keep=1.0) as report:
         assert torch.equal(model(**inputs).logits, dense)
-    assert report.calls[0].before == report.calls[0].after and report.calls[0].before[1] > report.calls[0].before[0]
+    assert (
+        report.calls[0].before == report.calls[0].after
+        and report.calls[0].before[1] > report.calls[0].before[0]
+    )
     for arguments in ({}, {"num_beams": 3}, {"do_sample": True, "num_return_sequences": 2}):
         torch.manual_seed(0)
         expected = model.generate(**inputs, **LENGTH, **arguments)
@@ -100,7 +106,9 @@ def test_targets_equal_eager_attention(case, rows):
     encoded = backbone.encode(inputs)
     layout = backbone.layout(inputs, encoded)
     answers = torch.tensor([[31, 41, 2], [59, 26, 2]])
-    target = AttentionTarget(rows=rows)(backbone, EncodedBatch(inputs, encoded, layout, layout.text, list(answers)))
+    target = AttentionTarget(rows=rows)(
+        backbone, EncodedBatch(inputs, encoded, layout, layout.text, list(answers))
+    )
 
     call, forced = dict(inputs), 0
     if rows == "answer":
@@ -108,10 +116,15 @@ def test_targets_equal_eager_attention(case, rows):
         call["input_ids"] = torch.cat([call["input_ids"], answers[:, :-1]], 1)
         call["attention_mask"] = torch.cat([call["attention_mask"], torch.ones(2, 2).long()], 1)
         mask = call[backbone.mask_argument]
-        call[backbone.mask_argument] = torch.cat([mask, mask[:, -1:].expand(-1, 2, *mask.shape[2:])], 1)
+        call[backbone.mask_argument] = torch.cat(
+            [mask, mask[:, -1:].expand(-1, 2, *mask.shape[2:])], 1
+        )
     seen = []
     modules = [module for _, module in backbone.reading]
-    handles = [module.register_forward_hook(lambda module, args, out: seen.append(out[1])) for module in modules]
+    handles = [
+        module.register_forward_hook(lambda module, args, out: seen.append(out[1]))
+        for module in modules
+    ]
     model.set_attn_implementation("eager")
     try:
         model(**call)

@@ -1,4 +1,7 @@
-"""Whatever can be trained on can be evaluated: every form of data through both commands, in process."""
+"""Whatever can be trained on can be evaluated.
+
+Every form of data through both commands, in process.
+"""
 
 from __future__ import annotations
 
@@ -43,12 +46,22 @@ def pictures_elsewhere(place):
     (place / "pictures").mkdir(parents=True)
     for number in range(COUNT):
         picture(number).save(place / f"pictures/{number}.png")
-    return ["--data.path", str(place / "pairs.jsonl"), "--data.images", str(place / "pictures"), "--data.val_share", "0.4"]
+    return [
+        "--data.path",
+        str(place / "pairs.jsonl"),
+        "--data.images",
+        str(place / "pictures"),
+        "--data.val_share",
+        "0.4",
+    ]
 
 
 def lines_beside_pictures(place):
     flags = pictures_elsewhere(place)
-    lines = [{"id": "all alike", "image": f"{number}.png", "question": "What?", "answers": ["a"]} for number in range(COUNT)]
+    lines = [
+        {"id": "all alike", "image": f"{number}.png", "question": "What?", "answers": ["a"]}
+        for number in range(COUNT)
+    ]
     (place / "pairs.jsonl").write_text("\n".join(map(json.dumps, lines)))
     return flags
 
@@ -57,15 +70,24 @@ def conversations(place):
     flags = pictures_elsewhere(place)
     said = [{"from": "human", "value": "<image>\nWhat?"}, {"from": "gpt", "value": "a"}]
     said += [{"from": "human", "value": "And else?"}, {"from": "gpt", "value": "b"}]
-    entries = [{"id": number, "image": f"{number}.png", "conversations": said} for number in range(COUNT)]
+    entries = [
+        {"id": number, "image": f"{number}.png", "conversations": said} for number in range(COUNT)
+    ]
     (place / "llava.json").write_text(json.dumps(entries))
     flags[1] = str(place / "llava.json")
     return flags
 
 
 def other_columns(place):
-    rows = [{"page": picture(number), "query": "What is it?", "label": ["a", "b"]} for number in range(COUNT)]
-    features = datasets.Features(page=datasets.Image(), query=datasets.Value("string"), label=datasets.List(datasets.Value("string")))
+    rows = [
+        {"page": picture(number), "query": "What is it?", "label": ["a", "b"]}
+        for number in range(COUNT)
+    ]
+    features = datasets.Features(
+        page=datasets.Image(),
+        query=datasets.Value("string"),
+        label=datasets.List(datasets.Value("string")),
+    )
     datasets.Dataset.from_list(rows, features=features).save_to_disk(str(place))
     named = {"image": "page", "question": "query", "answers": "label"}
     columns = [part for key, column in named.items() for part in (f"--data.columns.{key}", column)]
@@ -82,7 +104,14 @@ def trained(teacher, tmp_path, monkeypatch):
     Path("quick.yaml").write_text(QUICK)
 
     def run(*flags):
-        where = ["--model.teacher", str(teacher), "--data.root", "data", "--trainer.logger", "false"]
+        where = [
+            "--model.teacher",
+            str(teacher),
+            "--data.root",
+            "data",
+            "--trainer.logger",
+            "false",
+        ]
         table = [f"--trainer.callbacks+={TABLE}", "--trainer.callbacks.config", "quick.yaml"]
         return train([*CONFIG, *where, *table, *flags])
 
@@ -90,15 +119,24 @@ def trained(teacher, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_trained_evaluated_at_the_end_and_by_the_same_flags_again(form, trained, teacher, tmp_path, capsys):
+def test_trained_evaluated_at_the_end_and_by_the_same_flags_again(
+    form, trained, teacher, tmp_path, capsys
+):
     flags = form(tmp_path / "given")
     assert trained(*flags) == 0, capsys.readouterr().err
     table = json.loads((tmp_path / "out/results/results.json").read_text())
     assert {row["method"] for row in table} == {"learned", "grid"}
-    assert evaluate(["--config", "quick.yaml", "--teacher", str(teacher), "--scorer", "out/scorer", *flags]) == 0, capsys.readouterr().err
+    assert (
+        evaluate(
+            ["--config", "quick.yaml", "--teacher", str(teacher), "--scorer", "out/scorer", *flags]
+        )
+        == 0
+    ), capsys.readouterr().err
     again = json.loads((tmp_path / "results/tiny/results.json").read_text())
     same = ("method", "task", "n", "accuracy", "keep_mean")
-    assert [[row[name] for name in same] for row in table] == [[row[name] for name in same] for row in again]
+    assert [[row[name] for name in same] for row in table] == [
+        [row[name] for name in same] for row in again
+    ]
 
 
 def test_equal_ids_in_a_file_are_judged_one_by_one(teacher, tmp_path, monkeypatch):
@@ -106,7 +144,22 @@ def test_equal_ids_in_a_file_are_judged_one_by_one(teacher, tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path)
     flags = lines_beside_pictures(tmp_path / "given")
     Path("quick.yaml").write_text(QUICK)
-    assert evaluate(["--config", "quick.yaml", "--teacher", str(teacher), "--scorer", "null", "--split", "train", *flags]) == 0
+    assert (
+        evaluate(
+            [
+                "--config",
+                "quick.yaml",
+                "--teacher",
+                str(teacher),
+                "--scorer",
+                "null",
+                "--split",
+                "train",
+                *flags,
+            ]
+        )
+        == 0
+    )
     (file,) = Path("results/tiny/answers").glob("dense*")
     answers = [json.loads(line) for line in file.read_text().splitlines()[1:]]
     assert len(answers) > 1 and len({one["id"] for one in answers}) == 1
@@ -140,7 +193,19 @@ def test_a_metric_that_cannot_judge_is_refused_before_training(trained, tmp_path
 def test_old_names_of_flags_still_work_and_say_the_new_one(teacher, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     Path("quick.yaml").write_text(QUICK)
-    flags = ["--config", "quick.yaml", "--teacher", str(teacher), "--scorer", "null", "--root", "pages", "--seed=1", "--questions", "[1,0]"]
+    flags = [
+        "--config",
+        "quick.yaml",
+        "--teacher",
+        str(teacher),
+        "--scorer",
+        "null",
+        "--root",
+        "pages",
+        "--seed=1",
+        "--questions",
+        "[1,0]",
+    ]
     assert evaluate(flags) == 0
     assert "note: --root is called --data.root now" in capsys.readouterr().err
     assert [path.name for path in Path("pages").iterdir()] == ["world-v4-seed1-test-2x1+0"]
@@ -151,9 +216,21 @@ def test_dialogues_of_one_s_own_are_replayed(teacher, tmp_path, monkeypatch, cap
     flags = conversations(tmp_path / "given")
     policy = "{class_path: asymvlm.eviction.policies.h2o.H2O, init_args: {sinks: 1, recent: 2}}"
     Path("evict.yaml").write_text(f"policies: {{h2o: {policy}}}\nshares: [0.5]\n")
-    common = ["eviction", "--config", "evict.yaml", "--teacher", str(teacher), "--scorer", "null", "--longest_answer", "2"]
+    common = [
+        "eviction",
+        "--config",
+        "evict.yaml",
+        "--teacher",
+        str(teacher),
+        "--scorer",
+        "null",
+        "--longest_answer",
+        "2",
+    ]
     assert evaluate([*common, *flags]) == 0, capsys.readouterr().err
-    assert {row["policy"] for row in json.loads(Path("results/eviction/eviction.json").read_text())} == {"full cache", "h2o"}
+    assert {
+        row["policy"] for row in json.loads(Path("results/eviction/eviction.json").read_text())
+    } == {"full cache", "h2o"}
     assert evaluate([*common, *folder_of_pages(tmp_path / "pages")]) == 1
     assert "has a history of turns before it" in capsys.readouterr().err
 
@@ -170,5 +247,7 @@ def test_one_description_for_all_commands():
     parser.add_class_arguments(PagesData, "data")
     given = parser.get_defaults().data
     for field in dataclasses.fields(DataSource):
-        default = field.default if field.default is not dataclasses.MISSING else field.default_factory()
+        default = (
+            field.default if field.default is not dataclasses.MISSING else field.default_factory()
+        )
         assert given[field.name] == default, field.name

@@ -1,4 +1,7 @@
-"""The generated world: deterministic, honest about its answers, and one interface with folders of real pages."""
+"""The generated world.
+
+Deterministic, honest about its answers, and one interface with folders of real pages.
+"""
 
 from __future__ import annotations
 
@@ -44,12 +47,23 @@ def test_answers_follow_from_the_fields(page, questions):
             words = question.text.replace("?", " ").split()
             assert (answer == "yes") == any(name in words for name in by_name)
         elif question.kind == "largest":
-            column = next((f.column for f in page.fields if f.column and f.column in question.text.split("?")[0].split()), None)
-            column = column or next((f.column for f in page.fields if f.column and f"{f.column}" in question.text), None)
+            column = next(
+                (
+                    f.column
+                    for f in page.fields
+                    if f.column and f.column in question.text.split("?")[0].split()
+                ),
+                None,
+            )
+            column = column or next(
+                (f.column for f in page.fields if f.column and f"{f.column}" in question.text), None
+            )
             rivals = [f for f in page.fields if f.column == column]
             assert max(rivals, key=lambda f: f.value).name == answer
         else:
-            axis, names = (0, ("left", "right")) if answer in ("left", "right") else (1, ("top", "bottom"))
+            axis, names = (
+                (0, ("left", "right")) if answer in ("left", "right") else (1, ("top", "bottom"))
+            )
             second = sum(f.centre[axis] > page.size / 2 for f in page.fields)
             assert answer == names[second > len(page.fields) - second]
 
@@ -61,12 +75,22 @@ def test_boxes_lie_on_the_page_and_hold_ink(page, questions):
     for question in questions:
         for x0, y0, x1, y1 in question.evidence_boxes:
             assert 0 <= x0 < x1 <= page.size and 0 <= y0 < y1 <= page.size
-            assert np.abs(grey[int(y0) : int(y1) + 1, int(x0) : int(x1) + 1] - background).max() > 60
+            assert (
+                np.abs(grey[int(y0) : int(y1) + 1, int(x0) : int(x1) + 1] - background).max() > 60
+            )
 
 
 def test_every_layout_and_kind_occurs():
     kinds = {question.kind for _, questions in PAGES for question in questions}
-    assert kinds == {"form_value", "receipt_value", "table_cell", "chart_value", "presence", "largest", "half"}
+    assert kinds == {
+        "form_value",
+        "receipt_value",
+        "table_cell",
+        "chart_value",
+        "presence",
+        "largest",
+        "half",
+    }
     assert len({page.kind for page, _ in PAGES}) == len(LAYOUTS)
 
 
@@ -75,7 +99,11 @@ def test_written_once_and_read_back(tmp_path):
     marks = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.arrow")}
     again = generated_pages(tmp_path, "train", 6, seed=2)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.arrow")} == marks
-    assert fingerprint(pages) == fingerprint(again) != fingerprint(generated_pages(tmp_path, "test", 6, seed=2))
+    assert (
+        fingerprint(pages)
+        == fingerprint(again)
+        != fingerprint(generated_pages(tmp_path, "test", 6, seed=2))
+    )
     asked = list(samples(pages))
     assert len({sample.id for sample in asked}) == len(asked) and asked[0].image.size == (224, 224)
 
@@ -99,7 +127,12 @@ def folder(tmp_path):
 
 
 def test_broken_records_are_skipped_counted_and_named(folder):
-    good = {"image": "a.png", "question": "What?", "answers": ["x"], "evidence_boxes": [[0, 0, 20, 40]]}
+    good = {
+        "image": "a.png",
+        "question": "What?",
+        "answers": ["x"],
+        "evidence_boxes": [[0, 0, 20, 40]],
+    }
     write(folder, [
         good, good | {"question": "And?", "kind": "total"}, good | {"image": "broken.jpg"}, good | {"image": "none.png"},
         good | {"question": " "}, good | {"answers": []}, good | {"evidence_boxes": [[5, 5, 1, 9]]}, "{not json", '"text"',
@@ -107,8 +140,15 @@ def test_broken_records_are_skipped_counted_and_named(folder):
     pages, report = folder_pages(folder, "train")
     assert len(pages) == 1 and report.used == 2
     reasons = dict(report.skipped)
-    assert len(reasons) == 7 and "questions.jsonl:3" in reasons and "cannot be read" in reasons["questions.jsonl:3"]
-    assert "does not exist" in reasons["questions.jsonl:4"] and "question is empty" in reasons["questions.jsonl:5"]
+    assert (
+        len(reasons) == 7
+        and "questions.jsonl:3" in reasons
+        and "cannot be read" in reasons["questions.jsonl:3"]
+    )
+    assert (
+        "does not exist" in reasons["questions.jsonl:4"]
+        and "question is empty" in reasons["questions.jsonl:5"]
+    )
     assert report.lines()[0] == "skipped 7 of 9 records:"
     first, second = samples(pages)
     assert second.group == "total" and first.answers == ("x",)
@@ -118,9 +158,14 @@ def test_broken_records_are_skipped_counted_and_named(folder):
     nowhere = torch.tensor([[0, -1, -1]])  # a CLS
     second_page = grid + torch.tensor([1, 0, 0])
     both = replace(first, images=first.images * 2)
-    assert token_shares(both, first.evidence_boxes, torch.cat([nowhere, grid, second_page])).tolist() == [0, 1, 0, 0, 0, 0, 0, 0, 0]
+    assert token_shares(
+        both, first.evidence_boxes, torch.cat([nowhere, grid, second_page])
+    ).tolist() == [0, 1, 0, 0, 0, 0, 0, 0, 0]
     tiles = torch.cat([grid, second_page])
-    assert not lies_on_page(first, tiles) and not token_shares(first, first.evidence_boxes, tiles).any(), "tiles of one page"
+    assert (
+        not lies_on_page(first, tiles)
+        and not token_shares(first, first.evidence_boxes, tiles).any()
+    ), "tiles of one page"
 
 
 def test_nothing_usable_is_an_error(folder):
@@ -134,7 +179,9 @@ def test_nothing_usable_is_an_error(folder):
 def test_contact_sheet_shows_pages_and_boxes(tmp_path):
     from asymvlm.evaluation.contact_sheet import contact_sheet
 
-    sheet = np.asarray(contact_sheet(generated_pages(tmp_path, "val", 6, 0, 1, 0), columns=3, cell=228))
+    sheet = np.asarray(
+        contact_sheet(generated_pages(tmp_path, "val", 6, 0, 1, 0), columns=3, cell=228)
+    )
     assert sheet.shape == (456, 684, 3)
     red = (sheet == (230, 30, 30)).all(-1)
     assert all(red[y : y + 228, x : x + 228].any() for y in (0, 228) for x in (0, 228, 456))

@@ -1,4 +1,7 @@
-"""Files and folders that are written: whole or not at all, and nothing of anybody else's is lost."""
+"""Files and folders that are written.
+
+Whole or not at all, and nothing of anybody else's is lost.
+"""
 
 from __future__ import annotations
 

@@ -27,12 +27,22 @@ def folder(llava, processor, tmp_path_factory):
     folder = tmp_path_factory.mktemp("eval")
     llava.save_pretrained(folder / "teacher")
     processor.save_pretrained(folder / "teacher")
-    save_scorer(TrainedScorer(scorers()["low_rank"](40), BudgetHead(40), (0, 1, 2, 3)), folder / "scorer", "card")
+    save_scorer(
+        TrainedScorer(scorers()["low_rank"](40), BudgetHead(40), (0, 1, 2, 3)),
+        folder / "scorer",
+        "card",
+    )
     return folder
 
 
 def evaluate(folder, *flags):
-    return subprocess.run([sys.executable, str(ROOT / "eval.py"), *SMALL, *flags], cwd=folder, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [sys.executable, str(ROOT / "eval.py"), *SMALL, *flags],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 def test_table_results_and_pictures(folder):
@@ -46,17 +56,37 @@ def test_table_results_and_pictures(folder):
     assert {row["method"] for row in rows if row["keep_requested"] == "auto"} == {"learned"}
     for row in rows:
         assert 0 < row["keep_mean"] <= row["keep_p95"] <= 1 and row["macs_prefill"] > 0
-        if row["keep_requested"] == 1.0 and row["method"] not in ("teacher_question", "teacher_last", "oracle_answer_rows"):
-            assert row["agreement"] == 1 and row["accuracy"] == row["dense_accuracy"] and row["llm_flops_saved"] == 0
+        if row["keep_requested"] == 1.0 and row["method"] not in (
+            "teacher_question",
+            "teacher_last",
+            "oracle_answer_rows",
+        ):
+            assert (
+                row["agreement"] == 1
+                and row["accuracy"] == row["dense_accuracy"]
+                and row["llm_flops_saved"] == 0
+            )
         if row["keep_requested"] == 0.25:
             assert row["keep_mean"] == 0.25 and row["llm_flops_saved"] > 0.5
         if row["method"] == "oracle_evidence":
             assert row["evidence_recall"] > 0.99
         if row["method"].startswith("oracle_answer"):
-            assert row["macs_method"] > row["macs_llm_dense"], "an oracle that runs the LLM pays for it"
+            assert row["macs_method"] > row["macs_llm_dense"], (
+                "an oracle that runs the LLM pays for it"
+            )
     groups = {row["task"] for row in rows if "/" not in row["task"]}
-    assert groups == {"localised", "holistic", "all"} and any(row["task"].startswith("localised/") for row in rows)
-    for name in ("table.md", "table.tex", "table.csv", "latency.json", "pareto.png", "examples.png", "heat_maps.png"):
+    assert groups == {"localised", "holistic", "all"} and any(
+        row["task"].startswith("localised/") for row in rows
+    )
+    for name in (
+        "table.md",
+        "table.tex",
+        "table.csv",
+        "latency.json",
+        "pareto.png",
+        "examples.png",
+        "heat_maps.png",
+    ):
         assert (folder / "out" / name).stat().st_size > 500
 
 
@@ -77,4 +107,6 @@ def test_bad_input_is_one_message(folder, monkeypatch, capsys, flags, code, says
 
 def test_the_process_ends_with_it(folder):
     done = evaluate(folder, "--pagse", "3")
-    assert done.returncode == 2 and "pagse" in done.stderr and "Traceback" not in done.stderr, done.stderr[-2000:]
+    assert done.returncode == 2 and "pagse" in done.stderr and "Traceback" not in done.stderr, (
+        done.stderr[-2000:]
+    )

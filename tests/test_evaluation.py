@@ -13,12 +13,18 @@ from asymvlm.training.metrics import BudgetCoverage, EvidenceKept, GainNDCG, Mas
 def test_paired_difference_resamples_pages():
     first, second = [1, 1, 0, 1], [0, 1, 0, 0]
     got = paired_difference(first, second, [0, 0, 1, 1])
-    assert got.difference == 50 and got.low == got.high == 50  # both pages differ by a half: nothing to vary
+    assert (
+        got.difference == 50 and got.low == got.high == 50
+    )  # both pages differ by a half: nothing to vary
     rng = np.random.default_rng(0)
     noisy = rng.random(400) < 0.6
     wide = paired_difference(noisy, np.zeros(400), np.arange(400))
-    assert wide.low < 60 < wide.high and wide.high - wide.low == pytest.approx(2 * 196 * 0.49 / 20, rel=0.2)
-    clustered = paired_difference(np.repeat(noisy[:40], 10), np.zeros(400), np.repeat(np.arange(40), 10))
+    assert wide.low < 60 < wide.high and wide.high - wide.low == pytest.approx(
+        2 * 196 * 0.49 / 20, rel=0.2
+    )
+    clustered = paired_difference(
+        np.repeat(noisy[:40], 10), np.zeros(400), np.repeat(np.arange(40), 10)
+    )
     assert clustered.high - clustered.low > 2 * (wide.high - wide.low)
 
 
@@ -34,7 +40,8 @@ MASK = torch.tensor([[True, True, True, True, False], [True] * 5])
 
 @pytest.mark.parametrize("metric,expected", [
     (MassKept(0.5), (0.7 + 0.6) / 2),  # two of four; three of five (half rounds up)
-    (RecallAtShare(0.25), (0.0 + 0.0) / 2),  # best of the scorer is token 0, of the target token 1; ties: the first
+    # Best of the scorer is token 0, of the target token 1; ties: the first.
+    (RecallAtShare(0.25), (0.0 + 0.0) / 2),
 ])  # fmt: skip
 def test_ranking_metrics_by_hand(metric, expected):
     metric.update(SCORES[:1], RELEVANCE[:1], MASK[:1])  # in two updates, as over batches

@@ -1,4 +1,7 @@
-"""Eviction is exact: it equals a dense model whose layers do not see what has left, from the step on at which it left."""
+"""Eviction is exact.
+
+It equals a dense model whose layers do not see what has left, from the step on at which it left.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,6 @@ from eviction_runs import (
     close,
     dense,
     family,
-    forced,
     places,
     rule,
     turns,
@@ -44,11 +46,21 @@ def mistral3():
     return dataclasses.replace(family("Mistral3"), config=config)
 
 
-@pytest.fixture(params=[one for one in families.IN_SEQUENCE if one.name not in SLIDING] + [mistral3()], ids=str, scope="module")
+@pytest.fixture(
+    params=[one for one in families.IN_SEQUENCE if one.name not in SLIDING] + [mistral3()],
+    ids=str,
+    scope="module",
+)
 def case(request):
-    """(model, its batch: one picture and 20 words, two pictures and 4 words; the batch for beams)."""
+    """(model, its batch: one picture and 20 words, two pictures and 4 words.
+
+    The batch for beams).
+    """
     model = request.param.build()
-    made = [families.batch(model, request.param, pictures, words=(20, 4)) for pictures in ((1, 2), request.param.beams)]
+    made = [
+        families.batch(model, request.param, pictures, words=(20, 4))
+        for pictures in ((1, 2), request.param.beams)
+    ]
     return model, *made
 
 
@@ -62,22 +74,32 @@ def test_greedy_equals_dense_layers_that_miss_what_left(case):
     made = out.sequences[:, -24:]
     assert out.sequences.shape[1] in (24, width + 24)
     vision = backbone_of(model).layout(inputs).vision
-    text = (inputs["attention_mask"].bool() & ~vision).sum(-1) + 23  # the last token made is never read
+    text = (inputs["attention_mask"].bool() & ~vision).sum(
+        -1
+    ) + 23  # the last token made is never read
     assert call.seen == text.tolist()
     assert call.held == [BUDGET, BUDGET]
     assert call.gone == [seen - BUDGET for seen in call.seen]
     assert call.peak == BUDGET + 1
-    assert all(len(pairs) == gone for rows in call.evicted.values() for pairs, gone in zip(rows, call.gone, strict=True))
+    assert all(
+        len(pairs) == gone
+        for rows in call.evicted.values()
+        for pairs, gone in zip(rows, call.gone, strict=True)
+    )
     expected = dense(model, inputs, made, call.evicted)
     close(torch.stack(out.logits, 1), expected)
     expected[..., PLACEHOLDERS] = -torch.inf
     assert torch.equal(expected.argmax(-1), made)
     whole = dense(model, inputs, made, {})
-    assert (whole - torch.stack(out.logits, 1))[:, 12:].abs().amax((1, 2)).min() > 1e-3, "what left is missed"
+    assert (whole - torch.stack(out.logits, 1))[:, 12:].abs().amax((1, 2)).min() > 1e-3, (
+        "what left is missed"
+    )
 
 
 class Apart(tf.LogitsProcessor):
-    """Beams that go their own ways and overtake each other; but for these, all beams of a tiny model share all but their last words.
+    """Beams that go their own ways and overtake each other.
+
+    But for these, all beams of a tiny model share all but their last words.
 
     Twice they branch as they like, so that beams die and others double.
     """
@@ -90,14 +112,21 @@ class Apart(tf.LogitsProcessor):
         if self.step in (0, 9):
             return scores
         mark = (ids * torch.arange(1, ids.shape[1] + 1)).sum(-1, keepdim=True)
-        return torch.full_like(scores, -1e6).scatter(1, 20 + mark % 97, torch.sin(mark * 1.7 + self.step) - 2)
+        return torch.full_like(scores, -1e6).scatter(
+            1, 20 + mark % 97, torch.sin(mark * 1.7 + self.step) - 2
+        )
 
 
 def beams(model, inputs, policy):
-    """(report, what three beams per sample gave: [B, 3, T], its logits: [B, 3, T, V]) of one evicted call of `generate`."""
+    """(report, what three beams per sample gave: [B, 3, T], its logits.
+
+    [B, 3, T, V]) of one evicted call of `generate`.
+    """
     apart = tf.LogitsProcessorList([Apart()])
     with asymvlm.evict(model, policy, BUDGET) as report:
-        out = model.generate(**inputs, **STEPS, **OPEN, num_beams=3, num_return_sequences=3, logits_processor=apart)
+        out = model.generate(
+            **inputs, **STEPS, **OPEN, num_beams=3, num_return_sequences=3, logits_processor=apart
+        )
     index = out.beam_indices
     assert (index[:, 1:] != index[:, :-1]).any(), "beams changed places"
     logits = torch.stack(out.logits, 1)[index, torch.arange(24)]
@@ -105,7 +134,10 @@ def beams(model, inputs, policy):
 
 
 def one_by_one(model, inputs, policy, made, logits):
-    """Each continuation again without beams, and its evictions then hidden from the dense model; all agree. What left, by continuation."""
+    """Each continuation again without beams, and its evictions then hidden from the dense model.
+
+    All agree. What left, by continuation.
+    """
     histories = []
     for number in range(3):
         with asymvlm.evict(model, policy, BUDGET) as report:
@@ -123,8 +155,13 @@ def test_beams_equal_dense_layers_that_miss_what_left(case):
     report, made, logits = beams(model, inputs, rule())
     histories = one_by_one(model, inputs, rule(), made, logits)
     assert histories[0] != histories[1], "beams lose different entries"
-    for layer, rows in report.calls[0].evicted.items():  # of the beams that were alive in the end, in whatever order
-        assert all(pairs in [history[layer][number // 3] for history in histories] for number, pairs in enumerate(rows))
+    for layer, rows in report.calls[
+        0
+    ].evicted.items():  # of the beams that were alive in the end, in whatever order
+        assert all(
+            pairs in [history[layer][number // 3] for history in histories]
+            for number, pairs in enumerate(rows)
+        )
 
 
 @pytest.mark.parametrize("name", POLICIES)
@@ -135,19 +172,30 @@ def test_every_policy_on_beams_and_samples(small, name):
     one_by_one(model, inputs, rule(name, model), made, logits)
     with asymvlm.evict(model, rule(name, model), BUDGET) as report:
         out = model.generate(**inputs, **STEPS, **OPEN, do_sample=True, num_return_sequences=3)
-    made, logits = out.sequences[:, -24:].unflatten(0, (-1, 3)), torch.stack(out.logits, 1).unflatten(0, (-1, 3))
+    made, logits = (
+        out.sequences[:, -24:].unflatten(0, (-1, 3)),
+        torch.stack(out.logits, 1).unflatten(0, (-1, 3)),
+    )
     histories = one_by_one(model, inputs, rule(name, model), made, logits)
     for number, history in enumerate(histories):
-        assert history == {layer: rows[number::3] for layer, rows in report.calls[0].evicted.items()}
+        assert history == {
+            layer: rows[number::3] for layer, rows in report.calls[0].evicted.items()
+        }
 
 
 @pytest.mark.parametrize(
-    "arguments", [{}, {"num_beams": 3}, {"do_sample": True, "num_return_sequences": 2}], ids=["greedy", "beams", "samples"]
+    "arguments",
+    [{}, {"num_beams": 3}, {"do_sample": True, "num_return_sequences": 2}],
+    ids=["greedy", "beams", "samples"],
 )
 @torch.no_grad()
 def test_below_the_budget_nothing_changes(case, arguments, monkeypatch):
     model, _, inputs = case
-    padding = {name: torch.nn.functional.pad(one, (3, 0)) for name, one in inputs.items() if one.shape == inputs["input_ids"].shape}
+    padding = {
+        name: torch.nn.functional.pad(one, (3, 0))
+        for name, one in inputs.items()
+        if one.shape == inputs["input_ids"].shape
+    }
     inputs = {**inputs, **padding}  # slots that could be written in every row
     monkeypatch.setattr(Entries, "write", None)
     torch.manual_seed(0)
@@ -156,7 +204,9 @@ def test_below_the_budget_nothing_changes(case, arguments, monkeypatch):
     with asymvlm.evict(model, rule(), text_budget=64) as report:
         made = model.generate(**inputs, **STEPS, **OPEN, **arguments)
     assert torch.equal(made.sequences, plain.sequences)
-    assert all(torch.equal(*pair) for pair in zip(made.logits, plain.logits, strict=True)), "to the last bit"
+    assert all(torch.equal(*pair) for pair in zip(made.logits, plain.logits, strict=True)), (
+        "to the last bit"
+    )
     call = report.calls[0]
     assert call.held == call.seen and call.peak == max(call.seen) and not any(call.gone)
     assert not any(pairs for rows in call.evicted.values() for pairs in rows)
@@ -164,7 +214,9 @@ def test_below_the_budget_nothing_changes(case, arguments, monkeypatch):
 
 @torch.no_grad()
 def test_a_full_layer_is_written_in_place(small, monkeypatch):
-    """Text entries never exceed the budget by more than the one just written, and once every row is full nothing is copied any more."""
+    """Text entries never exceed the budget by more than the one just written, and once every row is
+    full nothing is copied any more.
+    """
     model, inputs = small
     counts, homes, evict = [], [], EvictingLayer.evict
 
@@ -186,14 +238,18 @@ def test_a_full_layer_is_written_in_place(small, monkeypatch):
         assert len(set(homes[3 * 10 + layer :: 3])) == 1
     vision = backbone_of(model).layout(inputs).vision.sum(-1)
     assert homes[-1][2] == int(vision.max()) + BUDGET + 1
-    size = sum(2 * 2 * 2 * 8 * 4 * slots for *_, slots in homes[-3:])  # keys and values, rows, groups, width, fp32
+    size = sum(
+        2 * 2 * 2 * 8 * 4 * slots for *_, slots in homes[-3:]
+    )  # keys and values, rows, groups, width, fp32
     assert report.calls[0].bytes == report.calls[0].peak_bytes == size
 
 
 @pytest.mark.parametrize("length", [3, 12], ids=["full-later", "full-before"])
 @torch.no_grad()
 def test_further_turns_equal_dense_layers_that_miss_what_left(case, length):
-    """The second turn brings five tokens at once, to a cache that has lost entries in neither, one or both rows."""
+    """The second turn brings five tokens at once, to a cache that has lost entries in neither, one
+    or both rows.
+    """
     model, inputs, _ = case
     if isinstance(backbone_of(model), QFormer):
         pytest.skip("its generate takes no cache")
@@ -221,12 +277,25 @@ def test_prompts_that_reach_the_llm_as_embeddings(name):
 
 
 def by_the_rule(name, attention, text, prompt):
-    """What leaves a row by the rule of a policy as `rule` makes it, in plain words: (position, newest position).
+    """What leaves a row by the rule of a policy as `rule` makes it, in plain words.
 
-    `attention` is the layer's, `[S, S]` by position, `text` the positions that are text, `prompt` how many stand in the prompt.
+    (position, newest position).
+
+    `attention` is the layer's, `[S, S]` by position, `text` the positions that are text, `prompt`
+    how many stand in the prompt.
     """
-    held, others, score, gone = [], [place for place in range(len(attention)) if place not in text], {}, []
-    sinks, recent = {"threshold": (2, 4), "h2o": (0, BUDGET // 2), "tova": (0, 1), "snap_kv": (0, 5)}[name]
+    held, others, score, gone = (
+        [],
+        [place for place in range(len(attention)) if place not in text],
+        {},
+        [],
+    )
+    sinks, recent = {
+        "threshold": (2, 4),
+        "h2o": (0, BUDGET // 2),
+        "tova": (0, 1),
+        "snap_kv": (0, 5),
+    }[name]
     for newest in range(prompt - 1, len(attention)):
         new = range(newest + 1) if newest == prompt - 1 else [newest]
         held += [place for place in text if place in new]
@@ -240,7 +309,9 @@ def by_the_rule(name, attention, text, prompt):
                 score[place] = row[place]
         if name == "snap_kv":
             line = sorted(held + [place for place in others if place <= newest])
-            mass = [float(attention[max(0, newest - 4) : newest + 1, place].sum()) for place in line]
+            mass = [
+                float(attention[max(0, newest - 4) : newest + 1, place].sum()) for place in line
+            ]
             score = {place: sum(mass[max(0, at - 2) : at + 3]) for at, place in enumerate(line)}
         mean = sum(score[place] for place in held) / len(held)
         low = 0.5 * mean if name == "threshold" else -1.0
@@ -257,7 +328,9 @@ def by_the_rule(name, attention, text, prompt):
 @pytest.mark.parametrize("name", ["threshold", "h2o", "tova", "snap_kv"])
 @torch.no_grad()
 def test_what_leaves_is_what_the_rule_says_of_eager_attention(small, name):
-    """The policy's rule by hand, on the whole attention of a dense model that misses what the report says has left."""
+    """The policy's rule by hand, on the whole attention of a dense model that misses what the
+    report says has left.
+    """
     model, inputs = small
     with asymvlm.evict(model, rule(name, model), BUDGET) as report:
         out = model.generate(**inputs, **STEPS)
@@ -271,14 +344,27 @@ def test_what_leaves_is_what_the_rule_says_of_eager_attention(small, name):
     layout, width = backbone_of(model).layout(inputs), inputs["input_ids"].shape[1]
     for layer, attention in enumerate(attentions):
         for row in range(2):
-            real = torch.cat([inputs["attention_mask"][row].bool(), torch.ones(23, dtype=torch.bool)])
-            text = (~torch.cat([layout.vision[row], torch.zeros(23, dtype=torch.bool)]))[real].nonzero().squeeze(-1).tolist()
+            real = torch.cat(
+                [inputs["attention_mask"][row].bool(), torch.ones(23, dtype=torch.bool)]
+            )
+            text = (
+                (~torch.cat([layout.vision[row], torch.zeros(23, dtype=torch.bool)]))[real]
+                .nonzero()
+                .squeeze(-1)
+                .tolist()
+            )
             own = attention[row].mean(0)[real][:, real]
-            assert evicted[layer][row] == by_the_rule(name, own, text, int(real[:width].sum())), (layer, row)
+            assert evicted[layer][row] == by_the_rule(name, own, text, int(real[:width].sum())), (
+                layer,
+                row,
+            )
 
 
 def conversation(model, inputs, policy, parts):
-    """(report, logits of each row's newest token after each part): a prompt, then `parts`: (ids, which of them are real)."""
+    """(report, logits of each row's newest token after each part): a prompt, then `parts`.
+
+    (ids, which of them are real).
+    """
     ids, mask, logits = inputs["input_ids"], inputs["attention_mask"], []
     with asymvlm.evict(model, policy, BUDGET) as report:
         cache = tf.DynamicCache()
@@ -287,7 +373,13 @@ def conversation(model, inputs, policy, parts):
             mask = there if past == 0 else torch.cat([mask, there], dim=1)
             positions = (mask.cumsum(-1) - 1).clamp_min(0)[:, past:]
             pictures = {"pixel_values": inputs["pixel_values"]} if past == 0 else {}
-            out = model(input_ids=words, attention_mask=mask, position_ids=positions, past_key_values=cache, **pictures)
+            out = model(
+                input_ids=words,
+                attention_mask=mask,
+                position_ids=positions,
+                past_key_values=cache,
+                **pictures,
+            )
             newest = words.shape[1] - 1 - there.flip(-1).argmax(-1)
             logits.append(out.logits[torch.arange(len(words)), newest])
     return report, logits
@@ -311,11 +403,22 @@ def test_a_batch_equals_its_samples_one_by_one(small, name):
     pictures = inputs["pixel_values"].split([1, 2])
     for row in range(2):
         real = inputs["attention_mask"][row].bool()
-        prompt = {"input_ids": inputs["input_ids"][row : row + 1, real], "pixel_values": pictures[row]}
-        own = [(words[row : row + 1, there[row].bool()], there[row : row + 1, there[row].bool()]) for words, there in parts]
+        prompt = {
+            "input_ids": inputs["input_ids"][row : row + 1, real],
+            "pixel_values": pictures[row],
+        }
+        own = [
+            (words[row : row + 1, there[row].bool()], there[row : row + 1, there[row].bool()])
+            for words, there in parts
+        ]
         spoken = [number for number, (words, _) in enumerate(own) if words.shape[1]]
         own = [own[number] for number in spoken]
-        alone, expected = conversation(model, {**prompt, "attention_mask": torch.ones_like(prompt["input_ids"])}, rule(name, model), own)
+        alone, expected = conversation(
+            model,
+            {**prompt, "attention_mask": torch.ones_like(prompt["input_ids"])},
+            rule(name, model),
+            own,
+        )
         assert alone.calls[0].held == [BUDGET]
         assert report.calls[0].seen[row] == alone.calls[0].seen[0]
         for layer, rows in alone.calls[0].evicted.items():
@@ -339,20 +442,27 @@ def test_a_budget_for_vision(small, name):
         for row, pairs in enumerate(rows):
             vision = set(place[row][layout.vision[row]].tolist())
             gone = [position for position, _ in pairs if position in vision]
-            assert len(gone) == max(0, len(vision) - 20) and len(pairs) == len(gone) + call.gone[row]
+            assert (
+                len(gone) == max(0, len(vision) - 20) and len(pairs) == len(gone) + call.gone[row]
+            )
     close(torch.stack(out.logits, 1), dense(model, inputs, tokens, call.evicted))
     with asymvlm.evict(model, rule(name, model), BUDGET) as report:
         model.generate(**inputs, **STEPS)
     for rows in report.calls[0].evicted.values():
         for row, pairs in enumerate(rows):
-            assert not {position for position, _ in pairs} & set(place[row][layout.vision[row]].tolist()), "without one, vision stays"
+            assert not {position for position, _ in pairs} & set(
+                place[row][layout.vision[row]].tolist()
+            ), "without one, vision stays"
 
 
 @torch.no_grad()
 def test_half_precision(case):
     model, inputs, _ = case
     half = copy.deepcopy(model).bfloat16()
-    call = {name: value.bfloat16() if value.is_floating_point() else value for name, value in inputs.items()}
+    call = {
+        name: value.bfloat16() if value.is_floating_point() else value
+        for name, value in inputs.items()
+    }
     with asymvlm.evict(half, rule("snap_kv"), BUDGET) as report:
         out = half.generate(**call, **STEPS, **OPEN)
     assert report.calls[0].held == [BUDGET, BUDGET] and report.calls[0].peak == BUDGET + 1

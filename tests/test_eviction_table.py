@@ -64,9 +64,14 @@ def test_replayed_without_eviction_is_the_whole_prompt(side, asked):
 def test_replayed_with_pruning_and_eviction(side, asked):
     sample = asked[0]
     full = replay(side, sample, 4)
-    with asymvlm.prune(side.model, Grid(), keep=0.25) as pruned, asymvlm.evict(side.model, StreamingLLM(recent=8), 24) as evicted:
+    with (
+        asymvlm.prune(side.model, Grid(), keep=0.25) as pruned,
+        asymvlm.evict(side.model, StreamingLLM(recent=8), 24) as evicted,
+    ):
         ending = replay(side, sample, 4, evicted)
-    assert pruned.calls[0].after == [64] and len(pruned.calls) == 1, "pruned once, and every turn read on that cache"
+    assert pruned.calls[0].after == [64] and len(pruned.calls) == 1, (
+        "pruned once, and every turn read on that cache"
+    )
     (call,) = evicted.calls
     assert call.held[0] <= 24 < call.seen[0]
     assert ending.peak_bytes < full.peak_bytes
@@ -75,10 +80,16 @@ def test_replayed_with_pruning_and_eviction(side, asked):
 @pytest.mark.parametrize("evicting", [False, True])
 def test_macs_are_what_torch_counts(side, asked, evicting):
     with ExitStack() as stack:
-        report = stack.enter_context(asymvlm.evict(side.model, StreamingLLM(recent=8), 24)) if evicting else None
+        report = (
+            stack.enter_context(asymvlm.evict(side.model, StreamingLLM(recent=8), 24))
+            if evicting
+            else None
+        )
         counter = stack.enter_context(flop_counter())
         ending = replay(side, asked[0], 4, report)
-    assert 2 * (ending.macs + sum(vision_macs(side.model.config, 1))) == pytest.approx(counter.get_total_flops(), rel=1e-3)
+    assert 2 * (ending.macs + sum(vision_macs(side.model.config, 1))) == pytest.approx(
+        counter.get_total_flops(), rel=1e-3
+    )
 
 
 @pytest.mark.filterwarnings("default")  # jsonargparse's own, as a user would see them
@@ -86,26 +97,46 @@ def test_the_command_writes_a_table(llava, processor, tmp_path, monkeypatch, cap
     monkeypatch.chdir(tmp_path)
     llava.save_pretrained("teacher")
     processor.save_pretrained("teacher")
-    save_scorer(TrainedScorer(scorers()["low_rank"](40), BudgetHead(40), (0, 1, 2, 3)), tmp_path / "scorer", "card")
+    save_scorer(
+        TrainedScorer(scorers()["low_rank"](40), BudgetHead(40), (0, 1, 2, 3)),
+        tmp_path / "scorer",
+        "card",
+    )
     (tmp_path / "table.yaml").write_text(
-        "policies:\n  newest: {class_path: asymvlm.eviction.policies.streaming_llm.StreamingLLM, init_args: {recent: 4}}\n"
-        "teacher: teacher\nscorer: scorer\nshares: [0.5]\npages: 2\nlongest_answer: 3\noutput: out\n"
+        "policies:\n  newest: {class_path: asymvlm.eviction.policies.streaming_llm.StreamingLLM, "
+        "init_args: {recent: 4}}\n"
+        "teacher: teacher\nscorer: scorer\nshares: [0.5]\npages: 2\nlongest_answer: 3\noutput: "
+        "out\n"
     )
     assert main(["eviction", "--config", "table.yaml"]) == 0
     rows = json.loads((tmp_path / "out/eviction.json").read_text())
     assert {(row["policy"], row["keep"], row["task"]) for row in rows} == {
-        (policy, keep, task) for policy in ("full cache", "newest") for keep in (1.0, 0.25) for task in TASKS
+        (policy, keep, task)
+        for policy in ("full cache", "newest")
+        for keep in (1.0, 0.25)
+        for task in TASKS
     }
     for row in rows:
         assert row["n"] == (6 if row["task"].startswith("all") else 2) and 0 <= row["accuracy"] <= 1
         assert (row["text_budget"] is None) == (row["policy"] == "full cache")
         assert row["agreement"] == 1.0 or row["policy"] == "newest"
-    sizes = {(row["policy"], row["keep"]): row["peak_bytes"] for row in rows if row["task"] == "all"}
-    assert sizes["newest", 1.0] < sizes["full cache", 1.0] > sizes["full cache", 0.25] > sizes["newest", 0.25]
+    sizes = {
+        (row["policy"], row["keep"]): row["peak_bytes"] for row in rows if row["task"] == "all"
+    }
+    assert (
+        sizes["newest", 1.0]
+        < sizes["full cache", 1.0]
+        > sizes["full cache", 0.25]
+        > sizes["newest", 0.25]
+    )
     assert "| newest |" in (tmp_path / "out/eviction.md").read_text()
 
 
 def test_dialogues_are_stored_with_their_history(tmp_path):
     again = [list(samples(generated_dialogues(tmp_path, "test", 2, seed=3))) for _ in range(2)]
-    assert [replace(one, images=()) for one in again[0]] == [replace(one, images=()) for one in again[1]]
-    assert {one.group for one in again[0]} == {"text", "page", "both"} and all(one.history for one in again[0])
+    assert [replace(one, images=()) for one in again[0]] == [
+        replace(one, images=()) for one in again[1]
+    ]
+    assert {one.group for one in again[0]} == {"text", "page", "both"} and all(
+        one.history for one in again[0]
+    )

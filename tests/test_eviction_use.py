@@ -19,10 +19,14 @@ from asymvlm.eviction.policies.threshold import Threshold
 
 @torch.no_grad()
 def test_nothing_is_held_on_to(small):
-    """A cache that the caller lets go is gone, though the context is open and its report says what was in there."""
+    """A cache that the caller lets go is gone, though the context is open and its report says what
+    was in there.
+    """
     model, inputs = small
     with asymvlm.evict(model, rule(), BUDGET) as report:
-        cache = weakref.ref(model.generate(**inputs, **STEPS, return_dict_in_generate=True).past_key_values)
+        cache = weakref.ref(
+            model.generate(**inputs, **STEPS, return_dict_in_generate=True).past_key_values
+        )
         gc.collect()
         assert cache() is None
     assert report.calls[0].held == [BUDGET, BUDGET]
@@ -30,7 +34,10 @@ def test_nothing_is_held_on_to(small):
 
 @torch.no_grad()
 def test_text_alone_and_gradients(small):
-    """A prompt without pictures evicts as well; a call without a cache, or with gradients, is as it always is."""
+    """A prompt without pictures evicts as well.
+
+    A call without a cache, or with gradients, is as it always is.
+    """
     model, inputs = small
     words = {"input_ids": inputs["input_ids"][:1, -20:], "attention_mask": torch.ones(1, 20).long()}
     with asymvlm.evict(model, rule(), BUDGET) as report:
@@ -40,7 +47,10 @@ def test_text_alone_and_gradients(small):
             model(**inputs, labels=inputs["input_ids"]).loss.backward()
     assert [call.held for call in report.calls] == [[BUDGET], [BUDGET, 9], [BUDGET, 9]]
     assert report.calls[0].seen == [20 + 23]
-    close(torch.stack(out.logits, 1), dense(model, words, out.sequences[:, -24:], report.calls[0].evicted))
+    close(
+        torch.stack(out.logits, 1),
+        dense(model, words, out.sequences[:, -24:], report.calls[0].evicted),
+    )
     assert all(parameter.grad is not None for parameter in model.model.language_model.parameters())
     model.zero_grad()
 
@@ -56,7 +66,9 @@ def test_the_policy_may_be_left_out_or_be_a_file(small, tmp_path):
         return report.calls[0].evicted
 
     fixed, learned = evicted(None), evicted(file)
-    assert fixed == evicted(Threshold()) and learned == evicted(LinearEvictor(file)) == evicted(str(file))
+    assert fixed == evicted(Threshold()) and learned == evicted(LinearEvictor(file)) == evicted(
+        str(file)
+    )
     assert fixed != learned and any(map(len, fixed[0]))
 
 
@@ -65,11 +77,19 @@ def test_bad_use_is_refused(small):
     width = inputs["input_ids"].shape[1]
 
     def refused(match, policy=None, error=ValueError, budget=BUDGET, **call):
-        prompt = {"input_ids": inputs["input_ids"][:1, 19:], "attention_mask": torch.ones(1, 20).long()}
-        with pytest.raises(error, match=match), asymvlm.evict(model, policy or rule(), budget, **call.pop("more", {})):
+        prompt = {
+            "input_ids": inputs["input_ids"][:1, 19:],
+            "attention_mask": torch.ones(1, 20).long(),
+        }
+        with (
+            pytest.raises(error, match=match),
+            asymvlm.evict(model, policy or rule(), budget, **call.pop("more", {})),
+        ):
             model.generate(**prompt, max_new_tokens=2, **call)
 
-    refused("text_budget: 6 is less than the 7 that Threshold needs: 2 first and 4 newest", budget=6)
+    refused(
+        "text_budget: 6 is less than the 7 that Threshold needs: 2 first and 4 newest", budget=6
+    )
     for bad in (16.0, True, 0, "16", None):
         refused("text_budget: .* an int of at least 1", budget=bad)
     refused("vision_budget: 0.5 is not accepted", more={"vision_budget": 0.5})
@@ -79,7 +99,8 @@ def test_bad_use_is_refused(small):
     refused("use_cache: False leaves no cache", use_cache=False)
     refused("cache_implementation: 'static' cannot lose entries", cache_implementation="static")
     refused(
-        "cache_implementation: 'offloaded' cannot lose entries", generation_config=tf.GenerationConfig(cache_implementation="offloaded")
+        "cache_implementation: 'offloaded' cannot lose entries",
+        generation_config=tf.GenerationConfig(cache_implementation="offloaded"),
     )
     static = tf.StaticCache(config=model.config, max_cache_len=64)
     refused("past_key_values: a StaticCache that is static or offloaded", past_key_values=static)
@@ -94,31 +115,54 @@ def test_bad_use_is_refused(small):
             with pytest.raises(ValueError, match="cannot be taken back"):
                 out.past_key_values.crop(-1)
             step = {"input_ids": MORE[:, :1], "past_key_values": out.past_key_values}
-            with pytest.raises(ValueError, match=rf"attention_mask: \(2, 5\) must be \(2, {width + 1}\)"):
+            with pytest.raises(
+                ValueError, match=rf"attention_mask: \(2, 5\) must be \(2, {width + 1}\)"
+            ):
                 model(**step, attention_mask=torch.ones(2, 5).long())
     mask = torch.nn.functional.pad(inputs["attention_mask"], (0, 1), value=1)
     with pytest.raises(ValueError, match=r"understood by asymvlm\.evict alone"):
         model(**step, attention_mask=mask)
-    with pytest.raises(ValueError, match="was scored by Threshold"), asymvlm.evict(model, rule("tova"), BUDGET):
+    with (
+        pytest.raises(ValueError, match="was scored by Threshold"),
+        asymvlm.evict(model, rule("tova"), BUDGET),
+    ):
         model(**step, attention_mask=mask)
     with torch.no_grad(), asymvlm.evict(model, rule(), BUDGET) as report:
         model(**step, attention_mask=mask)
     assert report.calls[0].held == [BUDGET, 10]
     plain = model(**inputs).past_key_values
-    with pytest.raises(ValueError, match=r"begun outside of asymvlm\.evict"), asymvlm.evict(model, rule(), BUDGET):
+    with (
+        pytest.raises(ValueError, match=r"begun outside of asymvlm\.evict"),
+        asymvlm.evict(model, rule(), BUDGET),
+    ):
         model(**{**step, "past_key_values": plain}, attention_mask=mask)
-    assert "generate" not in vars(model) and model.config.text_config._attn_implementation == "sdpa", "everything is put back"
+    assert (
+        "generate" not in vars(model) and model.config.text_config._attn_implementation == "sdpa"
+    ), "everything is put back"
 
 
-@pytest.mark.parametrize("row", [*(family(name) for name in sorted(SLIDING)), *families.CROSS_ATTENTION], ids=str)
+@pytest.mark.parametrize(
+    "row", [*(family(name) for name in sorted(SLIDING)), *families.CROSS_ATTENTION], ids=str
+)
 def test_models_that_cannot_lose_entries_say_so(row):
     model = row.build()
-    why = "has no layer with full attention" if row.name in SLIDING else "reads pictures through cross-attention"
-    with pytest.raises(DataError, match=f"{type(model).__name__} {why}"), asymvlm.evict(model, rule()):
+    why = (
+        "has no layer with full attention"
+        if row.name in SLIDING
+        else "reads pictures through cross-attention"
+    )
+    with (
+        pytest.raises(DataError, match=f"{type(model).__name__} {why}"),
+        asymvlm.evict(model, rule()),
+    ):
         pass
 
 
 def test_a_model_that_was_not_called_is_told_of(small):
     model, inputs = small
-    with pytest.warns(UserWarning, match="not called with a cache"), torch.no_grad(), asymvlm.evict(model, rule(), BUDGET):
+    with (
+        pytest.warns(UserWarning, match="not called with a cache"),
+        torch.no_grad(),
+        asymvlm.evict(model, rule(), BUDGET),
+    ):
         model(**inputs, use_cache=False)

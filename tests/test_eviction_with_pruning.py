@@ -1,4 +1,7 @@
-"""Eviction and pruning at once: what leaves, and when, does not depend on which was opened first."""
+"""Eviction and pruning at once.
+
+What leaves, and when, does not depend on which was opened first.
+"""
 
 from __future__ import annotations
 
@@ -34,12 +37,18 @@ class Asks(ByCell):
 def both(model, method, policy, prune_first):
     """Pruning and eviction at once: (report of the first, of the second)."""
     with ExitStack() as stack:
-        opened = [stack.enter_context(asymvlm.prune(model, method, keep=0.5))] if prune_first else []
+        opened = (
+            [stack.enter_context(asymvlm.prune(model, method, keep=0.5))] if prune_first else []
+        )
         report = stack.enter_context(asymvlm.evict(model, policy, BUDGET))
         yield (opened or [stack.enter_context(asymvlm.prune(model, method, keep=0.5))])[0], report
 
 
-PAIRS = [(name, method) for name in ("Llava", "Qwen2_5_VL", "InternVL") for method in (ByCell, Inside, Asks)]
+PAIRS = [
+    (name, method)
+    for name in ("Llava", "Qwen2_5_VL", "InternVL")
+    for method in (ByCell, Inside, Asks)
+]
 
 
 @pytest.mark.parametrize(("name", "method"), [*PAIRS, ("Gemma3", ByCell), ("Blip2", ByCell)])
@@ -58,11 +67,15 @@ def test_goes_together_with_pruning_in_either_order(name, method):
     (sequences, kept, evictions), second = found
     assert torch.equal(sequences, second[0]) and evictions == second[2]
     assert all(map(torch.equal, kept, second[1]))
-    assert model.config.get_text_config()._attn_implementation == before and model.generate == generate
+    assert (
+        model.config.get_text_config()._attn_implementation == before and model.generate == generate
+    )
     hidden = backbone.layout(inputs).vision
     for row, index in enumerate(kept):
         hidden[row, hidden[row].nonzero().squeeze(-1)[index]] = False
-    expected = dense(model, inputs, sequences[:, -24:], evictions, hidden=hidden, start=method.layer or 0)
+    expected = dense(
+        model, inputs, sequences[:, -24:], evictions, hidden=hidden, start=method.layer or 0
+    )
     close(torch.stack(out.logits, 1), expected)
     assert len({len(index) for index in kept}) > 1, "ragged"
 
@@ -97,4 +110,7 @@ def test_further_turns_on_a_pruned_prompt(name, method):
         hidden[row, hidden[row].nonzero().squeeze(-1)[index]] = False
     (tokens, logits), (call,) = found[0], evicted.calls
     assert call.held == [BUDGET, BUDGET]
-    close(logits, dense(model, inputs, tokens, call.evicted, hidden=hidden, start=method.layer or 0)[:, -8:])
+    close(
+        logits,
+        dense(model, inputs, tokens, call.evicted, hidden=hidden, start=method.layer or 0)[:, -8:],
+    )

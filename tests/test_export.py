@@ -13,7 +13,6 @@ import asymvlm
 from asymvlm import export
 from asymvlm.check import main as check
 from asymvlm.checkpoint.scorer import TrainedScorer, save_scorer
-from asymvlm.cli.command import run_command
 from asymvlm.scorers import BudgetHead, scorers
 
 WIDTH = 16
@@ -97,7 +96,9 @@ def test_the_run_s_own_folder_is_refused(checkpoint, tmp_path, capsys, monkeypat
     before = snapshot(tmp_path)
     assert exported(checkpoint, checkpoint.parent) == 2
     monkeypatch.chdir(checkpoint.parent)
-    assert exported("last.ckpt", ".") == exported("last.ckpt", "..") == exported("last.ckpt", "/") == 2
+    assert (
+        exported("last.ckpt", ".") == exported("last.ckpt", "..") == exported("last.ckpt", "/") == 2
+    )
     assert snapshot(tmp_path) == before and "last.ckpt" in capsys.readouterr().err
 
 

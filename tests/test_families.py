@@ -1,4 +1,7 @@
-"""One mechanism for every family: the same properties of `prune` and of the targets, on a tiny random model of each."""
+"""One mechanism for every family.
+
+The same properties of `prune` and of the targets, on a tiny random model of each.
+"""
 
 from __future__ import annotations
 
@@ -22,9 +25,16 @@ from asymvlm.targets import AttentionTarget, EncodedBatch
 
 @pytest.fixture(params=families.IN_SEQUENCE, ids=str, scope="module")
 def case(request):
-    """(model, its batch of two: one picture and two pictures, of different lengths; the batch for beams)."""
+    """(model, its batch of two: one picture and two pictures, of different lengths.
+
+    The batch for beams).
+    """
     model = request.param.build()
-    return model, families.batch(model, request.param), families.batch(model, request.param, request.param.beams)
+    return (
+        model,
+        families.batch(model, request.param),
+        families.batch(model, request.param, request.param.beams),
+    )
 
 
 @pytest.fixture(params=families.WITH_VIDEO, ids=str)
@@ -35,7 +45,9 @@ def video_case(request):
 
 
 def masked(model, inputs, kept, generating):
-    """The same call, dense, with the dropped columns hidden from attention and positions as they were."""
+    """The same call, dense, with the dropped columns hidden from attention and positions as they
+    were.
+    """
     backbone = backbone_of(model)
     vision = backbone.layout(inputs).vision
     mask = inputs["attention_mask"].clone()
@@ -43,7 +55,11 @@ def masked(model, inputs, kept, generating):
         columns = vision[row].nonzero().squeeze(-1)
         mask[row, columns] = 0
         mask[row, columns[index]] = 1
-    return {**inputs, "attention_mask": mask, "position_ids": backbone.positions(inputs, generating)}
+    return {
+        **inputs,
+        "attention_mask": mask,
+        "position_ids": backbone.positions(inputs, generating),
+    }
 
 
 @torch.no_grad()
@@ -73,7 +89,9 @@ def test_dropping_equals_masking(case):
     dense = model(**reference).logits
     for row in range(len(dense)):
         stays = reference["attention_mask"][row].bool()
-        torch.testing.assert_close(pruned[row, -int(stays.sum()) :], dense[row, stays], atol=1e-5, rtol=0)
+        torch.testing.assert_close(
+            pruned[row, -int(stays.sum()) :], dense[row, stays], atol=1e-5, rtol=0
+        )
 
 
 @pytest.mark.parametrize("arguments", [{}, {"num_beams": 3}], ids=["greedy", "beams"])
@@ -82,14 +100,17 @@ def test_generation_equals_masking(case, arguments):
     model, inputs = case[0], case[2 if arguments else 1]
     with asymvlm.prune(model, ByCell(), keep="auto") as report:
         pruned = model.generate(**inputs, **LENGTH, **arguments)
-    expected = model.generate(**masked(model, inputs, report.calls[0].kept, generating=True), **LENGTH, **arguments)
+    expected = model.generate(
+        **masked(model, inputs, report.calls[0].kept, generating=True), **LENGTH, **arguments
+    )
     assert torch.equal(pruned, expected)
 
 
 def test_loss_and_gradients_equal_masking(case):
     """With labels, the gradient reaches the pixels through the kept features alone."""
     model, inputs, _ = case
-    # Words alone: what follows a picture is predicted from its last vision token, which is another one after pruning.
+    # Words alone: what follows a picture is predicted from its last vision token, which is another
+    # one after pruning.
     labels = inputs["input_ids"].masked_fill(inputs["input_ids"] < 20, -100)
 
     def run(call):
@@ -116,7 +137,9 @@ def test_static_cache(case):
 
 @torch.no_grad()
 def test_further_turn_on_the_kept_cache(case):
-    """A second question on the cache of the first equals a dense model that goes on with the same columns masked."""
+    """A second question on the cache of the first equals a dense model that goes on with the same
+    columns masked.
+    """
     model, inputs, _ = case
     if isinstance(backbone_of(model), QFormer):
         pytest.skip("its generate takes no cache")
@@ -125,9 +148,16 @@ def test_further_turn_on_the_kept_cache(case):
     def second(first, mask, **positions):
         ids = torch.cat([first.sequences, more], 1)
         mask = torch.cat([mask, torch.ones(2, ids.shape[1] - mask.shape[1], dtype=torch.long)], 1)
-        call = {"input_ids": ids, "attention_mask": mask, "past_key_values": first.past_key_values, **positions}
+        call = {
+            "input_ids": ids,
+            "attention_mask": mask,
+            "past_key_values": first.past_key_values,
+            **positions,
+        }
         for name in {"token_type_ids", "mm_token_type_ids"} & inputs.keys():
-            call[name] = torch.nn.functional.pad(inputs[name], (0, ids.shape[1] - inputs[name].shape[1]))
+            call[name] = torch.nn.functional.pad(
+                inputs[name], (0, ids.shape[1] - inputs[name].shape[1])
+            )
         return model.generate(**call, **LENGTH)
 
     with asymvlm.prune(model, ByCell(), keep="auto") as report:
@@ -144,14 +174,19 @@ def test_further_turn_on_the_kept_cache(case):
 @pytest.mark.parametrize("rows", ["question", "last", "answer"])
 @torch.no_grad()
 def test_targets_equal_eager_attention(case, rows):
-    """Answers of three tokens are forced: of these, the first two are query rows beside the prompt's last."""
+    """Answers of three tokens are forced.
+
+    Of these, the first two are query rows beside the prompt's last.
+    """
     model, inputs, _ = case
     backbone = backbone_of(model)
     encoded = backbone.encode(inputs)
     layout = backbone.layout(inputs, encoded)
     question = layout.text & (inputs["input_ids"] >= 20)
     answers = torch.tensor([[31, 41, 2], [59, 26, 2]])
-    target = AttentionTarget(rows=rows)(backbone, EncodedBatch(inputs, encoded, layout, question, list(answers)))
+    target = AttentionTarget(rows=rows)(
+        backbone, EncodedBatch(inputs, encoded, layout, question, list(answers))
+    )
 
     width = inputs["input_ids"].shape[1]
     call, wanted = {**inputs, "position_ids": backbone.positions(inputs, generating=True)}, question
@@ -185,7 +220,9 @@ REFUSED = {  # several feature layers, resamplers, mergers of other kinds
 
 
 def test_tower_attention_lies_on_the_tokens_that_its_patches_become(case, request):
-    """The patches that a token is a mean of are those that its features depend on through projector and merger."""
+    """The patches that a token is a mean of are those that its features depend on through projector
+    and merger.
+    """
     model, inputs, _ = case
     backbone = backbone_of(model)
     name = request.node.callspec.id
@@ -195,7 +232,9 @@ def test_tower_attention_lies_on_the_tokens_that_its_patches_become(case, reques
         return
     attended = []  # what the watched layer gives: above it, patches meet nowhere but in the merger
     _, attention = feature_layer(model)
-    handle = attention.register_forward_hook(lambda module, args, out: attended.append(out[0] if isinstance(out, tuple) else out))
+    handle = attention.register_forward_hook(
+        lambda module, args, out: attended.append(out[0] if isinstance(out, tuple) else out)
+    )
     model.requires_grad_(True)
     with watching(model) as watcher:
         encoded = backbone.encode(inputs)
@@ -207,27 +246,44 @@ def test_tower_attention_lies_on_the_tokens_that_its_patches_become(case, reques
     pictures = [one.squeeze(-1) for one in watcher.received()]
     sizes = [one.numel() for one in pictures]
     numbers = torch.arange(sum(sizes), dtype=torch.float).split(sizes)
-    numbered = [number.view_as(one)[..., None] for number, one in zip(numbers, pictures, strict=True)]
+    numbered = [
+        number.view_as(one)[..., None] for number, one in zip(numbers, pictures, strict=True)
+    ]
     if merges == "resampled":  # every token reads every patch
         weights = watcher.resampler.weights(pictures[0].shape[1])
-        torch.testing.assert_close(view.attention.sum(), (weights @ torch.cat(pictures)[..., None]).sum())
+        torch.testing.assert_close(
+            view.attention.sum(), (weights @ torch.cat(pictures)[..., None]).sum()
+        )
         torch.testing.assert_close(weights.sum(-1), torch.ones(weights.shape[:2]))
         return
-    places = on_tokens(Patches(numbered, getattr(model.base_model, "visual", None), inputs, watcher.pack), merges, count)[:, 0]
+    places = on_tokens(
+        Patches(numbered, getattr(model.base_model, "visual", None), inputs, watcher.pack),
+        merges,
+        count,
+    )[:, 0]
     for token in (0, count // 2, count - 1):
-        gradients = torch.autograd.grad(encoded.rows[token].square().sum(), attended, retain_graph=True)
-        felt = [gradient.abs().sum(-1)[:, 1:] if watcher.cls == "left out" else gradient.abs().sum(-1) for gradient in gradients]
+        gradients = torch.autograd.grad(
+            encoded.rows[token].square().sum(), attended, retain_graph=True
+        )
+        felt = [
+            gradient.abs().sum(-1)[:, 1:] if watcher.cls == "left out" else gradient.abs().sum(-1)
+            for gradient in gradients
+        ]
         read = torch.cat([one.flatten() for one in felt]).nonzero().squeeze(-1).float()
         if merges == "packed" and len(read) == 0:
             assert view.attention[token] == 0, "the end of a line is no patch"
             continue
-        torch.testing.assert_close(places[token], read.mean(), msg=f"{name}: token {token} reads {read}")
+        torch.testing.assert_close(
+            places[token], read.mean(), msg=f"{name}: token {token} reads {read}"
+        )
         assert view.attention[token] > 0
 
 
 @torch.no_grad()
 def test_tower_states_are_what_the_projector_reads(llava, batch):
-    """For LLaVA, where patches are tokens, the view's states give the features, and CLS's keys are left out."""
+    """For LLaVA, where patches are tokens, the view's states give the features, and CLS's keys are
+    left out.
+    """
     backbone = backbone_of(llava)
     encoded = backbone.encode(batch, watch_tower=True)
     view = encoded.tower
@@ -253,7 +309,9 @@ def test_videos_and_pictures_in_one_batch(video_case):
     dense = model(**reference).logits
     for row in range(len(dense)):
         stays = reference["attention_mask"][row].bool()
-        torch.testing.assert_close(pruned[row, -int(stays.sum()) :], dense[row, stays], atol=1e-5, rtol=0)
+        torch.testing.assert_close(
+            pruned[row, -int(stays.sum()) :], dense[row, stays], atol=1e-5, rtol=0
+        )
     reference = masked(model, inputs, kept, generating=True)
     assert torch.equal(made[1], model.generate(**reference, **LENGTH))
     if families.BEAMS == (1, 2):
@@ -262,29 +320,54 @@ def test_videos_and_pictures_in_one_batch(video_case):
 
 def test_models_that_cannot_be_pruned_say_so():
     text_only = tf.LlamaForCausalLM(tf.LlamaConfig(**families.text()))
-    with pytest.raises(DataError, match=r"LlamaForCausalLM is no vision-language model.*supported are Llava.*Qwen2\.5-VL"):
+    with pytest.raises(
+        DataError,
+        match=r"LlamaForCausalLM is no vision-language model.*supported are Llava.*Qwen2\.5-VL",
+    ):
         backbone_of(text_only)
-    t5 = {"model_type": "t5", "vocab_size": 120, "d_model": 32, "d_ff": 32, "num_layers": 1, "num_heads": 2, "d_kv": 16}
+    t5 = {
+        "model_type": "t5",
+        "vocab_size": 120,
+        "d_model": 32,
+        "d_ff": 32,
+        "num_layers": 1,
+        "num_heads": 2,
+        "d_kv": 16,
+    }
     config = tf.Blip2Config(
-        vision_config=families.tower(), qformer_config=families.q_former(), text_config=t5, image_token_index=5, num_query_tokens=6
+        vision_config=families.tower(),
+        qformer_config=families.q_former(),
+        text_config=t5,
+        image_token_index=5,
+        num_query_tokens=6,
     )
-    with pytest.raises(DataError, match="encoder-decoder language model counts positions by itself"):
+    with pytest.raises(
+        DataError, match="encoder-decoder language model counts positions by itself"
+    ):
         backbone_of(tf.Blip2ForConditionalGeneration(config))
 
 
 def test_generation_without_a_cache_is_refused():
     model = families.llava().build()
     inputs = families.batch(model, families.llava())
-    with pytest.raises(ValueError, match="use_cache: False cannot be combined"), asymvlm.prune(model, ByCell(), keep=0.5):
+    with (
+        pytest.raises(ValueError, match="use_cache: False cannot be combined"),
+        asymvlm.prune(model, ByCell(), keep=0.5),
+    ):
         model.generate(**inputs, use_cache=False)
 
 
 @torch.no_grad()
 def test_half_precision(case):
-    """In bf16 pruned and masked agree as far as bf16 goes, and both choose the same tokens where one is clearly best."""
+    """In bf16 pruned and masked agree as far as bf16 goes, and both choose the same tokens where
+    one is clearly best.
+    """
     model, inputs, _ = case
     half = copy.deepcopy(model).bfloat16()
-    call = {name: value.bfloat16() if value.is_floating_point() else value for name, value in inputs.items()}
+    call = {
+        name: value.bfloat16() if value.is_floating_point() else value
+        for name, value in inputs.items()
+    }
     with asymvlm.prune(half, ByCell(), keep="auto") as report:
         pruned = half(**call).logits[:, -1]
     dense = half(**masked(half, call, report.calls[0].kept, generating=False)).logits[:, -1]

@@ -90,7 +90,10 @@ def method_of(tmp_path, name, body):
     import importlib.util
 
     file = tmp_path / f"{name}.py"
-    file.write_text(f"import asymvlm\nclass Mine(asymvlm.Method):\n    def score(self, tokens):\n        return {body}\n")
+    file.write_text(
+        "import asymvlm\nclass Mine(asymvlm.Method):\n    def score(self, tokens):\n        "
+        f"return {body}\n"
+    )
     spec = importlib.util.spec_from_file_location("mine", file)
     loaded = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(loaded)
@@ -99,7 +102,10 @@ def method_of(tmp_path, name, body):
 
 def test_the_code_of_a_user_s_method_counts(tmp_path):
     first = method_of(tmp_path, "one", "tokens.vision.sum(-1)")
-    same, other = method_of(tmp_path, "two", "tokens.vision.sum(-1)"), method_of(tmp_path, "three", "-tokens.vision.sum(-1)")
+    same, other = (
+        method_of(tmp_path, "two", "tokens.vision.sum(-1)"),
+        method_of(tmp_path, "three", "-tokens.vision.sum(-1)"),
+    )
     assert key(first) == key(same) != key(other)
 
 
@@ -181,7 +187,9 @@ def test_a_commit_of_the_hub_counts(teacher, monkeypatch):
 
     config = transformers.AutoConfig.from_pretrained(teacher)
     processor = load_processor(str(teacher))
-    monkeypatch.setattr("asymvlm.storage.fingerprint.AutoConfig.from_pretrained", lambda path: config)
+    monkeypatch.setattr(
+        "asymvlm.storage.fingerprint.AutoConfig.from_pretrained", lambda path: config
+    )
     found = []
     for commit in ("aaa", "bbb"):
         config._commit_hash = commit
@@ -203,8 +211,13 @@ def folder(tmp_path):
     for split in ("train", "val"):
         (place / split / "images").mkdir(parents=True)
         for number in range(2):
-            Image.new("RGB", (40, 30), (number * 40, 9, 9)).save(place / split / f"images/{number}.png")
-        lines = [{"image": f"images/{number}.png", "question": f"What {number}?", "answers": ["a"]} for number in range(2)]
+            Image.new("RGB", (40, 30), (number * 40, 9, 9)).save(
+                place / split / f"images/{number}.png"
+            )
+        lines = [
+            {"image": f"images/{number}.png", "question": f"What {number}?", "answers": ["a"]}
+            for number in range(2)
+        ]
         (place / split / "questions.jsonl").write_text("\n".join(map(json.dumps, lines)))
     return place
 
@@ -221,7 +234,10 @@ def test_pictures_behind_paths_count_and_their_place_does_not(folder, tmp_path):
 
 
 def test_the_share_of_pages_counts(folder):
-    """A split is a selection of the stored table: what is not in it must not count, what is must."""
+    """A split is a selection of the stored table.
+
+    What is not in it must not count, what is must.
+    """
     pages = DataSource(str(folder)).pages("train", 0)[0]
     assert fingerprint(pages.select([0])) != fingerprint(pages) != fingerprint(pages.select([1, 0]))
     assert fingerprint(pages.select([0, 1])) == fingerprint(pages)
@@ -238,7 +254,11 @@ def test_equal_ids_have_answers_of_their_own(tmp_path):
     log = RunLog(tmp_path, "grid", ONE)
     log.add([answered("0.0", "one"), answered("0.1", "two"), answered("1.0", "three")])
     again = RunLog(tmp_path, "grid", ONE)
-    assert {key: one.text for key, one in again.answers.items()} == {"0.0": "one", "0.1": "two", "1.0": "three"}
+    assert {key: one.text for key, one in again.answers.items()} == {
+        "0.0": "one",
+        "0.1": "two",
+        "1.0": "three",
+    }
     with pytest.raises(ValueError, match="no key"):
         again.add([answered("", "nobody's")])
 
@@ -249,7 +269,10 @@ def test_another_run_of_the_same_name_says_what_differs_and_destroys_nothing(tmp
     before = first.path.read_bytes()
     other = RunLog(tmp_path, "grid", OTHER)
     assert other.answers == {} and other.path != first.path and first.path.read_bytes() == before
-    assert f"grid: answered anew, unlike {first.path.name} in method.power: 1 -> 2" in capsys.readouterr().out
+    assert (
+        f"grid: answered anew, unlike {first.path.name} in method.power: 1 -> 2"
+        in capsys.readouterr().out
+    )
     assert json.loads(before.splitlines()[0]) == ONE
 
 
@@ -283,7 +306,9 @@ def test_a_cache_keeps_what_made_it_and_says_what_differs(tmp_path, capsys):
     assert capsys.readouterr().out == ""
     build_once(tmp_path / "train-2", rows, {"numbers": [2]}, {"teacher": {"size": 2}})
     assert "made anew, unlike train-1 in teacher.size: 1 -> 2" in capsys.readouterr().out
-    assert build_once(tmp_path / "train-1", rows, {"numbers": [9]}, {"teacher": {"size": 1}})["number"] == [1]
+    assert build_once(tmp_path / "train-1", rows, {"numbers": [9]}, {"teacher": {"size": 1}})[
+        "number"
+    ] == [1]
 
 
 def test_a_damaged_cache_is_one_line_that_names_it(tmp_path):

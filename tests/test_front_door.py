@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from asymvlm.cli.command import DATA, USAGE, run_command
+from asymvlm.cli.command import DATA, USAGE
 from asymvlm.errors import DataError
 
 
@@ -35,4 +35,7 @@ def test_defects_keep_their_traceback(error):
 def test_a_traceback_can_be_asked_for(monkeypatch):
     monkeypatch.setenv("ASYMVLM_TRACEBACK", "1")
     with pytest.raises(RuntimeError):
-        run(lambda arguments: wrapped(DataError("these files"), RuntimeError("an error occurred")), [])
+        run(
+            lambda arguments: wrapped(DataError("these files"), RuntimeError("an error occurred")),
+            [],
+        )

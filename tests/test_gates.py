@@ -11,7 +11,13 @@ from asymvlm.gates import SoftTopK, StraightThrough, at_least_one, hard_choice, 
 from asymvlm.selectors import top_k
 
 
-@given(st.integers(0, 10_000), st.integers(2, 60), st.floats(0.05, 1.0), st.floats(0.05, 4.0), st.floats(0, 1))
+@given(
+    st.integers(0, 10_000),
+    st.integers(2, 60),
+    st.floats(0.05, 1.0),
+    st.floats(0.05, 4.0),
+    st.floats(0, 1),
+)
 @settings(max_examples=60, deadline=None)
 def test_soft_gates_sum_to_the_count_and_keep_the_order(seed, length, share, temperature, progress):
     generator = torch.Generator().manual_seed(seed)
@@ -31,7 +37,9 @@ def test_threshold_against_finite_differences():
     scores = torch.randn(3, 7, dtype=torch.double, requires_grad=True)
     mask = torch.tensor([[True] * 7, [True] * 4 + [False] * 3, [True] * 7])
     counts = torch.tensor([2.0, 1.5, 6.0], dtype=torch.double, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda s, k: threshold(s * mask, mask, k), (scores, counts), eps=1e-6, atol=1e-6)
+    assert torch.autograd.gradcheck(
+        lambda s, k: threshold(s * mask, mask, k), (scores, counts), eps=1e-6, atol=1e-6
+    )
 
 
 def test_gradient_of_the_gates_is_the_published_formula():
@@ -48,9 +56,17 @@ def test_gradient_of_the_gates_is_the_published_formula():
 
 
 def test_a_falling_temperature_hardens():
-    scores, mask, counts = torch.randn(1, 30), torch.ones(1, 30, dtype=torch.bool), torch.tensor([8.0])
+    scores, mask, counts = (
+        torch.randn(1, 30),
+        torch.ones(1, 30, dtype=torch.bool),
+        torch.tensor([8.0]),
+    )
     gate = SoftTopK(1.0, 0.01)
-    between = [(gates * (1 - gates)).sum().item() for p in (0.0, 0.5, 1.0) for gates in [gate(scores, mask, counts, p).exp()]]
+    between = [
+        (gates * (1 - gates)).sum().item()
+        for p in (0.0, 0.5, 1.0)
+        for gates in [gate(scores, mask, counts, p).exp()]
+    ]
     assert between[0] > between[1] > between[2]
     assert between[2] < 0.5
 
@@ -64,12 +80,20 @@ def test_a_head_that_asks_for_less_than_a_token_still_learns():
 
 
 def test_what_straight_through_shuts_out_is_missed():
-    """Attention to a value of 1 behind a shut gate and 0 behind an open one: the gradient says by how much opening it would help."""
-    scores, mask = torch.tensor([[1.0, 0.0]], requires_grad=True), torch.ones(1, 2, dtype=torch.bool)
+    """Attention to a value of 1 behind a shut gate and 0 behind an open one.
+
+    The gradient says by how much opening it would help.
+    """
+    scores, mask = (
+        torch.tensor([[1.0, 0.0]], requires_grad=True),
+        torch.ones(1, 2, dtype=torch.bool),
+    )
     logs = StraightThrough()(scores, mask, torch.tensor([1.0]), 0.0)
     looked = torch.softmax(logs, -1) @ torch.tensor([0.0, 1.0])
     gate = torch.autograd.grad(looked.sum(), scores, retain_graph=True)[0]
-    slope = torch.sigmoid(torch.tensor(0.5)) * torch.sigmoid(torch.tensor(-0.5))  # of both gates, whose sum is 1
+    slope = torch.sigmoid(torch.tensor(0.5)) * torch.sigmoid(
+        torch.tensor(-0.5)
+    )  # of both gates, whose sum is 1
     torch.testing.assert_close(gate, torch.stack([-slope / 2, slope / 2])[None])
     assert looked.item() < 1e-12
 

@@ -1,4 +1,7 @@
-"""The evaluation as people use it: what is done is not done again, what cannot act is named, equal cost is equal."""
+"""The evaluation as people use it.
+
+What is done is not done again, what cannot act is named, equal cost is equal.
+"""
 
 from __future__ import annotations
 
@@ -66,7 +69,9 @@ def test_an_interrupted_run_goes_on(settings, monkeypatch, tmp_path):
     first = evaluate(methods=methods, **settings)
     asked = count_batches(monkeypatch)
     again = evaluate(methods=methods, **settings)
-    assert [one for one in asked if len(one[1]) > 1] == [], "only the length of a question is asked for again"
+    assert [one for one in asked if len(one[1]) > 1] == [], (
+        "only the length of a question is asked for again"
+    )
     assert [row.accuracy for row in again] == [row.accuracy for row in first]
     (file,) = (tmp_path / "out/answers").glob("grid_0.25_left-*.jsonl")
     lines = file.read_text().splitlines()
@@ -74,10 +79,14 @@ def test_an_interrupted_run_goes_on(settings, monkeypatch, tmp_path):
     file.write_text("\n".join(lines[:4]) + "\n" + lines[4][:30])  # killed in the middle of a line
     asked.clear()
     evaluate(methods=methods, **settings)
-    assert [name for name, ids in asked if len(ids) > 1] == ["Grid", "Grid"], "two of three batches are done again"
+    assert [name for name, ids in asked if len(ids) > 1] == ["Grid", "Grid"], (
+        "two of three batches are done again"
+    )
     assert file.read_text().splitlines() == lines
     asked.clear()
-    evaluate(methods={"grid": Random(), "inner": Inner()}, **settings)  # another method of the same name
+    evaluate(
+        methods={"grid": Random(), "inner": Inner()}, **settings
+    )  # another method of the same name
     assert [name for name, ids in asked if len(ids) > 1] == ["Random"] * 3
     assert file.read_text().splitlines() == lines, "answers of the first stay"
 
@@ -89,11 +98,22 @@ def test_what_cannot_act_is_named_and_the_rest_comes(settings, tmp_path, capsys)
         def score(self, tokens):
             return tokens.grid[:, 2].float()
 
-    rows = evaluate(methods={"grid": Grid(), "deep": NeedsMore(), "absent": Learned("nowhere/at/all")}, **settings)
+    rows = evaluate(
+        methods={"grid": Grid(), "deep": NeedsMore(), "absent": Learned("nowhere/at/all")},
+        **settings,
+    )
     assert {row.method for row in rows} == {"grid"}
-    assert "absent @ 0.25: left out, nowhere/at/all: no such directory" in (tmp_path / "out/table.md").read_text()
-    assert "deep @ 0.25: left out, layer: NeedsMore acts before layers [9]" in (tmp_path / "out/table.md").read_text()
-    assert {one["method"] for one in json.loads((tmp_path / "out/latency.json").read_text())} == {"grid"}
+    assert (
+        "absent @ 0.25: left out, nowhere/at/all: no such directory"
+        in (tmp_path / "out/table.md").read_text()
+    )
+    assert (
+        "deep @ 0.25: left out, layer: NeedsMore acts before layers [9]"
+        in (tmp_path / "out/table.md").read_text()
+    )
+    assert {one["method"] for one in json.loads((tmp_path / "out/latency.json").read_text())} == {
+        "grid"
+    }
     with pytest.raises(ValueError, match=r"none can act here\. deep @ 0\.25"):
         evaluate(methods={"deep": NeedsMore()}, **settings)
 
@@ -108,7 +128,10 @@ def test_metrics_are_chosen_and_refused(settings):
 
 
 def test_equal_cost_by_hand(llava):
-    """Two layers, one sees all 100: an average of 60 leaves 20 in the second; an average of 50 or less leaves nothing."""
+    """Two layers, one sees all 100: an average of 60 leaves 20 in the second.
+
+    An average of 50 or less leaves nothing.
+    """
     fair = at_equal_cost(Inner(), "layer_average", llava.config, 10)
     assert fair.stages(60, 100, 2) == {1: 20}
     with pytest.raises(ValueError, match="give a higher keep"):
@@ -126,7 +149,11 @@ def test_equal_cost_by_hand(llava):
 
 
 def test_equal_cost_in_a_run(settings):
-    rows = evaluate(methods={"grid": Grid(), "inner": Inner()}, equal="layer_average", **{**settings, "keeps": [0.6]})
+    rows = evaluate(
+        methods={"grid": Grid(), "inner": Inner()},
+        equal="layer_average",
+        **{**settings, "keeps": [0.6]},
+    )
     shares = {row.method: row for row in rows if row.task == "all"}
     assert shares["inner"].layer_average == pytest.approx(shares["grid"].layer_average, abs=0.01)
     assert shares["inner"].keep_mean == pytest.approx(0.2, abs=0.01)
@@ -150,14 +177,29 @@ def test_wandb_gets_tables_and_pictures(settings, tmp_path, monkeypatch):
     wandb.teardown()  # its service would also serve the processes that other tests start, and kill
     runs = list((tmp_path / "out/wandb").glob("offline-run-*"))
     assert len(runs) == 1
-    assert {path.name.split("_")[0] for path in runs[0].glob("files/media/images/*.png")} >= {"pareto", "examples"}
+    assert {path.name.split("_")[0] for path in runs[0].glob("files/media/images/*.png")} >= {
+        "pareto",
+        "examples",
+    }
 
 
 def test_robustness_has_a_point_for_everything(settings, tmp_path):
-    given = {name: settings[name] for name in ("teacher", "scorer", "data", "pages", "batch_size", "output")}
-    points = robustness(methods={"grid": Grid()}, keep=0.25, corruptions=["low_contrast", "typos"], severities=[5], **given)
+    given = {
+        name: settings[name]
+        for name in ("teacher", "scorer", "data", "pages", "batch_size", "output")
+    }
+    points = robustness(
+        methods={"grid": Grid()},
+        keep=0.25,
+        corruptions=["low_contrast", "typos"],
+        severities=[5],
+        **given,
+    )
     assert {(one.method, one.corruption, one.severity) for one in points} == {
-        (method, name, severity) for method in ("dense", "grid") for name in ("low_contrast", "typos") for severity in (0, 5)
+        (method, name, severity)
+        for method in ("dense", "grid")
+        for name in ("low_contrast", "typos")
+        for severity in (0, 5)
     }
     assert (tmp_path / "out/robustness.png").stat().st_size > 500
     files = {path.name for path in (tmp_path / "out/answers").iterdir()}

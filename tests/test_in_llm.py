@@ -1,4 +1,6 @@
-"""Pruning inside the LLM equals a dense model whose layers from there on do not see the dropped columns."""
+"""Pruning inside the LLM equals a dense model whose layers from there on do not see the dropped
+columns.
+"""
 
 from __future__ import annotations
 
@@ -39,11 +41,18 @@ def case(request):
     model = request.param.build()
     if request.param.name in OTHER_DECODERS:
         pytest.skip("refused: see test_other_decoders_are_refused")
-    return model, families.batch(model, request.param), families.batch(model, request.param, request.param.beams)
+    return (
+        model,
+        families.batch(model, request.param),
+        families.batch(model, request.param, request.param.beams),
+    )
 
 
 def blind(model, inputs, stages):
-    """The dense model while its layers from each of `stages` on (layer: kept indices per sample) miss the other vision columns."""
+    """The dense model while its layers from each of `stages` on (layer.
+
+    Kept indices per sample) miss the other vision columns.
+    """
     vision = backbone_of(model).layout(inputs).vision
     there = inputs["attention_mask"].bool()
 
@@ -60,7 +69,11 @@ def blind(model, inputs, stages):
             cache, mask = kwargs.get("past_key_values"), kwargs.get("attention_mask")
             past = 0 if cache is None else cache.layers[layer].get_seq_length()
             times = len(hidden) // len(seen)
-            columns = torch.nn.functional.pad(seen.repeat_interleave(times, 0), (0, past + hidden.shape[1] - seen.shape[1]), value=True)
+            columns = torch.nn.functional.pad(
+                seen.repeat_interleave(times, 0),
+                (0, past + hidden.shape[1] - seen.shape[1]),
+                value=True,
+            )
             if mask is None:
                 steps = torch.arange(hidden.shape[1])[:, None] + past
                 mask = (torch.arange(columns.shape[1]) <= steps)[None, None]
@@ -80,7 +93,9 @@ def first_stage(model, inputs):
     kept = []
     for row, grid in enumerate(layout.grids):
         place = grid[:, 0] * 31 + grid[:, 1] * 7 + grid[:, 2]
-        scores = torch.sin(place.float() * (1.0 + float(layout.input_ids[row][layout.text[row]].sum() % 7)))
+        scores = torch.sin(
+            place.float() * (1.0 + float(layout.input_ids[row][layout.text[row]].sum() % 7))
+        )
         count = (max(1, int(0.4 * len(grid) + 0.5)) + len(grid)) // 2
         kept.append(torch.sort(scores, descending=True, stable=True).indices[:count].sort().values)
     return kept
@@ -91,7 +106,10 @@ def first_stage(model, inputs):
 def test_equals_layers_that_miss_the_columns(case, second):
     model, inputs, for_beams = case
     if second and type(model).__name__.startswith("Qwen3VL"):
-        with pytest.raises(ValueError, match="reads vision features again"), asymvlm.prune(model, Inside(second), keep=0.4):
+        with (
+            pytest.raises(ValueError, match="reads vision features again"),
+            asymvlm.prune(model, Inside(second), keep=0.4),
+        ):
             model(**inputs)
         return
     with asymvlm.prune(model, Inside(second), keep=0.4) as report:
@@ -99,7 +117,11 @@ def test_equals_layers_that_miss_the_columns(case, second):
         made = model.generate(**inputs, **STEPS)
     call = report.calls[0]
     assert len(set(call.after)) > 1, "ragged"
-    assert call.per_layer(3)[0] == [call.before[0], (call.after[0] + call.before[0]) // 2 if second else call.before[0], call.after[0]]
+    assert call.per_layer(3)[0] == [
+        call.before[0],
+        (call.after[0] + call.before[0]) // 2 if second else call.before[0],
+        call.after[0],
+    ]
     stages = {1: first_stage(model, inputs), 2: call.kept} if second else {2: call.kept}
     with blind(model, inputs, stages):
         dense = model(**inputs).logits
@@ -109,7 +131,11 @@ def test_equals_layers_that_miss_the_columns(case, second):
     assert torch.equal(made, expected)
     with asymvlm.prune(model, Inside(second), keep=0.4) as report:
         beams = model.generate(**for_beams, **STEPS, num_beams=3)
-    stages = {1: first_stage(model, for_beams), 2: report.calls[0].kept} if second else {2: report.calls[0].kept}
+    stages = (
+        {1: first_stage(model, for_beams), 2: report.calls[0].kept}
+        if second
+        else {2: report.calls[0].kept}
+    )
     with blind(model, for_beams, stages):
         assert torch.equal(beams, model.generate(**for_beams, **STEPS, num_beams=3))
 
@@ -130,8 +156,16 @@ def test_batch_equals_one_by_one(llava, batch):
         together = llava(**batch, logits_to_keep=1).logits
         for row in range(3):
             there = batch["attention_mask"][row].bool()
-            one = {"input_ids": batch["input_ids"][row : row + 1, there], "pixel_values": batch["pixel_values"][row : row + 1]}
-            alone = llava(**one, attention_mask=torch.ones_like(one["input_ids"]), position_ids=there.nonzero().T, logits_to_keep=1).logits
+            one = {
+                "input_ids": batch["input_ids"][row : row + 1, there],
+                "pixel_values": batch["pixel_values"][row : row + 1],
+            }
+            alone = llava(
+                **one,
+                attention_mask=torch.ones_like(one["input_ids"]),
+                position_ids=there.nonzero().T,
+                logits_to_keep=1,
+            ).logits
             torch.testing.assert_close(alone[0], together[row], atol=1e-5, rtol=0)
     for row in range(3):
         assert torch.equal(report.calls[0].kept[row], report.calls[row + 1].kept[0])
@@ -164,7 +198,9 @@ def test_what_methods_see_of_the_layer_below(llava, batch):
     backbone = backbone_of(llava)
     encoded = backbone.encode(batch)
     layout = backbone.layout(batch, encoded)
-    last = AttentionTarget("last", layers=[0])(backbone, EncodedBatch(batch, encoded, layout, layout.text, []))
+    last = AttentionTarget("last", layers=[0])(
+        backbone, EncodedBatch(batch, encoded, layout, layout.text, [])
+    )
     for row in range(3):
         scores = report.calls[0].scores[row]
         torch.testing.assert_close(scores / scores.sum(), last[row], atol=1e-5, rtol=0)
@@ -198,24 +234,39 @@ def test_merging_replaces_the_states(llava, batch):
 
 
 def test_further_turn_on_the_cache(llava, batch):
-    """What follows on the cache sees the kept columns alone; other calls in between do not matter."""
+    """What follows on the cache sees the kept columns alone.
+
+    Other calls in between do not matter.
+    """
     tail = torch.tensor([[9, 10, 11]] * 3)
     with torch.no_grad(), asymvlm.prune(llava, Late(), keep=0.3) as report:
         out = llava(**batch)
         llava(input_ids=tail)  # text alone, of no cache
         longer = torch.cat([batch["attention_mask"], torch.ones_like(tail)], dim=1)
         positions = (longer.cumsum(-1) - 1).clamp_min(0)[:, -3:]
-        step = llava(input_ids=tail, attention_mask=longer, position_ids=positions, past_key_values=out.past_key_values).logits
+        step = llava(
+            input_ids=tail,
+            attention_mask=longer,
+            position_ids=positions,
+            past_key_values=out.past_key_values,
+        ).logits
     assert report.text_only == 1
     with torch.no_grad(), blind(llava, batch, {1: report.calls[0].kept}):
         out = llava(**batch)
-        expected = llava(input_ids=tail, attention_mask=longer, position_ids=positions, past_key_values=out.past_key_values).logits
+        expected = llava(
+            input_ids=tail,
+            attention_mask=longer,
+            position_ids=positions,
+            past_key_values=out.past_key_values,
+        ).logits
     torch.testing.assert_close(step, expected, atol=1e-5, rtol=0)
 
 
 def test_labels_keep_their_columns(llava, batch):
     labels = batch["input_ids"].masked_fill(batch["input_ids"] < 4, -100)
-    labels[:, 1:][batch["input_ids"][:, :-1] == llava.config.image_token_id] = -100  # predicted from the last vision token, which may go
+    labels[:, 1:][
+        batch["input_ids"][:, :-1] == llava.config.image_token_id
+    ] = -100  # predicted from the last vision token, which may go
     with asymvlm.prune(llava, Late(), keep=0.3) as report:
         loss = llava(**batch, labels=labels).loss
     with blind(llava, batch, {1: report.calls[0].kept}):
@@ -227,7 +278,10 @@ def test_labels_keep_their_columns(llava, batch):
 def test_other_decoders_are_refused(name):
     family = next(one for one in families.IN_SEQUENCE if one.name == name)
     model = family.build()
-    with pytest.raises(ValueError, match="Inside acts inside"), asymvlm.prune(model, Inside(), keep=0.5):
+    with (
+        pytest.raises(ValueError, match="Inside acts inside"),
+        asymvlm.prune(model, Inside(), keep=0.5),
+    ):
         pass
 
 
@@ -235,11 +289,22 @@ def test_bad_use_is_refused(llava, batch):
     class TooDeep(Late):
         layer = 7
 
-    with pytest.raises(ValueError, match=r"TooDeep acts before layers \[7\]; this LLM has layers 1 to 1"), asymvlm.prune(llava, TooDeep()):
+    with (
+        pytest.raises(
+            ValueError, match=r"TooDeep acts before layers \[7\]; this LLM has layers 1 to 1"
+        ),
+        asymvlm.prune(llava, TooDeep()),
+    ):
         llava(**batch)
-    with pytest.raises(ValueError, match="'auto' is for methods before the LLM"), asymvlm.prune(llava, Late(), keep="auto"):
+    with (
+        pytest.raises(ValueError, match="'auto' is for methods before the LLM"),
+        asymvlm.prune(llava, Late(), keep="auto"),
+    ):
         pass
-    with pytest.raises(ValueError, match="cache_implementation: 'static'"), asymvlm.prune(llava, Late()):
+    with (
+        pytest.raises(ValueError, match="cache_implementation: 'static'"),
+        asymvlm.prune(llava, Late()),
+    ):
         llava.generate(**batch, cache_implementation="static")
     with pytest.raises(ValueError, match="use_cache"), asymvlm.prune(llava, Late()):
         llava.generate(**batch, use_cache=False)

@@ -14,7 +14,14 @@ METRICS = {kind: cls() for kind, cls in answer_metrics().items()}
 
 
 def test_every_metric_is_found_by_its_name():
-    assert set(METRICS) == {"anls", "cider", "contains", "exact_match", "relaxed_accuracy", "vqa_accuracy"}
+    assert set(METRICS) == {
+        "anls",
+        "cider",
+        "contains",
+        "exact_match",
+        "relaxed_accuracy",
+        "vqa_accuracy",
+    }
 
 
 @pytest.mark.parametrize("given,expected", [(" Tea ", 1), ("milk", 1), ("the tea", 0), ("te", 0)])
@@ -40,7 +47,11 @@ def test_anls(given, answers, expected):
 def test_edit_distance_is_exact_for_long_texts_with_something_missing():
     text = "".join(np.random.default_rng(0).choice(list("abcdefgh"), 120))
     assert edit_distance(text, text[50:]) == edit_distance(text[50:], text) == 50
-    assert edit_distance(text, text[:40] + text[90:]) == edit_distance(text[:40] + text[90:], text) == 50
+    assert (
+        edit_distance(text, text[:40] + text[90:])
+        == edit_distance(text[:40] + text[90:], text)
+        == 50
+    )
     assert edit_distance("", "abc") == 3 and edit_distance("", "") == 0
 
 
@@ -76,8 +87,14 @@ def test_relaxed_accuracy(given, answer, expected):
 @pytest.mark.parametrize("said,expected", [(0, 0), (1, 0.3), (2, 0.6), (3, 0.9), (4, 1), (10, 1)])
 def test_vqa_accuracy_of_ten_is_the_mean_over_nine(said, expected):
     answers = ["red"] * said + ["blue"] * (10 - said)
-    by_hand = np.mean([min((answers[:left] + answers[left + 1 :]).count("red") / 3, 1) for left in range(10)])
-    assert METRICS["vqa_accuracy"].score("red", answers) == pytest.approx(by_hand) == pytest.approx(expected)
+    by_hand = np.mean(
+        [min((answers[:left] + answers[left + 1 :]).count("red") / 3, 1) for left in range(10)]
+    )
+    assert (
+        METRICS["vqa_accuracy"].score("red", answers)
+        == pytest.approx(by_hand)
+        == pytest.approx(expected)
+    )
 
 
 @pytest.mark.parametrize(
@@ -97,27 +114,44 @@ def test_vqa_accuracy_makes_answers_alike(given, answer):
     assert METRICS["vqa_accuracy"].score(given, [answer, "else", "other"]) == pytest.approx(1 / 3)
 
 
-@pytest.mark.parametrize("given,answer", [("1.5", "15"), ("its", "it's"), ("10:30", "1030"), ("another", "other")])
+@pytest.mark.parametrize(
+    "given,answer", [("1.5", "15"), ("its", "it's"), ("10:30", "1030"), ("another", "other")]
+)
 def test_vqa_accuracy_keeps_apart(given, answer):
     assert METRICS["vqa_accuracy"].score(given, [answer, "else", "3"]) == 0
 
 
 @pytest.mark.parametrize(
     "given,expected",
-    [("It is 5.", 1), ("15", 0), ("3.5 litres", 0), ("5,000", 0), ("(5)", 1), ("The GREEN TEA.", 1), ("green", 0), ("green teas", 0)],
+    [
+        ("It is 5.", 1),
+        ("15", 0),
+        ("3.5 litres", 0),
+        ("5,000", 0),
+        ("(5)", 1),
+        ("The GREEN TEA.", 1),
+        ("green", 0),
+        ("green teas", 0),
+    ],
 )
 def test_contains_whole_words_and_numbers(given, expected):
     assert METRICS["contains"].score(given, ["5", "green tea"]) == expected
 
 
-REFERENCES = [["a cat sits"], ["a dog runs"]]  # `a` is in both: it weighs nothing; every other n-gram weighs log 2
+REFERENCES = [
+    ["a cat sits"],
+    ["a dog runs"],
+]  # `a` is in both: it weighs nothing; every other n-gram weighs log 2
 
 
 @pytest.mark.parametrize(
     "given,expected",
     [
         ("A dog runs.", 10 * 3 / 4),  # no words of four
-        ("a dog sat", 10 * (1 / 2 + 1 / 2) / 4),  # n = 1: {dog} of {dog, sat} and {dog, runs}; n = 2: {a dog} of two and two
+        (
+            "a dog sat",
+            10 * (1 / 2 + 1 / 2) / 4,
+        ),  # n = 1: {dog} of {dog, sat} and {dog, runs}; n = 2: {a dog} of two and two
         ("dog", 10 * math.exp(-4 / 72) * math.sqrt(1 / 2) / 4),  # two words shorter
         ("dog dog dog", 10 / (3 * math.sqrt(2)) / 4),  # three times, counts once
         ("a a a", 0),
@@ -133,8 +167,13 @@ def test_cider_is_the_mean_over_references_and_counts_questions_not_references()
     references = [["one bird", "one bird", "a cat sits"], ["a dog runs"], ["one fish"]]
     scores = METRICS["cider"].scores(["a cat sits", "", ""], references)
     assert scores[0] == pytest.approx(7.5 / 3)
-    ((shared, _, _), (alone, _, _)) = (METRICS["cider"].scores([one, "", ""], references) for one in ("one", "bird"))
-    rare, common = math.log(3), math.log(3 / 2)  # of three questions, one has `bird` and two have `one`
+    ((shared, _, _), (alone, _, _)) = (
+        METRICS["cider"].scores([one, "", ""], references) for one in ("one", "bird")
+    )
+    rare, common = (
+        math.log(3),
+        math.log(3 / 2),
+    )  # of three questions, one has `bird` and two have `one`
     penalty = math.exp(-1 / 72)
     assert shared == pytest.approx(10 * 2 / 3 / 4 * (penalty * common / math.hypot(rare, common)))
     assert alone == pytest.approx(10 * 2 / 3 / 4 * (penalty * rare / math.hypot(rare, common)))
@@ -150,8 +189,16 @@ def test_one_score_a_question_in_order():
 @pytest.mark.parametrize(
     "kind,answers,message",
     [
-        ("relaxed_accuracy", [["tea"], ["milk", "$5"]], "relaxed_accuracy: .*'tea'.*take exact_match or anls"),
-        ("vqa_accuracy", [["tea", "milk"], ["salt"]], r"vqa_accuracy: .*question 2 has only \['salt'\].*take exact_match"),
+        (
+            "relaxed_accuracy",
+            [["tea"], ["milk", "$5"]],
+            "relaxed_accuracy: .*'tea'.*take exact_match or anls",
+        ),
+        (
+            "vqa_accuracy",
+            [["tea", "milk"], ["salt"]],
+            r"vqa_accuracy: .*question 2 has only \['salt'\].*take exact_match",
+        ),
         ("contains", [["tea"], ["milk", " "]], "contains: .*' ' of question 2; leave it out"),
         ("cider", [["tea"]], r"cider: .*\['tea'\].*take anls"),
         ("cider", [["tea"], ["tea"]], r"cider: .*all 2 have the same.*take anls"),

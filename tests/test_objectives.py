@@ -14,10 +14,10 @@ from asymvlm.objectives import (
     Distillation,
     Distraction,
     Hardening,
+    Labels,
     Prediction,
     Ranking,
     Sparsity,
-    Labels,
 )
 
 
@@ -40,7 +40,10 @@ def test_distillation_is_kl_over_the_samples_own_tokens():
 def test_distillation_is_zero_at_the_target_and_ignores_padding_gradients():
     p = torch.tensor([[0.7, 0.2, 0.1, 0.0]])
     scores = torch.tensor([[*p[0, :3].log().tolist(), 5.0]], requires_grad=True)
-    value = Distillation()(Prediction(scores, torch.ones(1)), Labels(p, torch.ones(1), torch.tensor([[True] * 3 + [False]])))
+    value = Distillation()(
+        Prediction(scores, torch.ones(1)),
+        Labels(p, torch.ones(1), torch.tensor([[True] * 3 + [False]])),
+    )
     value.backward()
     assert value.item() == pytest.approx(0, abs=1e-6)
     assert scores.grad.abs().max() < 1e-6
@@ -58,9 +61,13 @@ def test_ranking_against_a_plain_double_loop():
         share = p[row, best].sum()
         for i in best:
             worse = [j for j in range(6) if mask[row, j] and p[row, j] < p[row, i]]
-            losses = [math.log1p(math.exp(0.5 - float(scores[row, i] - scores[row, j]))) for j in worse]
+            losses = [
+                math.log1p(math.exp(0.5 - float(scores[row, i] - scores[row, j]))) for j in worse
+            ]
             total += float(p[row, i] / share) * sum(losses) / max(1, len(losses))
-    value = Ranking(best=2, margin=0.5)(Prediction(scores, torch.ones(3)), Labels(p, torch.ones(3), mask))
+    value = Ranking(best=2, margin=0.5)(
+        Prediction(scores, torch.ones(3)), Labels(p, torch.ones(3), mask)
+    )
     assert value.item() == pytest.approx(total / 3, rel=1e-5)
 
 
@@ -69,17 +76,24 @@ def test_budget_regression_finds_the_quantile():
     uniform = torch.full((91, 1), 1.0)
     mask = torch.ones(91, 1, dtype=torch.bool)
     losses = {
-        guess: BudgetRegression(quantile=0.9)(Prediction(uniform, torch.full((91,), guess)), Labels(uniform, targets, mask)).item()
+        guess: BudgetRegression(quantile=0.9)(
+            Prediction(uniform, torch.full((91,), guess)), Labels(uniform, targets, mask)
+        ).item()
         for guess in torch.arange(0.05, 0.96, 0.01).tolist()
     }
     assert min(losses, key=losses.get) == pytest.approx(0.86, abs=0.011)
 
 
 def test_sparsity_is_the_mean_keep():
-    assert Sparsity()(Prediction(torch.zeros(2, 1), torch.tensor([0.2, 0.4])), labels([[1.0], [1.0]])).item() == pytest.approx(0.3)
+    assert Sparsity()(
+        Prediction(torch.zeros(2, 1), torch.tensor([0.2, 0.4])), labels([[1.0], [1.0]])
+    ).item() == pytest.approx(0.3)
 
 
-@pytest.mark.parametrize("make", [lambda: Distillation(-1), lambda: Ranking(best=0), lambda: BudgetRegression(quantile=1.0)])
+@pytest.mark.parametrize(
+    "make",
+    [lambda: Distillation(-1), lambda: Ranking(best=0), lambda: BudgetRegression(quantile=1.0)],
+)
 def test_bad_settings_name_the_value(make):
     with pytest.raises(ValueError, match="must"):
         make()
@@ -94,22 +108,38 @@ def answered(answers, dense, ids):
 
 
 def test_answer_terms_by_hand():
-    """p = (3/4, 1/4) and q = (1/2, 1/2) on one token of the first sample, p = q on the other; nothing of what stands on padding counts."""
+    """p = (3/4, 1/4) and q = (1/2, 1/2) on one token of the first sample, p = q on the other.
+
+    Nothing of what stands on padding counts.
+    """
     three, even = [math.log(3.0), 0.0], [0.0, 0.0]
-    prediction, teacher = answered([[even, three], [three, [9.0, 0.0]]], [[three, three], [three, [0.0, 9.0]]], [[0, 1], [0, -100]])
+    prediction, teacher = answered(
+        [[even, three], [three, [9.0, 0.0]]],
+        [[three, three], [three, [0.0, 9.0]]],
+        [[0, 1], [0, -100]],
+    )
     kl = 0.75 * math.log(1.5) + 0.25 * math.log(0.5)
-    assert AnswerDivergence()(prediction, teacher).item() == pytest.approx((kl / 2 + 0) / 2, rel=1e-5)
+    assert AnswerDivergence()(prediction, teacher).item() == pytest.approx(
+        (kl / 2 + 0) / 2, rel=1e-5
+    )
     first = (math.log(2) + math.log(4)) / 2
-    assert AnswerCrossEntropy(1.0)(prediction, teacher).item() == pytest.approx((first + math.log(4 / 3)) / 2, rel=1e-5)
+    assert AnswerCrossEntropy(1.0)(prediction, teacher).item() == pytest.approx(
+        (first + math.log(4 / 3)) / 2, rel=1e-5
+    )
 
 
 def test_distraction_by_hand():
-    """The mean score is 1, over three tokens; the fourth is padding. Only distractors go down, by a lower score or a higher mean."""
+    """The mean score is 1, over three tokens; the fourth is padding.
+
+    Only distractors go down, by a lower score or a higher mean.
+    """
     scores = torch.tensor([[2.0, 1.0, 0.0, 50.0]], requires_grad=True)
     teacher = labels([[1.0, 0.0, 0.0, 0.0]], mask=[[True, True, True, False]])
     teacher.distractors = torch.tensor([[0.0, 0.75, 0.25, 0.0]])
     value = Distraction(1.0, margin=0.5)(Prediction(scores, torch.ones(1)), teacher)
-    assert value.item() == pytest.approx(0.75 * math.log1p(math.exp(0.5)) + 0.25 * math.log1p(math.exp(-0.5)), rel=1e-5)
+    assert value.item() == pytest.approx(
+        0.75 * math.log1p(math.exp(0.5)) + 0.25 * math.log1p(math.exp(-0.5)), rel=1e-5
+    )
     value.backward()
     first, more, less, padding = scores.grad[0].tolist()
     assert more > 0 > first and less < more and padding == 0
@@ -118,10 +148,14 @@ def test_distraction_by_hand():
 def test_hardening_by_hand_and_over_time():
     gates, mask = [[0.9, 0.2, 0.4, 1.0]], [[True, True, True, False]]
     logs = torch.tensor(gates).log().masked_fill(~torch.tensor(mask), -torch.inf).requires_grad_()
-    prediction = Prediction(torch.tensor([[3.0, 1.0, 2.0, 9.0]]), torch.ones(1), logs, torch.tensor([1.5]))
+    prediction = Prediction(
+        torch.tensor([[3.0, 1.0, 2.0, 9.0]]), torch.ones(1), logs, torch.tensor([1.5])
+    )
     term = Hardening(2.0, first_weight=0.5)
     value = term(prediction, labels([[0.0] * 4], mask=mask))
-    expected = -(math.log(0.9) + math.log(0.8) + math.log(0.4)) / 3  # two are chosen: 1.5 rounded half up
+    expected = (
+        -(math.log(0.9) + math.log(0.8) + math.log(0.4)) / 3
+    )  # two are chosen: 1.5 rounded half up
     assert value.item() == pytest.approx(expected, rel=1e-5)
     value.backward()
     assert logs.grad.isfinite().all()

@@ -12,14 +12,18 @@ import asymvlm
 from asymvlm.backbone import backbone_of
 
 FAMILY = families.llava()
-SAMPLES = st.lists(st.tuples(st.integers(0, 2), st.integers(1, 6)), min_size=1, max_size=4).filter(lambda rows: any(n for n, _ in rows))
+SAMPLES = st.lists(st.tuples(st.integers(0, 2), st.integers(1, 6)), min_size=1, max_size=4).filter(
+    lambda rows: any(n for n, _ in rows)
+)
 
 
 class Scattered(asymvlm.Method):
     """A share and an order that depend on the sample's own words."""
 
     def score(self, tokens):
-        return torch.sin(torch.arange(len(tokens.vision)) * (1.3 + float(tokens.text_ids.sum() % 11)))
+        return torch.sin(
+            torch.arange(len(tokens.vision)) * (1.3 + float(tokens.text_ids.sum() % 11))
+        )
 
     def budget(self, tokens):
         return 0.05 + 0.9 * float(tokens.text_ids.sum() % 7) / 7
@@ -34,11 +38,16 @@ def batch(rows, right=False):
     """Left-padded, or right-padded."""
     torch.manual_seed(sum(words for _, words in rows))
     total = sum(count for count, _ in rows)
-    prompts = [[1, *[7, *[families.IMAGE] * 16, 8] * count, *torch.randint(20, 120, (words,)).tolist()] for count, words in rows]
+    prompts = [
+        [1, *[7, *[families.IMAGE] * 16, 8] * count, *torch.randint(20, 120, (words,)).tolist()]
+        for count, words in rows
+    ]
     width = max(map(len, prompts))
 
     def padded(values):
-        return torch.tensor([v + [0] * (width - len(v)) if right else [0] * (width - len(v)) + v for v in values])
+        return torch.tensor(
+            [v + [0] * (width - len(v)) if right else [0] * (width - len(v)) + v for v in values]
+        )
 
     return {
         "input_ids": padded(prompts), "attention_mask": padded([[1] * len(ids) for ids in prompts]),
@@ -51,7 +60,10 @@ def run(model, inputs):
         logits = model(**inputs).logits
     kept = report.calls[0]
     text = inputs["attention_mask"].sum(-1) - torch.tensor(kept.before)
-    return [row[-(int(words) + after) :] for row, words, after in zip(logits, text, kept.after, strict=True)], kept
+    return [
+        row[-(int(words) + after) :]
+        for row, words, after in zip(logits, text, kept.after, strict=True)
+    ], kept
 
 
 @settings(max_examples=30, deadline=None)
@@ -66,7 +78,10 @@ def test_dropping_equals_masking(model, rows, right):
         mask[row, columns] = 0
         mask[row, columns[index]] = 1
     with torch.no_grad():
-        dense = model(**{**inputs, "attention_mask": mask}, position_ids=backbone.positions(inputs, generating=False)).logits
+        dense = model(
+            **{**inputs, "attention_mask": mask},
+            position_ids=backbone.positions(inputs, generating=False),
+        ).logits
     for row, logits in enumerate(pruned):
         torch.testing.assert_close(logits, dense[row][mask[row].bool()], atol=1e-5, rtol=0)
 
@@ -98,9 +113,14 @@ def test_a_batch_equals_its_samples_one_by_one(model, rows):
         if count == 0:
             continue  # no picture, nothing to prune
         real = inputs["attention_mask"][row].bool()
-        alone = {"input_ids": inputs["input_ids"][row : row + 1, real], "pixel_values": pictures[row]}  # no mask: all are real
+        alone = {
+            "input_ids": inputs["input_ids"][row : row + 1, real],
+            "pixel_values": pictures[row],
+        }  # no mask: all are real
         logits, one = run(model, {**alone, "attention_mask": torch.ones_like(alone["input_ids"])})
         assert torch.equal(one.kept[0], call.kept[row])
         torch.testing.assert_close(logits[0], together[row], atol=1e-5, rtol=0)
         with torch.no_grad(), asymvlm.prune(model, Scattered(), keep="auto"):
-            assert torch.equal(model(**alone).logits[0, -len(logits[0]) :], logits[0]), "a missing mask means that all is real"
+            assert torch.equal(model(**alone).logits[0, -len(logits[0]) :], logits[0]), (
+                "a missing mask means that all is real"
+            )

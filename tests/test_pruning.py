@@ -14,7 +14,9 @@ class ByCell(asymvlm.Method):
     """A method from outside the package: a different, known order for every sample."""
 
     def score(self, tokens):
-        return torch.sin(torch.arange(len(tokens.vision)) * (1.0 + float(tokens.text_ids.sum() % 7)))
+        return torch.sin(
+            torch.arange(len(tokens.vision)) * (1.0 + float(tokens.text_ids.sum() % 7))
+        )
 
 
 class Ragged(ByCell):
@@ -25,7 +27,9 @@ class Ragged(ByCell):
 
 
 def masked(model, inputs, kept, generating=False):
-    """The same call, dense, with the dropped columns hidden from attention and positions as they were."""
+    """The same call, dense, with the dropped columns hidden from attention and positions as they
+    were.
+    """
     layout = backbone_of(model).layout(inputs)
     mask = inputs["attention_mask"].clone()
     positions = (inputs["attention_mask"].cumsum(-1) - 1).clamp_min(0)
@@ -63,7 +67,9 @@ def test_dropping_equals_masking(llava, batch, method, keep):
         assert len(set(report.calls[-1].after)) > 1, "the test wants ragged counts"
 
 
-@pytest.mark.parametrize("arguments", [{}, {"num_beams": 3}, {"num_beams": 3, "num_return_sequences": 2}])
+@pytest.mark.parametrize(
+    "arguments", [{}, {"num_beams": 3}, {"num_beams": 3, "num_return_sequences": 2}]
+)
 def test_generation_equals_masking(llava, batch, arguments):
     with asymvlm.prune(llava, Ragged(), keep="auto") as report:
         pruned = llava.generate(**batch, max_new_tokens=8, do_sample=False, **arguments)
@@ -72,14 +78,17 @@ def test_generation_equals_masking(llava, batch, arguments):
     prompt = batch["input_ids"].shape[1]
     assert torch.equal(pruned[:, :prompt], expected[:, :prompt]), "the original prompt comes first"
     assert torch.equal(pruned[:, prompt:], expected[:, prompt:])
-    assert len({tuple(row) for row in pruned[:, prompt:].tolist()}) > 1, "the model must not say the same of everything"
+    assert len({tuple(row) for row in pruned[:, prompt:].tolist()}) > 1, (
+        "the model must not say the same of everything"
+    )
 
 
 def test_batch_equals_one_by_one(llava, processor, page_samples):
     from asymvlm.backbone.prompt import Prompter
 
     prompter, chosen = Prompter(processor), page_samples[::2]
-    # A plain forward call counts padding in its positions, so only relative ones agree: hence the tolerance below.
+    # A plain forward call counts padding in its positions, so only relative ones agree: hence the
+    # tolerance below.
     together = prompter(chosen).inputs
     with torch.no_grad(), asymvlm.prune(llava, Ragged(), keep="auto") as report:
         whole = llava(**together, logits_to_keep=1).logits
@@ -119,7 +128,10 @@ def test_unused_context_warns(llava):
 
 @pytest.mark.parametrize("keep", [0, 0.0, 1.5, -1, True, "half", None])
 def test_bad_keep_names_the_accepted_values(llava, keep):
-    with pytest.raises(ValueError, match=r"keep: .*share in \(0, 1\]"), asymvlm.prune(llava, ByCell(), keep=keep):
+    with (
+        pytest.raises(ValueError, match=r"keep: .*share in \(0, 1\]"),
+        asymvlm.prune(llava, ByCell(), keep=keep),
+    ):
         pass
 
 
@@ -128,11 +140,16 @@ def test_wrong_scores_are_refused(llava, batch):
         def score(self, tokens):
             return torch.zeros(3)
 
-    with pytest.raises(ValueError, match="one finite score for each of 256"), asymvlm.prune(llava, Short()):
+    with (
+        pytest.raises(ValueError, match="one finite score for each of 256"),
+        asymvlm.prune(llava, Short()),
+    ):
         llava(**batch)
 
 
-@pytest.mark.parametrize("name", ["random", "grid", "downsample", "cls_attention", "teacher_attention"])
+@pytest.mark.parametrize(
+    "name", ["random", "grid", "downsample", "cls_attention", "teacher_attention"]
+)
 @pytest.mark.parametrize("keep", [1, 13, 0.125, 1.0])
 def test_every_method_keeps_exactly_what_was_asked(llava, batch, name, keep):
     method = asymvlm.methods()[name]()

@@ -1,4 +1,8 @@
-"""Answers behind gates: an open gate is the token, a shut one the token dropped, on every family with tokens in its sequence."""
+"""Answers behind gates.
+
+An open gate is the token, a shut one the token dropped, on every family with tokens in its
+sequence.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +37,9 @@ def case(request):
 def compare(first, second):
     """Rows behind a sample's last token mean nothing."""
     for row, ids in enumerate(ANSWERS):
-        torch.testing.assert_close(first[row, : len(ids)], second[row, : len(ids)], atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(
+            first[row, : len(ids)], second[row, : len(ids)], atol=1e-5, rtol=1e-5
+        )
 
 
 @torch.no_grad()
@@ -44,7 +50,9 @@ def test_dense_answers_are_what_a_plain_call_gives():
     backbone, batch = looked(model, inputs)
     batch.answer_ids = ANSWERS[:1]
     behind = torch.cat([inputs["input_ids"], ANSWERS[0][None, :-1]], -1)
-    plain = model(**{**inputs, "input_ids": behind, "attention_mask": torch.ones_like(behind)}).logits[:, -3:]
+    plain = model(
+        **{**inputs, "input_ids": behind, "attention_mask": torch.ones_like(behind)}
+    ).logits[:, -3:]
     torch.testing.assert_close(answer_logits(backbone, batch), plain, atol=1e-6, rtol=1e-5)
 
 
@@ -56,7 +64,10 @@ def test_open_and_shut_gates_are_tokens_there_and_gone(case):
     for gate_mode in ("mask", "scale"):
         compare(gated_answer_logits(backbone, batch, everything, gate_mode), dense)
     kept = [torch.arange(0, count, 2) for count in batch.layout.counts()]
-    shut = [torch.full((count,), SHUT).index_fill(0, one, 0.0) for count, one in zip(batch.layout.counts(), kept, strict=True)]
+    shut = [
+        torch.full((count,), SHUT).index_fill(0, one, 0.0)
+        for count, one in zip(batch.layout.counts(), kept, strict=True)
+    ]
     dropped = answer_logits(backbone, batch, kept)
     compare(gated_answer_logits(backbone, batch, shut), dropped)
     assert (dropped - dense).abs().max() > 1e-4
@@ -65,10 +76,26 @@ def test_open_and_shut_gates_are_tokens_there_and_gone(case):
 def test_gradients_reach_the_scores_and_nothing_else(case):
     backbone, batch = case
     for gate_mode in ("mask", "scale"):
-        scores = [torch.randn(count, generator=torch.Generator().manual_seed(0)).requires_grad_() for count in batch.layout.counts()]
-        gates = [SoftTopK()(one[None], torch.ones(1, len(one), dtype=torch.bool), torch.tensor([len(one) / 3]), 0.0)[0] for one in scores]
-        gated_answer_logits(backbone, batch, gates, gate_mode).float().log_softmax(-1)[:, :, 31].sum().backward()
-        assert all(one.grad is not None and one.grad.abs().max() > 0 and one.grad.isfinite().all() for one in scores)
+        scores = [
+            torch.randn(count, generator=torch.Generator().manual_seed(0)).requires_grad_()
+            for count in batch.layout.counts()
+        ]
+        gates = [
+            SoftTopK()(
+                one[None],
+                torch.ones(1, len(one), dtype=torch.bool),
+                torch.tensor([len(one) / 3]),
+                0.0,
+            )[0]
+            for one in scores
+        ]
+        gated_answer_logits(backbone, batch, gates, gate_mode).float().log_softmax(-1)[
+            :, :, 31
+        ].sum().backward()
+        assert all(
+            one.grad is not None and one.grad.abs().max() > 0 and one.grad.isfinite().all()
+            for one in scores
+        )
     assert all(parameter.grad is None for parameter in backbone.model.parameters())
 
 

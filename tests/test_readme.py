@@ -1,4 +1,7 @@
-"""Every command and every piece of Python in the README runs, in order, on small settings; what measures is in test_readme_tables."""
+"""Every command and every piece of Python in the README runs, in order, on small settings.
+
+What measures is in test_readme_tables.
+"""
 
 from __future__ import annotations
 
@@ -32,10 +35,23 @@ def test_python(llava, processor, page_samples, tmp_path, monkeypatch):
     from asymvlm.scorers import scorers
 
     monkeypatch.chdir(tmp_path)
-    save_scorer(TrainedScorer(scorers()["low_rank"](40), None, (0, 1, 2, 3)), Path("checkpoints/tiny/scorer"), "card")
-    save_file({"weight": torch.zeros(2, 40), "bias": torch.zeros(2)}, "checkpoints/tiny/text-scores.safetensors")
+    save_scorer(
+        TrainedScorer(scorers()["low_rank"](40), None, (0, 1, 2, 3)),
+        Path("checkpoints/tiny/scorer"),
+        "card",
+    )
+    save_file(
+        {"weight": torch.zeros(2, 40), "bias": torch.zeros(2)},
+        "checkpoints/tiny/text-scores.safetensors",
+    )
     inputs = Prompter(processor)(page_samples[:1]).inputs
-    names = {"asymvlm": asymvlm, "model": llava, "inputs": inputs, "processor": processor, "transformers": transformers}
+    names = {
+        "asymvlm": asymvlm,
+        "model": llava,
+        "inputs": inputs,
+        "processor": processor,
+        "transformers": transformers,
+    }
     for block in re.findall(r"```python\n(.*?)```", readme.README, re.S):
         exec(block, names)  # the README's own words
     assert names["out"].shape[1] > inputs["input_ids"].shape[1]

@@ -1,4 +1,6 @@
-"""Every command in the README that measures runs on small settings, beside a scorer that nobody trained; the others are in test_readme."""
+"""Every command in the README that measures runs on small settings, beside a scorer that nobody
+trained; the others are in test_readme.
+"""
 
 from __future__ import annotations
 

@@ -147,7 +147,7 @@ def test_a_best_of_other_settings_does_not_count(train, half):
     state["best_k_models"] = {state["best_model_path"]: torch.tensor(-1.0)}
     torch.save(checkpoint, half / "last.ckpt")
     shutil.copytree(half, half.parent / "same")
-    train("half", "--ckpt_path", "last", "--model.learning_rate", "0.1")
+    train("half", "--ckpt_path", "last", "--model.optimizer.learning_rate", "0.1")
     assert stored(half / "best.ckpt")["global_step"] == 2 * STEPS
     assert stored(half / "best.ckpt")["run"] != checkpoint["run"]
     train("same", "--ckpt_path", "last")
@@ -159,7 +159,7 @@ def test_an_old_scorer_is_not_published_as_one_of_other_settings(train, steps, c
     out = train("done")
     before, last = weights(out), (out / "last.ckpt").read_bytes()
     steps.clear()
-    train("done", "--ckpt_path", "last", "--model.learning_rate", "0.1", code=1)
+    train("done", "--ckpt_path", "last", "--model.optimizer.learning_rate", "0.1", code=1)
     assert "ExportScorer: this run has no checkpoint to publish" in capsys.readouterr().err
     assert same(weights(out), before) and (out / "last.ckpt").read_bytes() == last and steps == []
     assert "learning_rate: 0.003" in (out / "config.yaml").read_text()
@@ -215,4 +215,9 @@ def test_a_full_disk_leaves_the_checkpoint_before(train, half, monkeypatch, caps
     train("half", "--ckpt_path", "last", code=1)
     assert (half / "last.ckpt").read_bytes() == before
     assert "last.ckpt: No space left on device" in capsys.readouterr().err.replace("best", "last")
-    assert {file.name for file in half.iterdir()} == {"best.ckpt", "last.ckpt", "config.yaml", "scorer"}
+    assert {file.name for file in half.iterdir()} == {
+        "best.ckpt",
+        "last.ckpt",
+        "config.yaml",
+        "scorer",
+    }

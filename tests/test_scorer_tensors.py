@@ -1,4 +1,7 @@
-"""The tensors of a scorer directory: names, shapes and values, in the code, on the page and in files."""
+"""The tensors of a scorer directory.
+
+Names, shapes and values, in the code, on the page and in files.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,9 @@ WIDTH = 16
 
 def made(kind="low_rank"):
     torch.manual_seed(0)
-    return TrainedScorer(scorers()[kind](WIDTH), BudgetHead(WIDTH), (0, 3), {"teacher": {"name": "t"}})
+    return TrainedScorer(
+        scorers()[kind](WIDTH), BudgetHead(WIDTH), (0, 3), {"teacher": {"name": "t"}}
+    )
 
 
 def spoil(directory, change):
@@ -41,7 +46,9 @@ def set_one(value):
 
 
 def cast(dtype):
-    return lambda tensors: tensors.update({"scorer.text.weight": tensors["scorer.text.weight"].to(dtype)})
+    return lambda tensors: tensors.update(
+        {"scorer.text.weight": tensors["scorer.text.weight"].to(dtype)}
+    )
 
 
 @pytest.mark.parametrize("change,says", [
@@ -108,7 +115,9 @@ def test_an_adapter_that_is_no_number_is_refused(tmp_path, dtype):
 
 def test_a_scorer_in_half_precision_is_published_in_full(tmp_path):
     directory = save_scorer(made().to(torch.bfloat16), tmp_path / "scorer", "card")
-    assert {one.dtype for one in load_file(directory / "model.safetensors").values()} == {torch.float32}
+    assert {one.dtype for one in load_file(directory / "model.safetensors").values()} == {
+        torch.float32
+    }
     assert check([str(directory)]) == 0
 
 
@@ -125,15 +134,20 @@ def test_check_knows_the_tensors_of_every_scorer(kind):
     inner = arguments.get("rank", arguments.get("hidden", 0))
     sizes = {"D": WIDTH, "C": inner, "2C": 2 * inner, "3C": 3 * inner}
     table = {
-        name: tuple(sizes.get(size, size) for size in shape) for name, shape in TENSORS[kind].items()
+        name: tuple(sizes.get(size, size) for size in shape)
+        for name, shape in TENSORS[kind].items()
     }
     assert table == shapes_of(kind, arguments)
 
 
 def page_tables():
-    """Kinds with their tensors, and those of the budget head, as docs/checkpoint-format.md has them."""
+    """Kinds with their tensors, and those of the budget head, as docs/checkpoint-format.md has
+    them.
+    """
     page = (Path(__file__).parent.parent / "docs/checkpoint-format.md").read_text()
-    rows = dict(re.findall(r"^\| `(\w+)` \| (`\w[^|]*) \|$", page.split("tensors under `scorer.`")[1], re.M))
+    rows = dict(
+        re.findall(r"^\| `(\w+)` \| (`\w[^|]*) \|$", page.split("tensors under `scorer.`")[1], re.M)
+    )
     context = page.split("Context is ")[1].split(":")[0]
     budget = page.split("Under `budget.`")[1].split("\n\n")[0]
     return {kind: row + context * row.endswith(", context") for kind, row in rows.items()}, budget
@@ -154,7 +168,10 @@ def test_the_page_names_every_tensor():
     with torch.device("meta"):
         head = BudgetHead(WIDTH, 3).state_dict()
     sizes = {"D": WIDTH, "C": 3, "2C": 6, "2C+16": 22}
-    expected = {name: tuple(sizes.get(size, size) for size in shape) for name, shape in BUDGET_TENSORS.items()}
+    expected = {
+        name: tuple(sizes.get(size, size) for size in shape)
+        for name, shape in BUDGET_TENSORS.items()
+    }
     assert expected == {name: tuple(one.shape) for name, one in head.items()}
 
 

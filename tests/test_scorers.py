@@ -83,12 +83,16 @@ def test_vision_selector_is_the_mean_of_all_pairs():
     torch.nn.init.normal_(scorer.key.weight)
     q, k = one.vision[0] @ scorer.query.weight.T, one.vision[0] @ scorer.key.weight.T
     torch.testing.assert_close(scorer(one)[0], (q @ k.T).mean(1) / (WIDTH // 2) ** 0.5)
-    assert sum(p.numel() for p in scorers()["vision_selector"](3584).parameters()) == pytest.approx(12.85e6, rel=1e-3)
+    assert sum(p.numel() for p in scorers()["vision_selector"](3584).parameters()) == pytest.approx(
+        12.85e6, rel=1e-3
+    )
 
 
 def test_diagonal_with_equal_weights_is_scaled_cosine():
     one = sample(3, places(2, 2), 3)
-    cosine = torch.nn.functional.cosine_similarity(one.vision[0, :, None], one.text[0, None], dim=-1)
+    cosine = torch.nn.functional.cosine_similarity(
+        one.vision[0, :, None], one.text[0, None], dim=-1
+    )
     made = scorers()["diagonal"](WIDTH, scale=2.0)
     torch.testing.assert_close(made(one)[0], 2 * cosine.max(-1).values)
     assert sum(p.numel() for p in made.parameters()) == WIDTH
@@ -114,10 +118,19 @@ def test_place_is_relative_to_the_picture():
     context = GridContext(2)
     torch.nn.init.zeros_(context.filter.weight)
     torch.nn.init.normal_(context.place.weight)
-    small, large = (context(torch.zeros(1, n * n, 2), places(n, n)[None], torch.ones(1, n * n, dtype=torch.bool)) for n in (2, 6))
-    torch.testing.assert_close(small[0].reshape(2, 2, 2)[0, 0], large[0].reshape(6, 6, 2)[1, 1])  # both a quarter down and across
+    small, large = (
+        context(
+            torch.zeros(1, n * n, 2), places(n, n)[None], torch.ones(1, n * n, dtype=torch.bool)
+        )
+        for n in (2, 6)
+    )
+    torch.testing.assert_close(
+        small[0].reshape(2, 2, 2)[0, 0], large[0].reshape(6, 6, 2)[1, 1]
+    )  # both a quarter down and across
     both = torch.cat([places(2, 2), places(6, 6, picture=1)])[None]  # and does not mix pictures up
-    torch.testing.assert_close(context(torch.zeros(1, 40, 2), both, torch.ones(1, 40, dtype=torch.bool))[0, :4], small[0])
+    torch.testing.assert_close(
+        context(torch.zeros(1, 40, 2), both, torch.ones(1, 40, dtype=torch.bool))[0, :4], small[0]
+    )
 
 
 def test_budget_head_is_a_share():

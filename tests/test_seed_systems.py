@@ -17,7 +17,9 @@ FIVE = ["Llava", "LlavaNext", "Qwen2VL", "Qwen2_5_VL", "InternVL"]
 
 def learned(width):
     torch.manual_seed(1)
-    return TrainedScorer(scorers()["cross_attention"](width, hidden=16, heads=4), BudgetHead(width), (1,)).eval()
+    return TrainedScorer(
+        scorers()["cross_attention"](width, hidden=16, heads=4), BudgetHead(width), (1,)
+    ).eval()
 
 
 @pytest.fixture(params=FIVE, scope="module")
@@ -27,7 +29,9 @@ def case(request):
     return model, families.batch(model, family)
 
 
-@pytest.mark.parametrize("make", [learned, lambda width: VLMPruner(layer=1)], ids=["learned", "vlm_pruner"])
+@pytest.mark.parametrize(
+    "make", [learned, lambda width: VLMPruner(layer=1)], ids=["learned", "vlm_pruner"]
+)
 @torch.no_grad()
 def test_runs_with_the_exact_count_and_its_own_choice_per_sample(case, make):
     model, inputs = case
@@ -36,7 +40,10 @@ def test_runs_with_the_exact_count_and_its_own_choice_per_sample(case, make):
     with asymvlm.prune(model, method, keep=0.4) as report:
         logits = model(**inputs).logits
         made = model.generate(**inputs, **families.LENGTH)
-    assert logits.isfinite().all() and made.shape[1] == inputs["input_ids"].shape[1] + families.LENGTH["max_new_tokens"]
+    assert (
+        logits.isfinite().all()
+        and made.shape[1] == inputs["input_ids"].shape[1] + families.LENGTH["max_new_tokens"]
+    )
     call = report.calls[0]
     assert call.after == [max(1, int(0.4 * before + 0.5)) for before in call.before]
     assert len(set(call.after)) == 2, "ragged"
@@ -47,4 +54,6 @@ def test_runs_with_the_exact_count_and_its_own_choice_per_sample(case, make):
     assert not torch.equal(first, torch.arange(len(first))), "a choice, not the first tokens"
     with asymvlm.prune(model, make(backbone_of(model).width), keep=0.4) as again:
         model(**inputs)
-    assert all(torch.equal(one, other) for one, other in zip(call.kept, again.calls[0].kept, strict=True))
+    assert all(
+        torch.equal(one, other) for one, other in zip(call.kept, again.calls[0].kept, strict=True)
+    )

@@ -42,7 +42,9 @@ def test_gap_rule_cuts_at_the_largest_drop(scores, count):
 
 def test_gap_rule_respects_its_range():
     scores = torch.tensor([100.0, 5, 4, 1, 0])
-    assert gap_count(scores, at_least=0.4) == 3  # the drop behind the first is out of range; 4 to 1 is the next largest
+    assert (
+        gap_count(scores, at_least=0.4) == 3
+    )  # the drop behind the first is out of range; 4 to 1 is the next largest
     assert gap_count(scores, at_most=0.2) == 1
 
 
@@ -70,11 +72,23 @@ def test_what_rounding_parts_is_ordered_by_index(groups, shift):
 
 
 def test_terms_that_cancel_leave_their_rounding():
-    """Near zero, what rounding leaves is relative to the terms, which are as large as other scores are."""
-    assert rank(torch.tensor([0.0, 2e-7, 5.0, -1e-7, -3.0, 2.0, 1.0])).tolist() == [2, 5, 6, 0, 1, 3, 4]
+    """Near zero, what rounding leaves is relative to the terms, which are as large as other scores
+    are.
+    """
+    assert rank(torch.tensor([0.0, 2e-7, 5.0, -1e-7, -3.0, 2.0, 1.0])).tolist() == [
+        2,
+        5,
+        6,
+        0,
+        1,
+        3,
+        4,
+    ]
 
 
-@pytest.mark.parametrize("draw", [torch.randn, torch.rand, lambda *a, **k: torch.randn(*a, **k).softmax(0)])
+@pytest.mark.parametrize(
+    "draw", [torch.randn, torch.rand, lambda *a, **k: torch.randn(*a, **k).softmax(0)]
+)
 def test_different_scores_are_not_drawn_together(draw):
     """5,000 scores: neighbours that count as equal are few, and never many in a row."""
     scores = draw(5000, generator=torch.Generator().manual_seed(0))
@@ -105,7 +119,9 @@ def test_ranks_of_every_kind_of_number(scores, order):
 
 @given(st.lists(st.floats(-5, 5, width=32), min_size=1, max_size=9), st.integers(1, 4))
 def test_rows_are_ranked_by_themselves(row, others):
-    rows = torch.stack([torch.tensor(row, dtype=torch.float32)] + [torch.randn(len(row)) * 1e6] * others)
+    rows = torch.stack(
+        [torch.tensor(row, dtype=torch.float32)] + [torch.randn(len(row)) * 1e6] * others
+    )
     assert torch.equal(rank(rows)[0], rank(rows[0])) and torch.equal(best(rows)[0], best(rows[0]))
     assert int(tie_groups(rows)[0, rank(rows)[0, 0]]) == 0
 

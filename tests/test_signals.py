@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 from scorer_runs import same, weights
 
-from asymvlm.cli.command import run_command
 from asymvlm.cli.signals import Stopped
 from asymvlm.evaluation.main import main as evaluate
 from asymvlm.training.main import main as train
@@ -190,7 +189,11 @@ def start(teacher, data_root, tmp_path):
 def ranks_of(process):
     """Process ids of the other ranks: its children that run the same command."""
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    return [int(child) for child in children if b"train.py" in Path(f"/proc/{child}/cmdline").read_bytes()]
+    return [
+        int(child)
+        for child in children
+        if b"train.py" in Path(f"/proc/{child}/cmdline").read_bytes()
+    ]
 
 
 def is_alive(pid):

@@ -23,7 +23,9 @@ def pictures(tmp_path):
 
 def both_splits(source):
     found = {split: list(samples(source.pages(split, 0)[0])) for split in ("train", "val")}
-    assert not {one.images[0].tobytes() for one in found["train"]} & {one.images[0].tobytes() for one in found["val"]}
+    assert not {one.images[0].tobytes() for one in found["train"]} & {
+        one.images[0].tobytes() for one in found["val"]
+    }
     return found["train"] + found["val"]
 
 
@@ -46,35 +48,56 @@ def test_llava_json(pictures, tmp_path):
     source = DataSource(str(file), images=str(pictures), val_share=0.3)
     asked = both_splits(source)
     assert len(asked) == 24 and {one.question for one in asked} == {"What is it?", "Why?"}
-    assert {one.answers for one in asked} == {("because",), *((f"page {number}",) for number in range(12))}
+    assert {one.answers for one in asked} == {
+        ("because",),
+        *((f"page {number}",) for number in range(12)),
+    }
     reasons = [reason for _, reason in source.pages("train", 0)[1].skipped]
     assert reasons == ["has no conversations"] + ["image gone.png does not exist"] * 2
 
 
 def test_jsonl_file_with_several_pictures_a_sample(pictures, tmp_path):
-    lines = [{"images": [f"{n}.png", f"{n + 1}.png"], "question": "Same?", "answers": ["no"]} for n in range(0, 12, 2)]
+    lines = [
+        {"images": [f"{n}.png", f"{n + 1}.png"], "question": "Same?", "answers": ["no"]}
+        for n in range(0, 12, 2)
+    ]
     (pictures / "pairs.jsonl").write_text("\n".join(map(json.dumps, lines)))
     asked = both_splits(DataSource(str(pictures / "pairs.jsonl"), val_share=0.4))
-    assert len(asked) == 6 and all(len(one.images) == 2 and one.image is one.images[0] for one in asked)
+    assert len(asked) == 6 and all(
+        len(one.images) == 2 and one.image is one.images[0] for one in asked
+    )
 
 
 def test_a_saved_dataset_with_its_own_columns(pictures, tmp_path):
-    rows = [{"scan": str(pictures / f"{n}.png"), "query": f"q{n}" if n else "", "label": ["a", "b"]} for n in range(12)]
+    rows = [
+        {"scan": str(pictures / f"{n}.png"), "query": f"q{n}" if n else "", "label": ["a", "b"]}
+        for n in range(12)
+    ]
     data = datasets.Dataset.from_list(rows).cast_column("scan", datasets.Image())
     data.save_to_disk(str(tmp_path / "saved"))
     columns = {"image": "scan", "question": "query", "answers": "label"}
     source = DataSource(str(tmp_path / "saved"), columns=columns, val_share=0.3)
-    assert len(both_splits(source)) == 11 and source.pages("train", 0)[1].skipped == [("row:1", "question is empty")]
+    assert len(both_splits(source)) == 11 and source.pages("train", 0)[1].skipped == [
+        ("row:1", "question is empty")
+    ]
     with pytest.raises(DataError, match=r"no image, question, answers; it has scan, query, label"):
         DataSource(str(tmp_path / "saved")).pages("train", 0)
 
 
 def test_a_dataset_with_splits_of_its_own(pictures, tmp_path):
-    rows = [{"image": str(pictures / f"{n}.png"), "question": f"q{n}", "answers": ["a"]} for n in range(12)]
+    rows = [
+        {"image": str(pictures / f"{n}.png"), "question": f"q{n}", "answers": ["a"]}
+        for n in range(12)
+    ]
     parts = {"train": rows[:9], "validation": rows[9:]}
-    made = {name: datasets.Dataset.from_list(part).cast_column("image", datasets.Image()) for name, part in parts.items()}
+    made = {
+        name: datasets.Dataset.from_list(part).cast_column("image", datasets.Image())
+        for name, part in parts.items()
+    }
     datasets.DatasetDict(made).save_to_disk(str(tmp_path / "saved"))
-    assert [len(DataSource(str(tmp_path / "saved")).pages(split, 0)[0]) for split in ("train", "val")] == [9, 3]
+    assert [
+        len(DataSource(str(tmp_path / "saved")).pages(split, 0)[0]) for split in ("train", "val")
+    ] == [9, 3]
 
 
 def test_bad_sources_say_what_is_wrong(tmp_path):

@@ -19,11 +19,11 @@ from asymvlm.selectors import top_k
 from asymvlm.targets import (
     AttentionTarget,
     BudgetTarget,
+    EncodedBatch,
     EvidenceTarget,
     MixedTarget,
     OutsideBoxes,
     ShuffledTarget,
-    EncodedBatch,
     dense_answer_shares,
 )
 
@@ -50,11 +50,15 @@ def test_a_question_is_its_words_without_the_template(llava, processor, kind):
     inputs = prompter(asked_of(kind)).inputs
     backbone.template_ids = prompter.masked_ids
     layout = backbone.layout(inputs)
-    said = [[*(part for turn in one.history for part in turn), one.question] for one in asked_of(kind)]
+    said = [
+        [*(part for turn in one.history for part in turn), one.question] for one in asked_of(kind)
+    ]
     for row, mask, words in zip(inputs["input_ids"], layout.question, said, strict=True):
         decoded = prompter.decode(row[mask][None])[0]
         assert decoded.replace(" ", "") == "".join(words).replace(" ", "")
-    assert (layout.after_pictures & ~layout.question).any() and not (layout.question & ~layout.after_pictures).any()
+    assert (layout.after_pictures & ~layout.question).any() and not (
+        layout.question & ~layout.after_pictures
+    ).any()
     backbone.template_ids = ()
     plain = backbone.layout(inputs)
     assert torch.equal(plain.question, plain.after_pictures), "where no template is known"
@@ -62,10 +66,15 @@ def test_a_question_is_its_words_without_the_template(llava, processor, kind):
 
 @torch.no_grad()
 def test_question_rows_are_one_thing_as_target_and_as_oracle(llava, processor, page_samples):
-    """In fp64 to the last bit, for a padded batch; and another distribution without the template's ids."""
+    """In fp64 to the last bit, for a padded batch.
+
+    And another distribution without the template's ids.
+    """
     model = copy.deepcopy(llava).double()
     teacher = Teacher(model, Prompter(processor))
-    learned = [one.importance for one in teacher.observe(page_samples[:3], AttentionTarget("question"))]
+    learned = [
+        one.importance for one in teacher.observe(page_samples[:3], AttentionTarget("question"))
+    ]
 
     def oracle(**more):
         with asymvlm.prune(model, TeacherAttention("question"), 1.0, **more) as report:
@@ -74,7 +83,10 @@ def test_question_rows_are_one_thing_as_target_and_as_oracle(llava, processor, p
 
     told = oracle(template_ids=teacher.prompter.masked_ids)
     assert all(torch.equal(*pair) for pair in zip(told, learned, strict=True))
-    assert all(float((one - other).abs().sum()) > 1e-3 for one, other in zip(oracle(), learned, strict=True))
+    assert all(
+        float((one - other).abs().sum()) > 1e-3
+        for one, other in zip(oracle(), learned, strict=True)
+    )
 
 
 @torch.no_grad()
@@ -94,9 +106,14 @@ def observed(llava, processor, page_samples):
     encoded = backbone.encode(prompts.inputs)
     layout = backbone.layout(prompts.inputs, encoded)
     generator = torch.Generator().manual_seed(0)
-    shares = [torch.rand(256, generator=generator) * (torch.rand(256, generator=generator) < 0.05) for _ in chosen]
+    shares = [
+        torch.rand(256, generator=generator) * (torch.rand(256, generator=generator) < 0.05)
+        for _ in chosen
+    ]
     answers = [prompter.answer_ids(text) for text in ("47", "left", "812")]
-    return backbone, EncodedBatch(prompts.inputs, encoded, layout, layout.question, answers, shares, shares[::-1])
+    return backbone, EncodedBatch(
+        prompts.inputs, encoded, layout, layout.question, answers, shares, shares[::-1]
+    )
 
 
 def eager_rows(model, batch, rows, tails=None):
@@ -158,7 +175,9 @@ def test_boxes_and_mixture(observed):
     want = batch.evidence[0] + 0.5 * batch.key_boxes[0]
     torch.testing.assert_close(boxes[0], want / want.sum())
     attention = AttentionTarget()(backbone, batch)
-    mixed = MixedTarget(AttentionTarget(), EvidenceTarget(key_weight=0.5), share=0.25)(backbone, batch)
+    mixed = MixedTarget(AttentionTarget(), EvidenceTarget(key_weight=0.5), share=0.25)(
+        backbone, batch
+    )
     torch.testing.assert_close(mixed[1], 0.75 * attention[1] + 0.25 * boxes[1])
 
 
@@ -177,12 +196,19 @@ def test_data_without_boxes_is_refused(observed):
 
 def test_outside_boxes_is_what_is_left_of_the_inner_target(observed):
     backbone, batch = observed
-    attention, outside = AttentionTarget()(backbone, batch), OutsideBoxes(AttentionTarget())(backbone, batch)
+    attention, outside = (
+        AttentionTarget()(backbone, batch),
+        OutsideBoxes(AttentionTarget())(backbone, batch),
+    )
     inside = batch.evidence[0] + batch.key_boxes[0] > 0
     assert inside.any() and outside[0][inside].sum() == 0 and outside[0].sum() == pytest.approx(1)
-    torch.testing.assert_close(outside[0][~inside], attention[0][~inside] / attention[0][~inside].sum())
+    torch.testing.assert_close(
+        outside[0][~inside], attention[0][~inside] / attention[0][~inside].sum()
+    )
     batch.evidence[1], batch.key_boxes[1] = torch.zeros(256), torch.zeros(256)
-    assert OutsideBoxes(AttentionTarget())(backbone, batch)[1].abs().sum() == 0, "without boxes nothing is known to be no evidence"
+    assert OutsideBoxes(AttentionTarget())(backbone, batch)[1].abs().sum() == 0, (
+        "without boxes nothing is known to be no evidence"
+    )
     batch.key_boxes = None
     with pytest.raises(ValueError, match="OutsideBoxes needs data with evidence_boxes"):
         OutsideBoxes(AttentionTarget())(backbone, batch)
@@ -190,8 +216,13 @@ def test_outside_boxes_is_what_is_left_of_the_inner_target(observed):
 
 def test_shuffled_keeps_the_values_and_loses_the_places(observed):
     backbone, batch = observed
-    plain, shuffled = EvidenceTarget()(backbone, batch)[0], ShuffledTarget(EvidenceTarget())(backbone, batch)[0]
-    assert torch.equal(plain.sort().values, shuffled.sort().values) and not torch.equal(plain, shuffled)
+    plain, shuffled = (
+        EvidenceTarget()(backbone, batch)[0],
+        ShuffledTarget(EvidenceTarget())(backbone, batch)[0],
+    )
+    assert torch.equal(plain.sort().values, shuffled.sort().values) and not torch.equal(
+        plain, shuffled
+    )
 
 
 @pytest.mark.parametrize("tau,ranking,expected", [
@@ -204,7 +235,9 @@ def test_budget_is_the_smallest_share_that_holds_tau(tau, ranking, expected):
     if tau == 0.05:
         scores = torch.tensor([[4.0, 1.0, 0.0, 3.0, 9.0]])
         importance = torch.tensor([[0.02, 0.2, 0.68, 0.1, 0.0]])
-    assert BudgetTarget(tau, ranking)(importance, scores, mask, torch.full((1,), torch.nan)).item() == pytest.approx(expected)
+    assert BudgetTarget(tau, ranking)(
+        importance, scores, mask, torch.full((1,), torch.nan)
+    ).item() == pytest.approx(expected)
 
 
 def test_dense_answer_shares_against_pruning_one_by_one(observed, llava, processor, page_samples):
@@ -227,14 +260,18 @@ def test_dense_answer_shares_against_pruning_one_by_one(observed, llava, process
         share = 1.0
         for keep in reversed(ladder):
             with asymvlm.prune(llava, Known(), keep=keep):
-                if not torch.equal(llava.generate(**inputs, max_new_tokens=16, do_sample=False), dense):
+                if not torch.equal(
+                    llava.generate(**inputs, max_new_tokens=16, do_sample=False), dense
+                ):
                     break
             share = keep
         expected.append(share)
     torch.testing.assert_close(got, torch.tensor(expected))
     assert len(set(expected)) > 1, "the test wants samples that differ"
     uniform = torch.full((3, 256), 1 / 256)
-    target = BudgetTarget(ladder=ladder)(uniform, uniform, torch.ones(3, 256, dtype=torch.bool), got)
+    target = BudgetTarget(ladder=ladder)(
+        uniform, uniform, torch.ones(3, 256, dtype=torch.bool), got
+    )
     assert torch.equal(target, got)
 
 

@@ -1,4 +1,7 @@
-"""The recipe runs through its three stages and writes a directory that transformers loads; its parts do what they say."""
+"""The recipe runs through its three stages and writes a directory that transformers loads.
+
+Its parts do what they say.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,11 @@ def test_no_word_is_unknown_and_the_worlds_are_single_tokens(processor):
     tokenizer = processor.tokenizer
     for text in ("naïve 東京 €5 \n\tZebra", "What is the tax of tea? 470"):
         assert tokenizer.decode(tokenizer(text).input_ids) == text
-    assert all(len(tokenizer(form).input_ids) == 1 for word in WORDS + PEOPLE for form in (word, f" {word}"))
+    assert all(
+        len(tokenizer(form).input_ids) == 1
+        for word in WORDS + PEOPLE
+        for form in (word, f" {word}")
+    )
     assert len(tokenizer("470").input_ids) == 3
 
 
@@ -43,11 +50,17 @@ def test_patch_labels_say_what_stands_there():
     labels = patch_labels(page, 14)
     for field in page.fields:
         on_value = cells([field.value_box], page, 14)
-        mine = [p for p in on_value if labels.magnitude[p] >= 0 and labels.name[p] == WORD_IDS[field.name]]
+        mine = [
+            p
+            for p in on_value
+            if labels.magnitude[p] >= 0 and labels.name[p] == WORD_IDS[field.name]
+        ]
         assert any(labels.column[p] == WORD_IDS[field.column] for p in mine)
         digits = [d - 1 for d in labels.digits[mine[0]].tolist() if 1 <= d <= 10]
         assert labels.sees_name[mine[0]].any() and labels.sees_column[mine[0]].any()
-        assert int("".join(map(str, digits))) in [f.value for f in page.fields if f.name == field.name]
+        assert int("".join(map(str, digits))) in [
+            f.value for f in page.fields if f.name == field.name
+        ]
 
 
 def test_readings_keep_the_evidence():
@@ -57,7 +70,9 @@ def test_readings_keep_the_evidence():
         reading = sparse_reading(0, page, rng, 48, 4, 14)
         assert len(reading.tokens) == 48 and (np.diff(reading.tokens) > 0).all()
         for question in reading.questions:
-            assert np.isin(cells(question.evidence_boxes + question.key_boxes, page, 14), reading.tokens).all()
+            assert np.isin(
+                cells(question.evidence_boxes + question.key_boxes, page, 14), reading.tokens
+            ).all()
         easy = easy_reading(0, page, rng, 1, 24, 1, 14)
         assert len(easy.tokens) == 24 and len(easy.questions) == 1
 
@@ -72,12 +87,20 @@ def test_dialogues_state_what_is_asked():
         facts = " ".join(user for user, reply in history if reply == "noted")
         for question in questions:
             person = next((one for one in PEOPLE if one in question.text), None)
-            stated = [fact.strip() for fact in facts.split(".") if person and f" {person} " in f" {fact.strip()} "]
+            stated = [
+                fact.strip()
+                for fact in facts.split(".")
+                if person and f" {person} " in f" {fact.strip()} "
+            ]
             assert len(stated) == (question.group != "page")
             if question.group == "text":
                 assert question.answers == (stated[0],) and not question.evidence_boxes
             if question.group == "both":
-                fields = [field for field in page.fields if f"{stated[0]} {field.value}" == question.answers[0]]
+                fields = [
+                    field
+                    for field in page.fields
+                    if f"{stated[0]} {field.value}" == question.answers[0]
+                ]
                 assert any(field.name in stated[0] for field in fields) and question.evidence_boxes
         assert len(history) >= 4 + 2
 
@@ -88,12 +111,17 @@ def test_what_is_asked_of_the_page_was_not_told(difficulty):
     for index in range(40):
         page, _ = generate(0, "teacher", index)
         questions = dialogue(page, rng, difficulty, text=1, page_only=3, both=3)
-        asked = [re.findall(r"\w+", user) for user, reply in questions[0].history if reply.isdigit()]
+        asked = [
+            re.findall(r"\w+", user) for user, reply in questions[0].history if reply.isdigit()
+        ]
         told += len(asked)
         for question in questions:
             for field in page.fields:
                 if field.value_box in question.evidence_boxes:
-                    assert not any(field.name in user and (field.column is None or field.column in user) for user in asked)
+                    assert not any(
+                        field.name in user and (field.column is None or field.column in user)
+                        for user in asked
+                    )
     assert told > 20, "most dialogues do talk about the page"
 
 
@@ -103,15 +131,21 @@ def test_the_llm_starts_by_looking_back(processor):
     teacher = build_teacher(processor.tokenizer).eval()
     teacher.set_attn_implementation("eager")
     ids = torch.randint(10, len(processor.tokenizer), (8, 24))
-    attention = teacher.model.language_model(input_ids=ids, output_attentions=True).attentions[0].mean(0)
+    attention = (
+        teacher.model.language_model(input_ids=ids, output_attentions=True).attentions[0].mean(0)
+    )
     rows = torch.arange(8, 24)
     for head, back in enumerate((1, 2, 3, 4)):
-        assert torch.equal(attention[head, rows].argmax(-1), rows - back), f"head {head} brings the word {back} before"
+        assert torch.equal(attention[head, rows].argmax(-1), rows - back), (
+            f"head {head} brings the word {back} before"
+        )
 
 
 @pytest.mark.parametrize("talk", [None, 3], ids=["questions", "dialogue"])
 def test_a_block_gives_the_logits_of_the_plain_prompt(processor, talk):
-    """Many questions in one sequence are read as if each stood alone, at the end of the same dialogue."""
+    """Many questions in one sequence are read as if each stood alone, at the end of the same
+    dialogue.
+    """
     torch.manual_seed(0)
     teacher = build_teacher(processor.tokenizer).eval()
     builder = BlockBuilder(processor.tokenizer, 256)
@@ -122,9 +156,13 @@ def test_a_block_gives_the_logits_of_the_plain_prompt(processor, talk):
     else:
         reading = talking_reading(0, page, rng, Difficulty(5, talk), 99, 256, (4, 2, 3), 14)
     tokenizer = processor.tokenizer
-    pixels = torch.from_numpy(np.asarray(page.image).copy()).permute(2, 0, 1)[None].float() / 127.5 - 1
+    pixels = (
+        torch.from_numpy(np.asarray(page.image).copy()).permute(2, 0, 1)[None].float() / 127.5 - 1
+    )
     with torch.no_grad():
-        features = torch.stack(list(teacher.model.get_image_features(pixels, return_dict=True).pooler_output))
+        features = torch.stack(
+            list(teacher.model.get_image_features(pixels, return_dict=True).pooler_output)
+        )
         logits, labels = block_logits(teacher, builder([reading]), features)
         rows = []
         for question in reading.questions:
@@ -132,7 +170,9 @@ def test_a_block_gives_the_logits_of_the_plain_prompt(processor, talk):
             answer = tokenizer(question.answers[0]).input_ids
             inputs = processor(images=page.image, text=prompt, return_tensors="pt")
             ids = torch.cat([inputs["input_ids"], torch.tensor([answer])], 1)
-            out = teacher(input_ids=ids, pixel_values=inputs["pixel_values"]).logits[0, -len(answer) - 1 :]
+            out = teacher(input_ids=ids, pixel_values=inputs["pixel_values"]).logits[
+                0, -len(answer) - 1 :
+            ]
             rows.append(out)
             assert labels[: len(answer)].tolist() == answer
             labels = labels[len(answer) + 1 :]
@@ -154,18 +194,39 @@ def test_recipe_runs_and_transformers_loads_the_result(config, tmp_path, page_sa
         "trainer:\n  callbacks:\n    - class_path: asymvlm.tiny_teacher.export.ExportTeacher\n"
         "      init_args: {directory: made, check_pages: 4}\n"
     )
-    command = [sys.executable, str(ROOT / "train.py"), "--config", str(ROOT / f"configs/teacher/{config}.yaml")]
+    command = [
+        sys.executable,
+        str(ROOT / "train.py"),
+        "--config",
+        str(ROOT / f"configs/teacher/{config}.yaml"),
+    ]
     done = subprocess.run(
-        [*command, "--config", str(overlay), *flags], cwd=tmp_path, capture_output=True, text=True, check=False, env=os.environ
+        [*command, "--config", str(overlay), *flags],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     directory = tmp_path / "made"
-    assert sum(path.stat().st_size for path in directory.rglob("*")) <= 8e6 and (directory / "report.json").is_file()
+    assert (
+        sum(path.stat().st_size for path in directory.rglob("*")) <= 8e6
+        and (directory / "report.json").is_file()
+    )
     processor = AutoProcessor.from_pretrained(directory)
     model = AutoModelForImageTextToText.from_pretrained(directory)
     assert 1e6 <= model.num_parameters() <= 4e6
     prompt = processor.apply_chat_template(
-        [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What is the tea?"}]}], add_generation_prompt=True
+        [
+            {
+                "role": "user",
+                "content": [{"type": "image"}, {"type": "text", "text": "What is the tea?"}],
+            }
+        ],
+        add_generation_prompt=True,
     )
-    inputs = processor(images=page_samples[0].image, text=prompt, return_tensors="pt").to(model.dtype)
+    inputs = processor(images=page_samples[0].image, text=prompt, return_tensors="pt").to(
+        model.dtype
+    )
     assert model.generate(**inputs, max_new_tokens=3).shape[1] > inputs["input_ids"].shape[1]

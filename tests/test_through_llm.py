@@ -1,4 +1,7 @@
-"""Training through the frozen LLM, on a small random teacher: it trains, resumes, exports, and leaves the teacher alone."""
+"""Training through the frozen LLM, on a small random teacher.
+
+It trains, resumes, exports, and leaves the teacher alone.
+"""
 
 from __future__ import annotations
 
@@ -18,14 +21,33 @@ from asymvlm.objectives import Distraction
 from asymvlm.targets import OutsideBoxes
 from asymvlm.training.main import main
 
-pytestmark = pytest.mark.filterwarnings("default")  # Lightning's and jsonargparse's own, as a user would see them
+pytestmark = pytest.mark.filterwarnings(
+    "default"
+)  # Lightning's and jsonargparse's own, as a user would see them
 
 ROOT = Path(__file__).parent.parent
-CONFIG = ["--config", str(ROOT / "configs/vision-selector.yaml"), "--config", str(ROOT / "tests/small.yaml")]
-CROSS = ["--model.scorer", "asymvlm.scorers.cross_attention.CrossAttentionScorer", "--model.scorer.hidden", "16"]
-BUDGET = ["--model.own_budget", "0.25", "--model.sparsity.weight", "0.1", "--model.keep_range", "[0.1,0.5]", "--model.gate_mode", "mask"]
+CONFIG = [
+    "--config",
+    str(ROOT / "configs/vision-selector.yaml"),
+    "--config",
+    str(ROOT / "tests/small.yaml"),
+]
+CROSS = [
+    "--model.scorer",
+    "asymvlm.scorers.cross_attention.CrossAttentionScorer",
+    "--model.scorer.hidden",
+    "16",
+]
+BUDGET = [
+    "--model.budget.head_share", "0.25", "--model.objectives.sparsity", "Sparsity", "--model.budget.keep_range", "[0.1,0.5]",
+    "--model.gate_mode", "mask",
+]  # fmt: skip
 OWN = "asymvlm.training.callbacks."
-CALLBACKS = ["--trainer.callbacks", f"{OWN}ExportScorer", f"--trainer.callbacks+={OWN}RunCheckpoint"]
+CALLBACKS = [
+    "--trainer.callbacks",
+    f"{OWN}ExportScorer",
+    f"--trainer.callbacks+={OWN}RunCheckpoint",
+]
 
 
 @pytest.fixture
@@ -35,7 +57,14 @@ def train(teacher, data_root, tmp_path, monkeypatch):
     def run(folder, *flags, code=0):
         out = tmp_path / folder
         monkeypatch.chdir(ROOT)
-        given = ["--model.teacher", str(teacher), "--data.root", str(data_root), "--trainer.default_root_dir", str(out)]
+        given = [
+            "--model.teacher",
+            str(teacher),
+            "--data.root",
+            str(data_root),
+            "--trainer.default_root_dir",
+            str(out),
+        ]
         assert main([*CONFIG, "--trainer.logger", "false", *CALLBACKS, *given, *flags]) == code
         return out
 
@@ -54,14 +83,22 @@ def test_trains_a_scorer_without_a_budget_head(train, llava, batch):
 def test_the_teacher_stays_as_it_was_and_the_scorer_does_not(train, monkeypatch, llava):
     loaded = []
     original = Teacher.load.__func__
-    monkeypatch.setattr(Teacher, "load", classmethod(lambda *args, **kwargs: loaded.append(original(*args, **kwargs)) or loaded[-1]))
+    monkeypatch.setattr(
+        Teacher,
+        "load",
+        classmethod(lambda *args, **kwargs: loaded.append(original(*args, **kwargs)) or loaded[-1]),
+    )
     out = train("run", *CROSS, *BUDGET, "--model.checkpointing", "true")
     trained = loaded[-1].model.state_dict()
     assert trained.keys() == llava.state_dict().keys()
     assert all(torch.equal(trained[name], tensor) for name, tensor in llava.state_dict().items())
     assert all(parameter.grad is None for parameter in loaded[-1].model.parameters())
-    fresh = train("none", *CROSS, *BUDGET, "--model.learning_rate", "1e-12")
-    changed = [name for name, tensor in weights(out).items() if not torch.allclose(tensor, weights(fresh)[name], atol=1e-5)]
+    fresh = train("none", *CROSS, *BUDGET, "--model.optimizer.learning_rate", "1e-12")
+    changed = [
+        name
+        for name, tensor in weights(out).items()
+        if not torch.allclose(tensor, weights(fresh)[name], atol=1e-5)
+    ]
     assert {name.split(".")[0] for name in changed} == {"scorer", "budget"}
 
 
@@ -76,7 +113,10 @@ def test_checkpointing_changes_nothing_but_memory(train, monkeypatch):
 
 
 def test_half_precision_stays_near(train):
-    full, half = train("full", *CROSS, *BUDGET), train("half", *CROSS, *BUDGET, "--trainer.precision", "bf16-mixed")
+    full, half = (
+        train("full", *CROSS, *BUDGET),
+        train("half", *CROSS, *BUDGET, "--trainer.precision", "bf16-mixed"),
+    )
     for name, tensor in weights(full).items():
         assert weights(half)[name].dtype == tensor.dtype
         torch.testing.assert_close(weights(half)[name], tensor, atol=0.05, rtol=0.1)
@@ -85,10 +125,42 @@ def test_half_precision_stays_near(train):
 def test_two_processes_learn_the_same(train, teacher, data_root, tmp_path):
     """Every sample's share is the same here; where it is drawn, every process draws its own."""
     one, out = weights(train("one")), tmp_path / "two"
-    given = ["--model.teacher", str(teacher), "--data.root", str(data_root), "--trainer.default_root_dir", str(out)]
-    two = ["--trainer.accelerator", "cpu", "--trainer.devices", "2", "--trainer.strategy", "ddp", "--data.batch_size", "4"]
-    command = [sys.executable, "train.py", *CONFIG, "--trainer.logger", "false", *CALLBACKS, *given, *two]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    given = [
+        "--model.teacher",
+        str(teacher),
+        "--data.root",
+        str(data_root),
+        "--trainer.default_root_dir",
+        str(out),
+    ]
+    two = [
+        "--trainer.accelerator",
+        "cpu",
+        "--trainer.devices",
+        "2",
+        "--trainer.strategy",
+        "ddp",
+        "--data.batch_size",
+        "4",
+    ]
+    command = [
+        sys.executable,
+        "train.py",
+        *CONFIG,
+        "--trainer.logger",
+        "false",
+        *CALLBACKS,
+        *given,
+        *two,
+    ]
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     for name, tensor in weights(out).items():
         torch.testing.assert_close(tensor, one[name], atol=1e-4, rtol=1e-3)
@@ -106,28 +178,56 @@ def test_resumed_equals_uninterrupted(train, capsys):
     capsys.readouterr()
     resumed = train("halves", *CROSS, *BUDGET, "--ckpt_path", "last")
     said = capsys.readouterr().out
-    assert "halves/last.ckpt at step 8\n" in said and "differs from the checkpoint: model" not in said
+    assert (
+        "halves/last.ckpt at step 8\n" in said and "differs from the checkpoint: model" not in said
+    )
     assert same(weights(resumed), weights(train("whole", *CROSS, *BUDGET)))
 
 
 def test_goes_on_from_an_exported_scorer(train):
     first = train("first", *CROSS, *BUDGET)
     flags = ["--model.scorer", "null", "--model.start", str(first / "scorer"), *BUDGET]
-    second = train("second", *flags, "--model.learning_rate", "1e-12")
+    second = train("second", *flags, "--model.optimizer.learning_rate", "1e-12")
     for name, tensor in weights(first).items():
         torch.testing.assert_close(weights(second)[name], tensor, atol=1e-5, rtol=0)
 
 
 def test_distractors_reach_their_term_and_cost_nothing_without_it(train, monkeypatch):
     seen, original = [], Distraction.forward
-    monkeypatch.setattr(Distraction, "forward", lambda term, prediction, labels: seen.append(labels) or original(term, prediction, labels))
-    avoid = ["--model.distractors", "asymvlm.targets.OutsideBoxes", "--model.distractors.inner", "asymvlm.targets.AttentionTarget"]
-    target = ["--model.target", "asymvlm.targets.EvidenceTarget", "--model.distillation.weight", "0.1"]
-    wary = train("wary", *CROSS, *BUDGET, *target, *avoid, "--model.distraction.weight", "1")
+    monkeypatch.setattr(
+        Distraction,
+        "forward",
+        lambda term, prediction, labels: seen.append(labels) or original(term, prediction, labels),
+    )
+    avoid = [
+        "--model.distractors",
+        "asymvlm.targets.OutsideBoxes",
+        "--model.distractors.inner",
+        "asymvlm.targets.AttentionTarget",
+    ]
+    target = [
+        "--model.target",
+        "asymvlm.targets.EvidenceTarget",
+        "--model.objectives.distillation",
+        "Distillation",
+        "--model.objectives.distillation.weight",
+        "0.1",
+    ]
+    wary = train(
+        "wary",
+        *CROSS,
+        *BUDGET,
+        *target,
+        *avoid,
+        "--model.objectives.distraction",
+        "Distraction",
+        "--model.objectives.distraction.weight",
+        "1",
+    )
     for labels in seen:
         torch.testing.assert_close(labels.distractors.sum(-1), torch.ones(len(labels.distractors)))
-        boxed = labels.importance > labels.importance.amin(-1, keepdim=True)
-        assert boxed.any() and labels.distractors[boxed].sum() == 0
+        draw_boxes = labels.importance > labels.importance.amin(-1, keepdim=True)
+        assert draw_boxes.any() and labels.distractors[draw_boxes].sum() == 0
     assert seen
     monkeypatch.setattr(OutsideBoxes, "__call__", lambda *args: pytest.fail("asked for nothing"))
     assert not same(weights(wary), weights(train("plain", *CROSS, *BUDGET, *target, *avoid)))
@@ -136,12 +236,13 @@ def test_distractors_reach_their_term_and_cost_nothing_without_it(train, monkeyp
 @pytest.mark.parametrize("flags,says", [
     (["--model.scorer", "null"], "model.start, model.scorer: give one of them"),
     (["--model.gate_mode", "value"], "model.gate_mode: 'value' is not one of"),
-    (["--model.keep_range", "[0.5,0.2]"], "model.keep_range: [0.5, 0.2] must be"),
-    (["--model.own_budget", "2"], "model.own_budget: 2"),
-    (["--model.distillation.weight", "1"], "model.target: distillation has a weight"),
-    (["--model.distraction.weight", "1"], "model.distractors: distraction has a weight"),
+    (["--model.budget.keep_range", "[0.5,0.2]"], "model.budget.keep_range: [0.5, 0.2] must be"),
+    (["--model.budget.head_share", "2"], "model.budget.head_share: 2"),
+    (["--model.objectives.mine", "Distillation"], "model.objectives.mine: Distillation has a weight of 1 and needs model.target"),
+    (["--model.objectives.sparsity", "Sparsity"], "model.objectives.sparsity: Sparsity has a weight of 0.1 and needs a budget head"),
+    (["--model.objectives.mine", "Distraction", "--model.objectives.mine.weight", "1"], "needs model.distractors"),
     (["--data.cache", "true"], "data.cache: true keeps targets alone"),
-    (["--model.hardening.first_weight", "3"], "first_weight: 3"),
+    (["--model.objectives.hardening.first_weight", "3"], "first_weight: 3"),
 ])  # fmt: skip
 def test_bad_settings_are_one_message(train, capsys, flags, says):
     train("bad", *flags, code=2)

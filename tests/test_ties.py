@@ -32,14 +32,19 @@ def draw(seed):
 
 
 def rounded(scores, seed):
-    """The same scores as another order of summation might give them: up to 2 units in the last place away."""
+    """The same scores as another order of summation might give them.
+
+    Up to 2 units in the last place away.
+    """
     last = torch.randint(-2, 3, scores.shape, generator=draw(seed)).to(scores)
     return scores * (1 + 2.0**-23 * last)
 
 
 @pytest.mark.parametrize("low,high", [(-6, 0), (0, 1), (3, 9)], ids=["attention", "units", "large"])
 def test_equal_scores_keep_their_order_whatever_rounding_does(low, high):
-    """Repeated values of many magnitudes, none of which may stand on a border where rounding splits them."""
+    """Repeated values of many magnitudes, none of which may stand on a border where rounding splits
+    them.
+    """
     values = 10 ** torch.linspace(low, high, 700)[torch.randperm(700, generator=draw(0))]
     scores = values[torch.arange(2100) % 700]
     expected = torch.tensor(sorted(range(2100), key=lambda at: (-float(scores[at]), at)))
@@ -47,16 +52,34 @@ def test_equal_scores_keep_their_order_whatever_rounding_does(low, high):
     for seed in range(5):
         noisy = rounded(scores, seed)
         assert not torch.equal(noisy, scores) and torch.equal(rank(noisy), expected)
-        assert torch.equal(top_k(noisy, 1001), expected[:1001].sort().values) and best(noisy) == expected[0]
+        assert (
+            torch.equal(top_k(noisy, 1001), expected[:1001].sort().values)
+            and best(noisy) == expected[0]
+        )
 
 
 def test_differences_of_large_terms_keep_their_order():
-    """A linear predictor near zero: the error of a sum is that of its terms, not of what is left of them."""
-    words, weight = torch.randn(40, 64, generator=draw(1), dtype=torch.double), torch.randn(64, generator=draw(2), dtype=torch.double)
-    words -= (words @ weight)[:, None] * weight / weight.square().sum() * torch.linspace(0, 1, 40)[:, None]
+    """A linear predictor near zero.
+
+    The error of a sum is that of its terms, not of what is left of them.
+    """
+    words, weight = (
+        torch.randn(40, 64, generator=draw(1), dtype=torch.double),
+        torch.randn(64, generator=draw(2), dtype=torch.double),
+    )
+    words -= (
+        (words @ weight)[:, None]
+        * weight
+        / weight.square().sum()
+        * torch.linspace(0, 1, 40)[:, None]
+    )
     exact = (words @ weight).repeat(3)
-    noisy = exact.float() + 4e-7 * float(exact.abs().median()) * torch.randn(120, generator=draw(3)).clamp(-1.5, 1.5)
-    assert not torch.equal(noisy.argsort(descending=True, stable=True), exact.argsort(descending=True, stable=True))
+    noisy = exact.float() + 4e-7 * float(exact.abs().median()) * torch.randn(
+        120, generator=draw(3)
+    ).clamp(-1.5, 1.5)
+    assert not torch.equal(
+        noisy.argsort(descending=True, stable=True), exact.argsort(descending=True, stable=True)
+    )
     assert torch.equal(rank(noisy), rank(exact))
 
 
@@ -74,7 +97,9 @@ def test_different_scores_stay_apart(exponent):
 NUMBERS = st.sampled_from([-torch.inf, -2.0, -1e-3, 0.0, 1e-30, 0.5, 0.5000001, 3.0, torch.inf])
 
 
-@given(st.lists(NUMBERS, min_size=1, max_size=30), st.randoms(use_true_random=False), st.integers(0, 5))
+@given(
+    st.lists(NUMBERS, min_size=1, max_size=30), st.randoms(use_true_random=False), st.integers(0, 5)
+)
 @settings(deadline=None)
 def test_groups_belong_to_the_scores_alone(values, shuffle, padding):
     """The same after a permutation, beside other rows, and with padding anywhere."""
@@ -83,7 +108,11 @@ def test_groups_belong_to_the_scores_alone(values, shuffle, padding):
     for first, value in zip(groups.tolist(), values, strict=True):
         pairs = [pair for pair in zip(groups.tolist(), values, strict=True) if pair[1] > 0]
         assert all((first < other) >= (value > second * (1 + 1e-3)) for other, second in pairs)
-        assert all(first == other for other, second in zip(groups.tolist(), values, strict=True) if second == value)
+        assert all(
+            first == other
+            for other, second in zip(groups.tolist(), values, strict=True)
+            if second == value
+        )
     order = list(range(len(values)))
     shuffle.shuffle(order)
     assert torch.equal(tie_groups(scores[order]), groups[order])
@@ -96,7 +125,9 @@ def test_types(dtype):
     scores = torch.tensor([3, 1, 3, 2], dtype=dtype)
     assert rank(scores).tolist() == [0, 2, 3, 1] and best(scores[:1]) == 0
     large = torch.tensor([2**20, 2**20 + 1]).to(dtype)
-    assert rank(large).tolist() == ([1, 0] if dtype == torch.int64 else [0, 1]), "whole numbers are compared exactly"
+    assert rank(large).tolist() == ([1, 0] if dtype == torch.int64 else [0, 1]), (
+        "whole numbers are compared exactly"
+    )
     assert rank(torch.full((9,), 7).to(dtype)).tolist() == list(range(9))
 
 
@@ -109,18 +140,29 @@ def test_the_widest_gap_is_found_whatever_rounding_does():
 
 @pytest.mark.parametrize("noisy", [False, True])
 def test_the_cache_takes_the_oldest_of_equals_however_many_leave(noisy):
-    """Rows that need different counts equal their rows alone, whose slots are in another order; what must stay does not matter."""
+    """Rows that need different counts equal their rows alone, whose slots are in another order.
+
+    What must stay does not matter.
+    """
     score = 10 ** (4 * torch.rand(3, 20, generator=draw(0)))[:, torch.arange(60) % 20]
     score[2] = torch.inf  # a policy may say so
     position = torch.stack([torch.randperm(60, generator=draw(row)) for row in range(3)])
     may = torch.rand(3, 60, generator=draw(4)) < 0.7
     given = rounded(score, 1) if noisy else score
     for row in range(3):
-        ages = sorted(may[row].nonzero()[:, 0].tolist(), key=lambda at: (float(score[row, at]), int(position[row, at])))
+        ages = sorted(
+            may[row].nonzero()[:, 0].tolist(),
+            key=lambda at: (float(score[row, at]), int(position[row, at])),
+        )
         other = torch.randperm(60, generator=draw(5))
         for count in (1, 2, 7, 25):
             assert lowest(given, may, position, count)[row].tolist() == ages[:count]
-            alone = lowest(rounded(given[row : row + 1, other], 2), may[row : row + 1, other], position[row : row + 1, other], count)
+            alone = lowest(
+                rounded(given[row : row + 1, other], 2),
+                may[row : row + 1, other],
+                position[row : row + 1, other],
+                count,
+            )
             assert other[alone[0]].tolist() == ages[:count]
 
 
@@ -160,13 +202,17 @@ def repeated(seed):
     """Tokens of 20 words, each four times; `seed` None is exact, others are rounded differently."""
 
     def numbers(columns, start, *shape):
-        made = torch.randn(*shape, 20, columns, generator=draw(start))[..., torch.arange(80) % 20, :]
+        made = torch.randn(*shape, 20, columns, generator=draw(start))[
+            ..., torch.arange(80) % 20, :
+        ]
         return made if seed is None else rounded(made, seed + start)
 
     attention = numbers(1, 1)[:, 0].exp()
     heads = numbers(4, 5).mT.softmax(-1)[:, None]
     view = TowerView(attention, lambda: attention, numbers(8, 2), numbers(8, 3), 2)
-    below = LayerView(numbers(8, 4), torch.ones(3, 8), lambda rows: heads.expand(-1, 3, -1)[:, rows])
+    below = LayerView(
+        numbers(8, 4), torch.ones(3, 8), lambda rows: heads.expand(-1, 3, -1)[:, rows]
+    )
     place = torch.arange(80)
 
     def refused(*_):

@@ -1,4 +1,7 @@
-"""The main job on a small random teacher, through its front door: trains, exports, resumes, repeats, and refuses with one line."""
+"""The main job on a small random teacher, through its front door.
+
+Trains, exports, resumes, repeats, and refuses with one line.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,16 @@ def start(teacher, data_root, tmp_path):
 
     def run(folder, *flags):
         (tmp_path / folder).mkdir(exist_ok=True)
-        command = [sys.executable, str(ROOT / "train.py"), *SMALL, "--model.teacher", str(teacher), "--data.root", str(data_root), *flags]
+        command = [
+            sys.executable,
+            str(ROOT / "train.py"),
+            *SMALL,
+            "--model.teacher",
+            str(teacher),
+            "--data.root",
+            str(data_root),
+            *flags,
+        ]
         environment = os.environ | {"WANDB_SILENT": "true"}
         return subprocess.Popen(command, cwd=tmp_path / folder, env=environment, **BF)
 
@@ -58,7 +70,14 @@ def train(teacher, data_root, tmp_path, monkeypatch):
     def run(folder, *flags):
         (tmp_path / folder).mkdir()
         monkeypatch.chdir(tmp_path / folder)
-        where = ["--model.teacher", str(teacher), "--data.root", str(data_root), "--trainer.logger", "false"]
+        where = [
+            "--model.teacher",
+            str(teacher),
+            "--data.root",
+            str(data_root),
+            "--trainer.logger",
+            "false",
+        ]
         assert main([*SMALL, *where, *flags]) == 0
         return tmp_path / folder / "out"
 
@@ -67,11 +86,17 @@ def train(teacher, data_root, tmp_path, monkeypatch):
 
 @pytest.fixture
 def refused(teacher, data_root, tmp_path, monkeypatch, capsys):
-    """What train.py's command writes to stderr about input that it does not take; in this process, which starts no other."""
+    """What train.py's command writes to stderr about input that it does not take.
+
+    In this process, which starts no other.
+    """
 
     def run(*flags, code):
         monkeypatch.chdir(tmp_path)
-        assert main([*SMALL, "--model.teacher", str(teacher), "--data.root", str(data_root), *flags]) == code
+        assert (
+            main([*SMALL, "--model.teacher", str(teacher), "--data.root", str(data_root), *flags])
+            == code
+        )
         err = capsys.readouterr().err
         assert "Traceback" not in err
         return err
@@ -88,7 +113,15 @@ def last_val_loss(out):
 def reference(teacher, data_root, tmp_path_factory):
     """One plain run that several tests compare with."""
     folder = tmp_path_factory.mktemp("reference")
-    command = [sys.executable, str(ROOT / "train.py"), *SMALL, "--model.teacher", str(teacher), "--data.root", str(data_root)]
+    command = [
+        sys.executable,
+        str(ROOT / "train.py"),
+        *SMALL,
+        "--model.teacher",
+        str(teacher),
+        "--data.root",
+        str(data_root),
+    ]
     done = subprocess.run(command, cwd=folder, check=False, **BF)
     assert done.returncode == 0, done.stderr[-3000:]
     return folder / "out"
@@ -108,7 +141,9 @@ def test_exports_what_loaders_read(reference, llava, batch):
 def test_export_command_gives_the_same_directory(reference, tmp_path):
     export_checkpoint(reference / "best.ckpt", tmp_path / "scorer")
     for name in ("config.json", "model.safetensors", "README.md"):
-        assert (tmp_path / "scorer" / name).read_bytes() == (reference / "scorer" / name).read_bytes()
+        assert (tmp_path / "scorer" / name).read_bytes() == (
+            reference / "scorer" / name
+        ).read_bytes()
 
 
 def test_checkpoint_holds_no_teacher(reference):
@@ -116,7 +151,9 @@ def test_checkpoint_holds_no_teacher(reference):
     assert {name.split(".")[0] for name in stored["state_dict"]} == {"scorer", "budget_head"}
 
 
-@pytest.mark.filterwarnings("default")  # Lightning's and jsonargparse's own, as a user would see them
+@pytest.mark.filterwarnings(
+    "default"
+)  # Lightning's and jsonargparse's own, as a user would see them
 def test_same_seed_same_weights_and_another_seed_others(train, reference):
     assert same(weights(train("again")), weights(reference))
     assert not same(weights(train("other", "--seed_everything", "1")), weights(reference))
@@ -133,7 +170,9 @@ def test_killed_and_resumed_equals_uninterrupted(start, ends, reference, tmp_pat
     process = start("killed")
     out = tmp_path / "killed" / "out"
     deadline = time.time() + 240
-    while not (out / "last.ckpt").is_file() and time.time() < deadline:  # one epoch is done, the next is under way
+    while (
+        not (out / "last.ckpt").is_file() and time.time() < deadline
+    ):  # one epoch is done, the next is under way
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.communicate()
@@ -147,16 +186,27 @@ def test_killed_and_resumed_equals_uninterrupted(start, ends, reference, tmp_pat
 
 
 def test_two_processes_reach_the_same_loss(ends, reference, tmp_path):
-    flags = ["--trainer.accelerator", "cpu", "--trainer.devices", "2", "--trainer.strategy", "ddp", "--data.batch_size", "4"]
+    flags = [
+        "--trainer.accelerator",
+        "cpu",
+        "--trainer.devices",
+        "2",
+        "--trainer.strategy",
+        "ddp",
+        "--data.batch_size",
+        "4",
+    ]
     ends("ddp", *flags)
     assert last_val_loss(tmp_path / "ddp/out") == pytest.approx(last_val_loss(reference), abs=1e-4)
 
 
-@pytest.mark.filterwarnings("default")  # Lightning's and jsonargparse's own, as a user would see them
+@pytest.mark.filterwarnings(
+    "default"
+)  # Lightning's and jsonargparse's own, as a user would see them
 @pytest.mark.parametrize("flags,code,says", [
     (["--model.scorer.rnak", "3"], 2, "rnak"),
-    (["--model.ranking.best", "0"], 2, "best: 0 must be at least 1"),
-    (["--model.teacher", "/nowhere"], 1, "model.teacher: /nowhere"),
+    (["--model.objectives.ranking.best", "0"], 2, "best: 0 must be at least 1"),
+    (["--model.teacher", "/nowhere"], 1, "teacher: /nowhere"),
     (["--data.path", "/nowhere"], 1, "data.path: /nowhere does not exist"),
     (["--ckpt_path", "missing.ckpt"], 1, "missing.ckpt does not exist"),
 ])  # fmt: skip
@@ -179,7 +229,13 @@ def test_the_process_ends_with_it(ends):
 
 @pytest.mark.filterwarnings("default")
 def test_command_line_changes_a_nested_setting(train):
-    out = train("rank", "--model.scorer", "asymvlm.scorers.low_rank.LowRankScorer", "--model.scorer.rank", "6")
+    out = train(
+        "rank",
+        "--model.scorer",
+        "asymvlm.scorers.low_rank.LowRankScorer",
+        "--model.scorer.rank",
+        "6",
+    )
     assert asymvlm.load_scorer(out / "scorer").scorer.arguments["rank"] == 6
 
 
@@ -188,7 +244,10 @@ def test_runs_that_start_together_keep_their_own_numbers(monkeypatch):
     names = set()
     for process in (1, 2):
         monkeypatch.setattr(os, "getpid", lambda process=process: process)
-        logger = Namespace(class_path="lightning.pytorch.loggers.CSVLogger", init_args=Namespace(save_dir="x", version=None))
+        logger = Namespace(
+            class_path="lightning.pytorch.loggers.CSVLogger",
+            init_args=Namespace(save_dir="x", version=None),
+        )
         cli = SimpleNamespace(config=Namespace(trainer=Namespace(logger=[logger])))
         TrainingCLI.before_instantiate_classes(cli)
         names.add(logger.init_args.version)
@@ -196,6 +255,11 @@ def test_runs_that_start_together_keep_their_own_numbers(monkeypatch):
 
 
 def test_a_name_of_one_s_own_for_numbers_stays():
-    logger = Namespace(class_path="lightning.pytorch.loggers.CSVLogger", init_args=Namespace(save_dir="x", version="mine"))
-    TrainingCLI.before_instantiate_classes(SimpleNamespace(config=Namespace(trainer=Namespace(logger=logger))))
+    logger = Namespace(
+        class_path="lightning.pytorch.loggers.CSVLogger",
+        init_args=Namespace(save_dir="x", version="mine"),
+    )
+    TrainingCLI.before_instantiate_classes(
+        SimpleNamespace(config=Namespace(trainer=Namespace(logger=logger)))
+    )
     assert logger.init_args.version == "mine"

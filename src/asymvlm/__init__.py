@@ -1,6 +1,7 @@
-"""asymvlm: a small learned scorer says which vision tokens a frozen VLM needs; the rest is dropped before the LLM.
+"""Drop the vision tokens that a question does not need, before a frozen VLM's LLM reads them.
 
-Nothing heavy is imported until it is used: `load_scorer` needs torch and safetensors, `prune` transformers besides.
+Nothing heavy is imported until it is used: `load_scorer` needs torch and safetensors, `prune`
+transformers besides.
 """
 
 from __future__ import annotations
@@ -16,14 +17,17 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
-    "Evictor", "Method", "PruneReport", "Tokens", "TrainedScorer", "evict", "evictors", "load_scorer", "methods", "prune",
+    "Evictor", "Method", "PruneReport", "Tokens", "TrainedScorer", "evict", "evictors",
+    "load_scorer", "methods", "prune",
     "pruned_pipeline",
 ]  # fmt: skip
 
 _HOMES = {
     "Evictor": "eviction", "evict": "eviction", "evictors": "eviction",
-    "Method": "methods", "PruneReport": "pruning", "Tokens": "methods", "TrainedScorer": "checkpoint",
-    "load_scorer": "checkpoint", "methods": "methods", "prune": "pruning", "pruned_pipeline": "pruning.pipeline",
+    "Method": "methods", "PruneReport": "pruning", "Tokens": "methods",
+    "TrainedScorer": "checkpoint",
+    "load_scorer": "checkpoint", "methods": "methods", "prune": "pruning",
+    "pruned_pipeline": "pruning.pipeline",
 }  # fmt: skip
 
 

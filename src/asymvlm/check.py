@@ -1,4 +1,7 @@
-"""Verify a scorer checkpoint against docs/checkpoint-format.md: `python -m asymvlm.check DIR`. json and safetensors alone."""
+"""Verify a scorer directory against docs/checkpoint-format.md: `python -m asymvlm.check DIR`.
+
+Needs json and safetensors alone.
+"""
 
 from __future__ import annotations
 
@@ -31,23 +34,30 @@ _CONTEXT: dict[str, tuple[int | str, ...]] = {
 TENSORS: dict[str, dict[str, tuple[int | str, ...]]] = {
     "diagonal": {"weight": ("D",)},
     "low_rank": {
-        "vision.weight": ("C", "D"), "text.weight": ("C", "D"), "prior.weight": (1, "C"), "prior.bias": (1,), **_CONTEXT,
+        "vision.weight": ("C", "D"), "text.weight": ("C", "D"), "prior.weight": (1, "C"),
+        "prior.bias": (1,), **_CONTEXT,
     },
     "cross_attention": {
-        "nothing": ("C",), "vision.weight": ("C", "D"), "vision.bias": ("C",), "text.weight": ("C", "D"), "text.bias": ("C",),
-        "mix.weight": ("C", "C"), "mix.bias": ("C",), "mlp.0.weight": ("2C", "3C"), "mlp.0.bias": ("2C",),
-        "mlp.2.weight": ("C", "2C"), "mlp.2.bias": ("C",), "score.0.weight": ("C",), "score.0.bias": ("C",),
+        "nothing": ("C",), "vision.weight": ("C", "D"), "vision.bias": ("C",),
+        "text.weight": ("C", "D"), "text.bias": ("C",),
+        "mix.weight": ("C", "C"), "mix.bias": ("C",), "mlp.0.weight": ("2C", "3C"),
+        "mlp.0.bias": ("2C",),
+        "mlp.2.weight": ("C", "2C"), "mlp.2.bias": ("C",), "score.0.weight": ("C",),
+        "score.0.bias": ("C",),
         "score.1.weight": (1, "C"), "score.1.bias": (1,), **_CONTEXT,
     },
     "text_free": {
-        "vision.weight": ("C", "D"), "vision.bias": ("C",), "score.1.weight": ("C", "C"), "score.1.bias": ("C",),
+        "vision.weight": ("C", "D"), "vision.bias": ("C",), "score.1.weight": ("C", "C"),
+        "score.1.bias": ("C",),
         "score.3.weight": (1, "C"), "score.3.bias": (1,), **_CONTEXT,
     },
     "vision_selector": {"query.weight": ("C", "D"), "key.weight": ("C", "D")},
 }  # fmt: skip
 BUDGET_TENSORS: dict[str, tuple[int | str, ...]] = {
-    "text.weight": ("C", "D"), "text.bias": ("C",), "vision.weight": ("C", "D"), "vision.bias": ("C",),
-    "words.weight": (1, "C"), "words.bias": (1,), "ratio.0.weight": ("2C", "2C+16"), "ratio.0.bias": ("2C",),
+    "text.weight": ("C", "D"), "text.bias": ("C",), "vision.weight": ("C", "D"),
+    "vision.bias": ("C",),
+    "words.weight": (1, "C"), "words.bias": (1,), "ratio.0.weight": ("2C", "2C+16"),
+    "ratio.0.bias": ("2C",),
     "ratio.2.weight": (1, "2C"), "ratio.2.bias": (1,),
 }  # fmt: skip
 _FIXED = {"polarity": "higher_keeps", "rounding": "half_up_at_least_one", "budget_scope": "sample"}
@@ -63,7 +73,7 @@ def is_scorer(directory: Path) -> bool:
 
 
 def problems(directory: Path) -> list[str]:
-    """What is wrong with a checkpoint directory, a sentence each; empty where nothing is."""
+    """List what is wrong with a checkpoint directory, a sentence each; empty where nothing is."""
     for name in (CONFIG_FILE, WEIGHTS_FILE):
         if not (directory / name).is_file():
             return [f"{name} is missing; give the folder that an export wrote"]
@@ -71,7 +81,9 @@ def problems(directory: Path) -> list[str]:
         config = json.loads((directory / CONFIG_FILE).read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         return [f"{CONFIG_FILE} is not JSON ({error}); export it again"]
-    return _config_problems(config) or _weight_problems(config, directory / WEIGHTS_FILE) + _adapter_problems(config, directory)
+    return _config_problems(config) or _weight_problems(
+        config, directory / WEIGHTS_FILE
+    ) + _adapter_problems(config, directory)
 
 
 def _config_problems(config: Any) -> list[str]:
@@ -81,17 +93,29 @@ def _config_problems(config: Any) -> list[str]:
     if not isinstance(version, int) or version < 1:
         return [f'{CONFIG_FILE}: "format_version" {version!r} is not a positive integer']
     if version > FORMAT_VERSION:
-        return [f"{CONFIG_FILE}: format_version {version} is newer than {FORMAT_VERSION}, the newest known here; update asymvlm"]
+        return [
+            f"{CONFIG_FILE}: format_version {version} is newer than {FORMAT_VERSION}, the newest "
+            "known here; update asymvlm"
+        ]
     found = [
-        f"{CONFIG_FILE}: {key!r} is {config.get(key)!r}, must be {value!r}" for key, value in _FIXED.items() if config.get(key) != value
+        f"{CONFIG_FILE}: {key!r} is {config.get(key)!r}, must be {value!r}"
+        for key, value in _FIXED.items()
+        if config.get(key) != value
     ]
     scorer, inputs, budget = config.get("scorer"), config.get("input"), config.get("budget")
-    if not isinstance(scorer, dict) or not isinstance(scorer.get("kind"), str) or not isinstance(scorer.get("arguments"), dict):
+    if (
+        not isinstance(scorer, dict)
+        or not isinstance(scorer.get("kind"), str)
+        or not isinstance(scorer.get("arguments"), dict)
+    ):
         return [*found, f"{CONFIG_FILE}: 'scorer' must hold 'kind' and 'arguments'"]
     found += _size_problems("scorer.arguments", scorer["arguments"])
     if not isinstance(inputs, dict) or inputs.get("width") != scorer["arguments"].get("width"):
         found.append(f"{CONFIG_FILE}: 'input.width' must equal 'scorer.arguments.width'")
-    if "budget" not in config or (budget is not None and (not isinstance(budget, dict) or not isinstance(budget.get("arguments"), dict))):
+    if "budget" not in config or (
+        budget is not None
+        and (not isinstance(budget, dict) or not isinstance(budget.get("arguments"), dict))
+    ):
         found.append(f"{CONFIG_FILE}: 'budget' must be null or hold 'arguments'")
     elif budget is not None:
         found += _size_problems("budget.arguments", budget["arguments"])
@@ -124,9 +148,13 @@ def _weight_problems(config: dict[str, Any], path: Path) -> list[str]:
     if config["budget"] is not None:
         expected |= _expected("budget", BUDGET_TENSORS, config["budget"]["arguments"])
     found += [f"{path.name}: tensor {name} is missing" for name in expected.keys() - tensors.keys()]
-    found += [f"{path.name}: tensor {name} is not part of the format" for name in tensors.keys() - expected.keys()]
     found += [
-        f"{path.name}: tensor {name} has shape {tensors[name].shape}, {CONFIG_FILE} asks for {expected[name]}"
+        f"{path.name}: tensor {name} is not part of the format"
+        for name in tensors.keys() - expected.keys()
+    ]
+    found += [
+        f"{path.name}: tensor {name} has shape {tensors[name].shape}, {CONFIG_FILE} asks for "
+        f"{expected[name]}"
         for name in expected.keys() & tensors.keys()
         if tensors[name].shape != expected[name]
     ]
@@ -139,9 +167,16 @@ def _adapter_problems(config: dict[str, Any], directory: Path) -> list[str]:
         return []
     if named != ADAPTER_FOLDER:
         return [f"{CONFIG_FILE}: 'adapter' is {named!r}, must be {ADAPTER_FOLDER!r} or left out"]
-    missing = [name for name in (ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE) if not (directory / named / name).is_file()]
+    missing = [
+        name
+        for name in (ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE)
+        if not (directory / named / name).is_file()
+    ]
     if missing:
-        return [f"{named}/{name} is missing; copy the whole folder, or export it again" for name in missing]
+        return [
+            f"{named}/{name} is missing; copy the whole folder, or export it again"
+            for name in missing
+        ]
     file = f"{named}/{ADAPTER_WEIGHTS_FILE}"
     try:
         tensors = _tensors(directory / file)
@@ -162,10 +197,15 @@ class _Stored(NamedTuple):
 
 
 def _tensors(path: Path) -> dict[str, _Stored]:
-    """The tensors of a safetensors file by name. Raises what `_UNREADABLE` names."""
+    """Read the tensors of a safetensors file by name.
+
+    Raises what `_UNREADABLE` names.
+    """
     with safe_open(path, framework="np") as file:
         shapes = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - no dict
-        described = {name: (one.get_dtype(), tuple(one.get_shape())) for name, one in shapes.items()}
+        described = {
+            name: (one.get_dtype(), tuple(one.get_shape())) for name, one in shapes.items()
+        }
     content = path.read_bytes()
     start = 8 + int.from_bytes(content[:8], "little")
     places = json.loads(content[8:start])
@@ -187,7 +227,8 @@ def _is_finite(dtype: str, content: memoryview) -> bool:
 
 def _value_problems(file: str, tensors: dict[str, _Stored], dtypes: tuple[str, ...]) -> list[str]:
     return [
-        f"{file}: tensor {name} is of {one.dtype}, must be of {' or '.join(dtypes)}; export it again"
+        f"{file}: tensor {name} is of {one.dtype}, must be of {' or '.join(dtypes)}; export it "
+        "again"
         for name, one in sorted(tensors.items())
         if one.dtype not in dtypes
     ] + [
@@ -197,14 +238,28 @@ def _value_problems(file: str, tensors: dict[str, _Stored], dtypes: tuple[str, .
     ]
 
 
-def _expected(part: str, tensors: dict[str, tuple[int | str, ...]], arguments: dict[str, Any]) -> dict[str, tuple[int, ...]]:
+def _expected(
+    part: str, tensors: dict[str, tuple[int | str, ...]], arguments: dict[str, Any]
+) -> dict[str, tuple[int, ...]]:
     inner = arguments.get("rank", arguments.get("hidden", 0))
-    sizes = {"D": arguments["width"], "C": inner, "2C": 2 * inner, "3C": 3 * inner, "2C+16": 2 * inner + 16}
-    return {f"{part}.{name}": tuple(sizes[size] if isinstance(size, str) else size for size in shape) for name, shape in tensors.items()}
+    sizes = {
+        "D": arguments["width"],
+        "C": inner,
+        "2C": 2 * inner,
+        "3C": 3 * inner,
+        "2C+16": 2 * inner + 16,
+    }
+    return {
+        f"{part}.{name}": tuple(sizes[size] if isinstance(size, str) else size for size in shape)
+        for name, shape in tensors.items()
+    }
 
 
 def main(arguments: list[str]) -> int:
-    """Print a line a problem; exit code 0 where there is none, 1 for a bad directory, 2 for a wrong call."""
+    """Check a directory and print a line a problem.
+
+    Exit code 0 where there is none, 1 for a bad directory, 2 for a wrong call.
+    """
     if len(arguments) != 1:
         print("usage: python -m asymvlm.check DIR", file=sys.stderr)
         return 2
@@ -216,7 +271,10 @@ def main(arguments: list[str]) -> int:
         kind = json.loads((directory / CONFIG_FILE).read_text(encoding="utf-8"))["scorer"]["kind"]
         print(f"{directory}: a valid {FORMAT} checkpoint, format version {FORMAT_VERSION}")
         if kind not in TENSORS:
-            print(f"names and shapes of its tensors were not checked: {kind!r} is no kind of this version")
+            print(
+                f"names and shapes of its tensors were not checked: {kind!r} is no kind of this "
+                "version"
+            )
     return int(bool(found))
 
 

@@ -1,7 +1,7 @@
-"""What went wrong, in words for the person who can mend it."""
+"""Errors in words for the person who can mend them."""
 
 from __future__ import annotations
 
 
 class DataError(ValueError):
-    """The files given cannot be used (exit code 1). Every other ValueError is about how something was asked for (2)."""
+    """Files that cannot be used (exit code 1); other ValueErrors are about arguments (2)."""

@@ -1,4 +1,4 @@
-"""Make a scorer directory of a training checkpoint: `python -m asymvlm.export CHECKPOINT.ckpt DIRECTORY`."""
+"""Export a training checkpoint: `python -m asymvlm.export CHECKPOINT.ckpt DIRECTORY`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,12 @@ def export_checkpoint(checkpoint: str | Path, directory: str | Path) -> Path:
         trained = scorer_from(config)
         parts = {"scorer.": "scorer.", "budget_head.": "budget."}
         trained.load_state_dict(
-            {new + name.removeprefix(old): value for old, new in parts.items() for name, value in state.items() if name.startswith(old)}
+            {
+                new + name.removeprefix(old): value
+                for old, new in parts.items()
+                for name, value in state.items()
+                if name.startswith(old)
+            }
         )
         about = stored[CONTENTS].get("adapter")
         adapter = None
@@ -42,23 +47,28 @@ def export_checkpoint(checkpoint: str | Path, directory: str | Path) -> Path:
         card = model_card(config, adapter is not None)
     except (KeyError, TypeError, AttributeError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
-        raise DataError(f"{checkpoint} is damaged: its scorer does not fit ({reason}); take another one") from error
+        raise DataError(
+            f"{checkpoint} is damaged: its scorer does not fit ({reason}); take another one"
+        ) from error
     return save_scorer(trained, directory, card, adapter)
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """The contents of a training checkpoint, on the CPU.
+    """Read a training checkpoint on the CPU.
 
     Raises DataError, naming the file, where it is damaged or something else.
     """
     if not Path(path).is_file():
-        raise DataError(f"{path} does not exist, or is no file; give a .ckpt file that train.py wrote")
+        raise DataError(
+            f"{path} does not exist, or is no file; give a .ckpt file that train.py wrote"
+        )
     try:
         stored = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         # Whatever a reader makes of broken bytes; torch's words advise to read without its checks.
         raise DataError(
-            f"{path} is damaged or no training checkpoint ({type(error).__name__}); take another one"
+            f"{path} is damaged or no training checkpoint ({type(error).__name__}); take another "
+            "one"
         ) from None
     if not isinstance(stored, dict) or not isinstance(stored.get("state_dict"), dict):
         raise DataError(f"{path} is no training checkpoint: it has no state_dict; take another one")

@@ -1,4 +1,4 @@
-"""Finding the classes of a package by name, so that adding one is adding a file."""
+"""Find the classes of a package by name, so that adding one is adding a file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from functools import cache
 
 @cache
 def discover(package: str, base: type) -> dict[str, type]:
-    """Every concrete subclass of `base` defined in a module of `package`, by its `kind`, sorted.
+    """Find every concrete subclass of `base` in the modules of `package`, by its `kind`.
 
     Raises ValueError when two classes claim one name.
     """
@@ -19,12 +19,17 @@ def discover(package: str, base: type) -> dict[str, type]:
     for info in pkgutil.iter_modules(root.__path__):
         module = importlib.import_module(f"{package}.{info.name}")
         for cls in vars(module).values():
-            if not (inspect.isclass(cls) and issubclass(cls, base) and cls.__module__ == module.__name__):
+            if not (
+                inspect.isclass(cls) and issubclass(cls, base) and cls.__module__ == module.__name__
+            ):
                 continue
             kind = vars(cls).get("kind")
             if kind is None or inspect.isabstract(cls):
                 continue
             if kind in found:
-                raise ValueError(f"{package}: both {found[kind].__qualname__} and {cls.__qualname__} are called {kind!r}")
+                raise ValueError(
+                    f"{package}: both {found[kind].__qualname__} and {cls.__qualname__} are called "
+                    f"{kind!r}"
+                )
             found[kind] = cls
     return dict(sorted(found.items()))

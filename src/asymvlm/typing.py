@@ -1,4 +1,7 @@
-"""Shape annotations that need jaxtyping only where it is installed: an inference loader has torch and safetensors alone."""
+"""Shape annotations by jaxtyping, where it is installed.
+
+Loaders have torch and safetensors alone.
+"""
 
 from __future__ import annotations
 

@@ -17,11 +17,17 @@ from .layout import Encoded, Kept, Layout
 
 __all__ = ["AttentionRecorder", "Backbone", "Encoded", "Kept", "Layout", "backbone_of", "recording"]
 
-# Families with a mechanism of their own; all others put their vision tokens into the sequence and take them encoded.
-_MECHANISMS: dict[str, type[Backbone]] = {"blip-2": QFormer, "instructblip": QFormer, "idefics": Flamingo, "mllama": Mllama}
+# Families with a mechanism of their own; all others put their vision tokens into the sequence and
+# take them encoded.
+_MECHANISMS: dict[str, type[Backbone]] = {
+    "blip-2": QFormer,
+    "instructblip": QFormer,
+    "idefics": Flamingo,
+    "mllama": Mllama,
+}
 
 
 def backbone_of(model: Any) -> Backbone:
-    """The model as a backbone, by the mechanism of its family; looks inside a PeftModel."""
+    """Wrap a model as the backbone of its family; looks inside a PeftModel."""
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
     return _MECHANISMS.get(inner.config.model_type, Backbone)(inner)

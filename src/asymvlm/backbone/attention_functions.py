@@ -1,6 +1,7 @@
-"""Attention functions of our own beside those of transformers, which lets them be registered by name.
+"""Attention functions registered with transformers by name, beside its own.
 
-They see queries and keys after rotary embedding and normalisation, so no family needs code of its own.
+They see queries and keys after rotary embedding and normalisation, so no family needs code of its
+own.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from transformers.masking_utils import sdpa_mask
 
 
 def register(name: str, function: Callable[..., Any]) -> None:
-    """Make `function`, which computes by SDPA, known to transformers as `name`. Once is enough; more does no harm."""
+    """Register `function`, which computes by SDPA, with transformers as `name`; once is enough."""
     if name not in AttentionInterface._global_mapping:
         AttentionInterface.register(name, function)
         AttentionMaskInterface.register(name, sdpa_mask)
@@ -22,7 +23,7 @@ def register(name: str, function: Callable[..., Any]) -> None:
 
 @contextmanager
 def in_the_llm(model: PreTrainedModel, name: str, function: Callable[..., Any]) -> Iterator[None]:
-    """While open, the LLM attends by `function`; afterwards the model is as it was."""
+    """Let the LLM attend by `function` while open; afterwards the model is as it was."""
     register(name, function)
     text = model.config.get_text_config()
     place = "" if text is model.config else "text_config"

@@ -1,6 +1,7 @@
 """Attention probabilities of chosen query rows, which SDPA computes and does not return.
 
-B samples, H query heads, G groups of keys (H a multiple of G), R query rows, S prompt length, K keys, d the head's width.
+B samples, H query heads, G groups of keys (H a multiple of G), R query rows, S prompt length, K
+keys, d the head's width.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ def attention_probs(
     mask: Float[Tensor, "#B #H R K"] | Bool[Tensor, "#B #H R K"] | None,
     scaling: float | None,
 ) -> Float[Tensor, "B H R K"]:
-    """Softmax of the scaled products, in fp32.
+    """Compute the softmax of the scaled products, in fp32.
 
     Args:
         query: Rotated queries of the rows in question alone.
@@ -38,5 +39,5 @@ def attention_probs(
 
 
 def causal_rows(rows: Int64[Tensor, "*b R"], keys: int, offset: int = 0) -> Bool[Tensor, "*b R K"]:
-    """What query `rows` see without a mask: keys up to their own place, `offset` keys further back."""
+    """Causal mask of query `rows`: keys up to their own position plus `offset`."""
     return torch.arange(keys, device=rows.device) <= rows[..., None] + offset

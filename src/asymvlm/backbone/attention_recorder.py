@@ -1,7 +1,7 @@
-"""Attention of a few query rows at the cost of plain SDPA.
+"""Record the attention of a few query rows at the cost of plain SDPA.
 
-Our attention function calls SDPA and, for the rows that a recorder names, computes softmax(q_rows K^T) beside it: O(rows * S) instead
-of the O(S^2) of `output_attentions`.
+Our attention function calls SDPA and, for the rows that a recorder names, computes softmax(q_rows
+K^T) beside it: O(rows * S) instead of the O(S^2) of `output_attentions`.
 """
 
 from __future__ import annotations
@@ -23,11 +23,12 @@ _NAME = "asymvlm_rows"
 
 
 class AttentionRecorder:
-    """Collects attention from chosen query rows to chosen key columns, averaged over those rows and over heads, or the most of any.
+    """Attention from chosen query rows to chosen key columns, reduced over rows and heads.
 
-    `rows` weighs each query row of each sample (0 leaves it out); `columns` says which keys are of interest. The result of
-    each recorded layer is `[B, K]`: attention mass, zero outside `columns`. `only` names the attention modules to listen to, where not all.
-    With `over_rows` "max" weights only say which rows count.
+    `rows` weighs each query row of each sample (0 leaves it out); `columns` says which keys are of
+    interest. The result of each recorded layer is `[B, K]`: attention mass, zero outside `columns`.
+    `only` names the attention modules to listen to, where not all. With `over_rows` "max" weights
+    only say which rows count.
     """
 
     def __init__(
@@ -49,8 +50,15 @@ class AttentionRecorder:
         self.index = rows.ne(0).any(0).nonzero().squeeze(-1)
         self.weights = rows[:, self.index]
 
-    def record(self, module: nn.Module, query: Tensor, key: Tensor, mask: Tensor | None, scaling: float | None) -> None:
-        """Called by the attention function of one layer; `query` is `[B, H, S, d]`, `key` `[B, G, S, d]`."""
+    def record(
+        self,
+        module: nn.Module,
+        query: Tensor,
+        key: Tensor,
+        mask: Tensor | None,
+        scaling: float | None,
+    ) -> None:
+        """Add one layer's attention; `query` is `[B, H, S, d]`, `key` `[B, G, S, d]`."""
         if self.only is not None and id(module) not in self.only:
             return
         length, keys = query.shape[2], key.shape[2]
@@ -83,5 +91,5 @@ def _attention(
 
 
 def recording(model: PreTrainedModel) -> AbstractContextManager[None]:
-    """While open, `model(**inputs, attention_recorder=recorder)` fills the recorder; afterwards the model is as it was."""
+    """Fill `recorder` in `model(**inputs, attention_recorder=recorder)` while open."""
     return in_the_llm(model, _NAME, _attention)

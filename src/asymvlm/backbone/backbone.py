@@ -1,8 +1,9 @@
-"""Finding a VLM's vision tokens, its text tokens and their positions, with transformers' own public arguments.
+"""Find a VLM's vision tokens, text tokens and positions through public arguments of transformers.
 
-The mechanism: every VLM that puts image tokens into the sequence takes `mm_encoder_outputs` in `forward` and `generate`
-(transformers >= 5.18). So its pictures are encoded once, rows are dropped from the features and from the placeholders
-alike, and the ordinary model runs on what is left. No model file is copied or patched.
+The mechanism: every VLM that puts image tokens into the sequence takes `mm_encoder_outputs` in
+`forward` and `generate` (transformers >= 5.18). So its pictures are encoded once, rows are dropped
+from the features and from the placeholders alike, and the ordinary model runs on what is left. No
+model file is copied or patched.
 """
 
 from __future__ import annotations
@@ -29,27 +30,34 @@ from .tower.watch import watching
 
 
 class Backbone:
-    """A transformers VLM seen as tower, placeholders and LLM. Works for any class with `mm_encoder_outputs`.
+    """A transformers VLM seen as tower, placeholders and LLM; any class with `mm_encoder_outputs`.
 
     Raises DataError for a model that is no VLM or takes no pre-encoded pictures.
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
         self.model = model
-        # Of the prompt's template and special tokens, where somebody knows them (`Layout.question`).
+        # Of the prompt's template and special tokens, where somebody knows them
+        # (`Layout.question`).
         self.template_ids: tuple[int, ...] = ()
         self._check()
 
     def _check(self) -> None:
         name = type(self.model).__name__
         if not self.modalities:
-            raise DataError(f"{name} is no vision-language model with image tokens in its sequence; supported are {SUPPORTED}")
+            raise DataError(
+                f"{name} is no vision-language model with image tokens in its sequence; supported "
+                f"are {SUPPORTED}"
+            )
         if "mm_encoder_outputs" not in self.forward_names:
-            raise DataError(f"{name} takes no encoded pictures (mm_encoder_outputs, transformers >= 5.18); supported are {SUPPORTED}")
+            raise DataError(
+                f"{name} takes no encoded pictures (mm_encoder_outputs, transformers >= 5.18); "
+                f"supported are {SUPPORTED}"
+            )
 
     @cached_property
     def modalities(self) -> list[Modality]:
-        """What the model can be shown: pictures, and perhaps videos."""
+        """What the model takes: pictures, and perhaps videos."""
         return modalities_of(self.model)
 
     @property
@@ -62,7 +70,7 @@ class Backbone:
         return self.model.device
 
     def picture_arguments(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        """Those of `inputs` that belong to the encoding of pictures."""
+        """Select the arguments of `inputs` that belong to the encoding of pictures."""
         return {name: inputs[name] for name in self.picture_names if inputs.get(name) is not None}
 
     def brings_pictures(self, inputs: Mapping[str, Any]) -> bool:
@@ -72,18 +80,23 @@ class Backbone:
     @cached_property
     def picture_names(self) -> tuple[str, ...]:
         """Names of the arguments that the encoding of pictures takes."""
-        return tuple(dict.fromkeys(name for modality in self.modalities for name in modality.arguments))
+        return tuple(
+            dict.fromkeys(name for modality in self.modalities for name in modality.arguments)
+        )
 
     @cached_property
     def forward_names(self) -> tuple[str, ...]:
-        """The names of the model's forward arguments, in their order; read once, since every decoding step asks."""
+        """Names of the model's forward arguments, in order.
+
+        Cached, since every decoding step asks.
+        """
         return tuple(inspect.signature(self.model.forward).parameters)
 
     def encode(self, inputs: Mapping[str, Any], watch_tower: bool = False) -> Encoded:
-        """Tower and projector, once, for all pictures of the batch.
+        """Run tower and projector once, for all pictures of the batch.
 
-        With `watch_tower` also what the tower computed on the way. Raises ValueError where that is about patches that become the LLM's
-        tokens in a way that is not known.
+        With `watch_tower` also what the tower computed on the way. Raises ValueError where that is
+        about patches that become the LLM's tokens in a way that is not known.
         """
         base: Any = self.model.base_model
         outputs, views = {}, {}
@@ -91,10 +104,14 @@ class Backbone:
             if not (given := modality.given(inputs)):
                 continue
             with watching(self.model) if watch_tower else nullcontext() as watcher:
-                output = outputs[modality.name] = getattr(base, f"get_{modality.name}_features")(**given, return_dict=True)
+                output = outputs[modality.name] = getattr(base, f"get_{modality.name}_features")(
+                    **given, return_dict=True
+                )
             if watcher is not None:
                 count = sum(one[..., 0].numel() for one in output.pooler_output)
-                views[modality.name] = watcher.view(family_spec(self.model.config).patch_merge, count, given)
+                views[modality.name] = watcher.view(
+                    family_spec(self.model.config).patch_merge, count, given
+                )
         kind = self._kinds(inputs["input_ids"])
         if len(outputs) == 1:  # Molmo2 writes pictures and videos with the same placeholder
             kind = torch.where(kind >= 0, NAMES.index(next(iter(outputs))), kind)
@@ -103,7 +120,9 @@ class Backbone:
         return encoded
 
     def layout(self, inputs: Mapping[str, Any], encoded: Encoded | None = None) -> Layout:
-        """Where the vision and text tokens of a batch are, and each vision token's place in its picture."""
+        """Locate the vision and text tokens of a batch, and each vision token's place in its
+        picture.
+        """
         input_ids = inputs["input_ids"]
         attention_mask = inputs.get("attention_mask")
         if attention_mask is None:
@@ -113,8 +132,20 @@ class Backbone:
         if encoded is None:
             grids = picture_grids(self.model.config, {}, counts, ["image"] * len(counts), counts)
         else:
-            grids = picture_grids(self.model.config, inputs, [len(picture) for picture in encoded.pictures], encoded.kinds, counts)
-        return Layout(input_ids, attention_mask, vision, [grid.to(input_ids.device) for grid in grids], self.template_ids)
+            grids = picture_grids(
+                self.model.config,
+                inputs,
+                [len(picture) for picture in encoded.pictures],
+                encoded.kinds,
+                counts,
+            )
+        return Layout(
+            input_ids,
+            attention_mask,
+            vision,
+            [grid.to(input_ids.device) for grid in grids],
+            self.template_ids,
+        )
 
     def _kinds(self, input_ids: Int64[Tensor, "B S"]) -> Int64[Tensor, "B S"]:
         """The modality that each placeholder stands for, as an index into NAMES; -1 on text."""
@@ -124,9 +155,10 @@ class Backbone:
         return kinds
 
     def positions(self, inputs: Mapping[str, Any], generating: bool) -> Tensor:
-        """Position ids as the model itself would make them: `[B, S]`, or `[P, B, S]` for families with several axes.
+        """Position ids as the model itself makes them: `[B, S]`, or `[P, B, S]` with several axes.
 
-        `generate` counts real tokens; a plain forward call of a one-axis family counts columns, padding included.
+        `generate` counts real tokens; a plain forward call of a one-axis family counts columns,
+        padding included.
         """
         if inputs.get("position_ids") is not None:
             return inputs["position_ids"]
@@ -142,11 +174,18 @@ class Backbone:
         return made.expand(*made.shape[:-2], batch, -1) if made.shape[-2] == 1 else made
 
     def embed_text(self, input_ids: Int64[Tensor, "*b L"]) -> Float[Tensor, "*b L D"]:
-        """The LLM's own input embeddings of text tokens."""
+        """Look up the LLM's input embeddings of text tokens."""
         return self.model.get_input_embeddings()(input_ids)
 
-    def drop(self, inputs: dict[str, Any], encoded: Encoded, layout: Layout, kept: list[Kept], generating: bool) -> dict[str, Any]:
-        """The arguments of the same call without pixels and without the dropped vision tokens."""
+    def drop(
+        self,
+        inputs: dict[str, Any],
+        encoded: Encoded,
+        layout: Layout,
+        kept: list[Kept],
+        generating: bool,
+    ) -> dict[str, Any]:
+        """Build the same call without pixels and without the dropped vision tokens."""
         call = self.without_pictures(inputs)
         call["position_ids"] = self.positions(inputs, generating)
         return drop_rows(call, encoded, layout, kept, self.pad_token_id)
@@ -158,19 +197,28 @@ class Backbone:
         return 0 if pad is None else int(pad)
 
     def generate(self, original: Any, *args: Any, **pruned: Any) -> Any:
-        """`original` is the model's own `generate`, `pruned` what `drop` gave."""
+        """Generate from a pruned call; `original` is the model's own `generate`."""
         return original(*args, **pruned)
 
     @contextmanager
     def ready(self) -> Iterator[None]:
-        """Open while calls are pruned; families that need hooks beyond those of `prune` have them here."""
+        """Install what a family needs beyond the hooks of `prune`, while open."""
         model: Any = self.model
         original = model._expand_multimodal_outputs
         tokens = {modality.name: modality.token_id for modality in self.modalities}
 
-        def expand(input_ids: Tensor, outputs: dict[str, Any], expand_size: int = 1, inputs_embeds: Tensor | None = None) -> dict[str, Any]:
+        def expand(
+            input_ids: Tensor,
+            outputs: dict[str, Any],
+            expand_size: int = 1,
+            inputs_embeds: Tensor | None = None,
+        ) -> dict[str, Any]:
             ours = for_beams(outputs, input_ids, tokens, expand_size)
-            return original(input_ids, outputs, expand_size=expand_size, inputs_embeds=inputs_embeds) if ours is None else ours
+            return (
+                original(input_ids, outputs, expand_size=expand_size, inputs_embeds=inputs_embeds)
+                if ours is None
+                else ours
+            )
 
         model._expand_multimodal_outputs = expand
         try:
@@ -179,25 +227,43 @@ class Backbone:
             del model._expand_multimodal_outputs
 
     def with_pictures(self, inputs: Mapping[str, Any], encoded: Encoded) -> dict[str, Any]:
-        """The arguments of the same dense call with encoded pictures instead of pixels."""
+        """Build the same dense call with encoded pictures instead of pixels."""
         return self.without_pictures(inputs) | {"mm_encoder_outputs": dict(encoded.output)}
 
     def without_pictures(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        """`inputs` but those that belong to the encoding of pictures."""
+        """Leave out the arguments that belong to the encoding of pictures."""
         pictures = self.picture_arguments(inputs)
         return {name: value for name, value in inputs.items() if name not in pictures}
 
-    def extended(self, call: Mapping[str, Any], ids: Int64[Tensor, "B L"], there: Int64[Tensor, "B L"]) -> dict[str, Any]:
-        """The call with text behind it; `there` is 0 on padding."""
+    def extended(
+        self, call: Mapping[str, Any], ids: Int64[Tensor, "B L"], there: Int64[Tensor, "B L"]
+    ) -> dict[str, Any]:
+        """Append text to a call; `mask` is 0 on its padding."""
         positions = call["position_ids"]
-        steps = torch.arange(1, ids.shape[1] + 1, device=ids.device).expand(*positions.shape[:-1], -1)
-        tails = {"input_ids": ids, "attention_mask": there, "position_ids": positions[..., -1:] + steps}
-        tails |= {name: torch.zeros_like(ids) for name in ("token_type_ids", "mm_token_type_ids") if name in call}
-        return {**call, **{name: torch.cat([call[name], tail.to(call[name].dtype)], dim=-1) for name, tail in tails.items()}}
+        steps = torch.arange(1, ids.shape[1] + 1, device=ids.device).expand(
+            *positions.shape[:-1], -1
+        )
+        tails = {
+            "input_ids": ids,
+            "attention_mask": there,
+            "position_ids": positions[..., -1:] + steps,
+        }
+        tails |= {
+            name: torch.zeros_like(ids)
+            for name in ("token_type_ids", "mm_token_type_ids")
+            if name in call
+        }
+        return {
+            **call,
+            **{
+                name: torch.cat([call[name], tail.to(call[name].dtype)], dim=-1)
+                for name, tail in tails.items()
+            },
+        }
 
     @property
     def attending_layers(self) -> int:
-        """How many decoder layers look at vision tokens."""
+        """How many decoder layers attend to vision tokens."""
         return len(self.decoder.layers)
 
     @property
@@ -210,15 +276,28 @@ class Backbone:
 
     @torch.no_grad()
     def attention(
-        self, call: Mapping[str, Any], layout: Layout, rows: Float[Tensor, "B S"], layers: Sequence[int], heads: str
+        self,
+        call: Mapping[str, Any],
+        layout: Layout,
+        rows: Float[Tensor, "B S"],
+        layers: Sequence[int],
+        heads: str,
     ) -> list[Float[Tensor, "n"]]:
-        """Attention from weighted `rows` to each sample's vision tokens, averaged over `layers`; deeper layers do not run."""
+        """Average attention from weighted `rows` to each sample's vision tokens over `layers`."""
         columns = torch.zeros_like(rows, dtype=torch.bool)
         columns[:, : layout.vision.shape[1]] = layout.vision
-        mass = self._recorded(call, AttentionRecorder(rows, columns, heads), layers, max(layers) + 1)
+        mass = self._recorded(
+            call, AttentionRecorder(rows, columns, heads), layers, max(layers) + 1
+        )
         return [row[mine] for row, mine in zip(mass, columns, strict=True)]
 
-    def _recorded(self, call: Mapping[str, Any], recorder: AttentionRecorder, layers: Sequence[int], depth: int) -> Float[Tensor, "B K"]:
+    def _recorded(
+        self,
+        call: Mapping[str, Any],
+        recorder: AttentionRecorder,
+        layers: Sequence[int],
+        depth: int,
+    ) -> Float[Tensor, "B K"]:
         """What `recorder` hears in the first `depth` decoder layers, averaged over its `layers`."""
         with recording(self.model), self._first_layers(depth):
             self.model.base_model(**call, use_cache=False, attention_recorder=recorder)

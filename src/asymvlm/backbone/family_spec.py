@@ -1,4 +1,4 @@
-"""What single families need beyond the common path: facts, by the model type of their config."""
+"""Facts about single families beyond the common path, by the model type of their config."""
 
 from __future__ import annotations
 
@@ -8,10 +8,14 @@ from typing import Any
 
 @dataclass(frozen=True)
 class FamilySpec:
-    """Defaults hold for nearly every family."""
+    """Facts about one family; the defaults hold for nearly all."""
 
-    first_position: int = 0  # where a plain forward call starts to count (`generate` does it alike everywhere)
-    counts_real_tokens: bool = False  # whether it counts as `generate` does: left padding has no position of its own
+    first_position: int = (
+        0  # where a plain forward call starts to count (`generate` does it alike everywhere)
+    )
+    counts_real_tokens: bool = (
+        False  # whether it counts as `generate` does: left padding has no position of its own
+    )
     cls: str | None = None  # "kept" where the tower's CLS is among the features; see `TowerWatcher`
     patch_merge: str | None = None  # how the tower's patches become tokens: see `merging._WAYS_`
 
@@ -37,13 +41,18 @@ _SPECS = {
 _COUNT_REAL_TOKENS = ("opt",)  # language models
 
 SUPPORTED = (
-    "Llava, VipLlava, LlavaNext, LlavaNextVideo, LlavaOnevision, Qwen2-VL, Qwen2.5-VL, Qwen3-VL, Glm4v, InternVL, SmolVLM, Idefics 1 to 3, "
-    "Gemma 3, PaliGemma, Mistral3, Pixtral, Cohere2Vision, AyaVision, Molmo2, FastVlm, BLIP-2, InstructBLIP, Mllama, "
+    "Llava, VipLlava, LlavaNext, LlavaNextVideo, LlavaOnevision, Qwen2-VL, Qwen2.5-VL, Qwen3-VL, "
+    "Glm4v, InternVL, SmolVLM, Idefics 1 to 3, "
+    "Gemma 3, PaliGemma, Mistral3, Pixtral, Cohere2Vision, AyaVision, Molmo2, FastVlm, BLIP-2, "
+    "InstructBLIP, Mllama, "
     "and others that take mm_encoder_outputs"
 )
 
 
 def family_spec(config: Any) -> FamilySpec:
-    """The facts of the family that `config` belongs to."""
+    """Look up the facts of the family that `config` belongs to."""
     language = config.get_text_config().model_type
-    return replace(_SPECS.get(config.model_type, FamilySpec()), counts_real_tokens=language in _COUNT_REAL_TOKENS)
+    return replace(
+        _SPECS.get(config.model_type, FamilySpec()),
+        counts_real_tokens=language in _COUNT_REAL_TOKENS,
+    )

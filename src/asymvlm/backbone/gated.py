@@ -1,8 +1,9 @@
-"""Vision tokens that are half there: a bias on what the LLM's attention sees of each of them.
+"""Soft gates on vision tokens: a bias on the attention logits of their columns.
 
-With the logarithm of a gate added to every attention logit of a token's column, a gate of 1 is the token as it is and a gate of 0 is the
-token dropped, exactly: what lies between is differentiable. The bias rides as one more channel of queries and keys (ones there, the bias
-here), so that no S x S mask is made and every kernel of SDPA can run.
+With the logarithm of a gate added to every attention logit of a token's column, a gate of 1 is the
+token as it is and a gate of 0 is the token dropped, exactly: what lies between is differentiable.
+The bias rides as one more channel of queries and keys (ones there, the bias here), so that no S x S
+mask is made and every kernel of SDPA can run.
 """
 
 from __future__ import annotations
@@ -34,12 +35,19 @@ def _attention(
         return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
     size, scaling = value.shape[-1], kwargs.pop("scaling", None) or query.shape[-1] ** -0.5
     channel = (column_bias / scaling).to(key)[:, None, :, None].expand(*key.shape[:-1], 1)
-    query, key = torch.cat([query, torch.ones_like(query[..., :1])], -1), torch.cat([key, channel], -1)
-    value = torch.nn.functional.pad(value, (0, key.shape[-1] - size))  # kernels want keys and values of one size
-    out, weights = sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
+    query, key = (
+        torch.cat([query, torch.ones_like(query[..., :1])], -1),
+        torch.cat([key, channel], -1),
+    )
+    value = torch.nn.functional.pad(
+        value, (0, key.shape[-1] - size)
+    )  # kernels want keys and values of one size
+    out, weights = sdpa_attention_forward(
+        module, query, key, value, attention_mask, scaling=scaling, **kwargs
+    )
     return out[..., :size], weights
 
 
 def gating(model: PreTrainedModel) -> AbstractContextManager[None]:
-    """While open, `model(**inputs, column_bias=bias)` adds `bias[b, s]` to the logits of column s in every layer of the LLM."""
+    """Add `column_bias[b, s]` to the logits of column s in every LLM layer, while open."""
     return in_the_llm(model, _NAME, _attention)

@@ -1,4 +1,4 @@
-"""Each vision token's place: picture, row, column."""
+"""Picture, row and column of each vision token."""
 
 from __future__ import annotations
 
@@ -12,10 +12,13 @@ from torch import Tensor
 from ..typing import Int64
 
 
-def picture_grids(config: Any, inputs: Mapping[str, Any], lengths: list[int], kinds: list[str], counts: list[int]) -> list[Tensor]:
-    """`[n, 3]` per sample from tokens per picture (`lengths`), their modalities and vision tokens per sample (`counts`).
+def picture_grids(
+    config: Any, inputs: Mapping[str, Any], lengths: list[int], kinds: list[str], counts: list[int]
+) -> list[Tensor]:
+    """Build `[n, 3]` grids per sample from the tokens per picture and their modalities.
 
-    Frames of a video stand below each other. Raises ValueError where pictures and placeholders do not add up.
+    Frames of a video stand below each other. Raises ValueError where pictures and placeholders do
+    not add up.
     """
     shapes = _shapes(config, inputs, lengths, kinds)
     grids, picture = [], 0
@@ -24,19 +27,32 @@ def picture_grids(config: Any, inputs: Mapping[str, Any], lengths: list[int], ki
         held = 0
         while held < count:
             shape = shapes[picture]
-            found.append(_places(len(found), *shape) if shape else ordered_places(len(found), lengths[picture]))
+            found.append(
+                _places(len(found), *shape)
+                if shape
+                else ordered_places(len(found), lengths[picture])
+            )
             held += lengths[picture]
             picture += 1
         if held != count:
-            raise ValueError(f"input_ids: a sample with {count} image placeholders whose pictures give {held} features")
+            raise ValueError(
+                f"input_ids: a sample with {count} image placeholders whose pictures give {held} "
+                "features"
+            )
         grids.append(torch.cat(found) if found else torch.zeros(0, 3, dtype=torch.long))
     return grids
 
 
-def _shapes(config: Any, inputs: Mapping[str, Any], lengths: list[int], kinds: list[str]) -> list[tuple[int, int] | None]:
-    """(rows, columns) of each picture's tokens, after the merger, where the family has one; None where they are no rectangle."""
+def _shapes(
+    config: Any, inputs: Mapping[str, Any], lengths: list[int], kinds: list[str]
+) -> list[tuple[int, int] | None]:
+    """Rows and columns of each picture's tokens after merging; None where they are no rectangle."""
     merge = getattr(config.vision_config, "spatial_merge_size", 1)
-    patches = {kind: iter(inputs[name].tolist()) for kind in set(kinds) if inputs.get(name := f"{kind}_grid_thw") is not None}
+    patches = {
+        kind: iter(inputs[name].tolist())
+        for kind in set(kinds)
+        if inputs.get(name := f"{kind}_grid_thw") is not None
+    }
     shapes: list[tuple[int, int] | None] = []
     for length, kind in zip(lengths, kinds, strict=True):
         if kind in patches:
@@ -54,11 +70,11 @@ def _places(picture: int, rows: int, columns: int) -> Int64[Tensor, "n 3"]:
 
 
 def ordered_places(picture: int, count: int) -> Int64[Tensor, "n 3"]:
-    """Of tokens that have an order (their column) and no place on the picture (row -1), as a resampler's."""
+    """Places of tokens with an order and no position (row -1), as a resampler's."""
     return _places(picture, 1, count) - torch.tensor([0, 1, 0])
 
 
 def square_places(picture: int, count: int) -> Int64[Tensor, "n 3"]:
-    """Of a CLS, which stands nowhere (-1), and a square of patches."""
+    """Places of a CLS (row -1) and a square of patches."""
     side = math.isqrt(count - 1)
     return torch.cat([torch.tensor([[picture, -1, -1]]), _places(picture, side, side)])

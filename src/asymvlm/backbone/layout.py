@@ -1,4 +1,4 @@
-"""A batch of prompts, its pictures, and what stays of them."""
+"""A batch of prompts, its encoded pictures, and what is kept of them."""
 
 from __future__ import annotations
 
@@ -14,27 +14,35 @@ from .tower.watch import TowerView
 
 @dataclass
 class Encoded:
-    """The pictures of a batch after tower and projector: what the LLM would read."""
+    """The pictures of a batch after tower and projector, as the LLM reads them."""
 
-    output: Any  # as the model made it, with all that goes along; by modality where the tokens stand in the sequence
+    # As the model made it, with all that goes along; by modality where the tokens stand in the
+    # sequence.
+    output: Any
     pictures: list[Float[Tensor, "n D"]]  # per picture or video, in the order of the batch
     kinds: list[str] = field(default_factory=list)  # the modality of each, likewise
     tower: TowerView | None = None  # what the tower computed, where it was watched
-    rows: Float[Tensor, "T D"] = field(init=False)  # all vision tokens of the batch, sample by sample
+    rows: Float[Tensor, "T D"] = field(
+        init=False
+    )  # all vision tokens of the batch, sample by sample
 
     def __post_init__(self) -> None:
-        self.rows = torch.cat(self.pictures)  # at once, with the caller's gradients; methods look at it without any
+        self.rows = torch.cat(
+            self.pictures
+        )  # at once, with the caller's gradients; methods look at it without any
 
 
 @dataclass
 class Layout:
-    """Where things are in a batch of prompts. S is the padded length."""
+    """Where vision and text tokens are in a batch of prompts. S is the padded length."""
 
     input_ids: Int64[Tensor, "B S"]
     attention_mask: Int64[Tensor, "B S"]
     vision: Bool[Tensor, "B S"]  # all False in families whose vision tokens are not in the sequence
     grids: list[Int64[Tensor, "n 3"]]  # per sample: picture, row, column of each vision token
-    template_ids: tuple[int, ...] = ()  # token ids of the template and special ones, where they are known
+    template_ids: tuple[
+        int, ...
+    ] = ()  # token ids of the template and special ones, where they are known
 
     @property
     def text(self) -> Bool[Tensor, "B S"]:
@@ -43,7 +51,7 @@ class Layout:
 
     @property
     def after_pictures(self) -> Bool[Tensor, "B S"]:
-        """Text behind the last picture: the question, with what the template writes around it.
+        """Text behind the last picture: the question, with the template around it.
 
         All text of a sample that ends with a picture.
         """
@@ -52,10 +60,12 @@ class Layout:
 
     @property
     def question(self) -> Bool[Tensor, "B S"]:
-        """What was asked, with the dialogue before it: text behind the last picture, without template and special tokens.
+        """The question's own tokens.
 
-        The one definition of a question's rows, for targets, oracles and methods. Where `template_ids` are not known, or leave nothing of a
-        sample, it is `after_pictures`.
+        Text behind the last picture without template and special tokens.
+
+        The one definition of a question's rows, for targets, oracles and methods. Where
+        `template_ids` are not known, or leave nothing of a sample, it is `after_pictures`.
         """
         behind = self.after_pictures
         own = behind & ~torch.isin(self.input_ids, self.input_ids.new_tensor(self.template_ids))
@@ -68,8 +78,10 @@ class Layout:
 
 @dataclass
 class Kept:
-    """What stays of one sample."""
+    """What is kept of one sample."""
 
     index: Int64[Tensor, "k"]  # ascending, into the sample's vision tokens
-    features: Float[Tensor, "k D"] | None = None  # where the method fuses; None keeps them as they are
+    features: Float[Tensor, "k D"] | None = (
+        None  # where the method fuses; None keeps them as they are
+    )
     scores: Float[Tensor, "n"] | None = None

@@ -1,4 +1,4 @@
-"""Pictures and videos: two encoders' outputs, one sequence of placeholders."""
+"""Pictures and videos: two encoders' outputs in one sequence of placeholders."""
 
 from __future__ import annotations
 
@@ -13,44 +13,49 @@ from torch import Tensor
 
 from ..typing import Bool, Float, Int64
 from .layout import Encoded
-from .tower.watch import TowerView, joined
+from .tower.watch import TowerView, join_views
 
 NAMES = ("image", "video")
 
 
 @dataclass(frozen=True)
 class Modality:
-    """One kind of pixels that a model takes, as transformers names its parts."""
+    """One kind of pixels that a model takes, by the names of transformers."""
 
     name: str
     token_id: int  # the placeholder that stands for one vision token
     arguments: tuple[str, ...]  # of its encoder
 
     def given(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        """Those of `inputs` that its encoder takes; empty where there are no pixels of this kind."""
+        """Select the arguments of its encoder; empty where there are no pixels of this kind."""
         found = {name: inputs[name] for name in self.arguments if inputs.get(name) is not None}
         return found if any(name.startswith("pixel_values") for name in found) else {}
 
 
 def modalities_of(model: Any) -> list[Modality]:
-    """The modalities that a model has an encoder and a placeholder for."""
+    """List the modalities that a model has an encoder and a placeholder for."""
     found = []
     for name in NAMES:
         encode = getattr(model.base_model, f"get_{name}_features", None)
         token = getattr(model.config, f"{name}_token_id", None)
         if encode is not None and token is not None:
-            arguments = tuple(key for key in inspect.signature(encode).parameters if key != "kwargs")
+            arguments = tuple(
+                key for key in inspect.signature(encode).parameters if key != "kwargs"
+            )
             found.append(Modality(name, int(token), arguments))
     return found
 
 
 def in_reading_order(outputs: Mapping[str, Any], kind: Int64[Tensor, "T"]) -> Encoded:
-    """`outputs` by modality as one sequence; `kind` is the modality (an index into NAMES) of each placeholder of the batch.
+    """Join the outputs of all modalities in the order of their placeholders.
 
     Raises ValueError where features and placeholders do not add up.
     """
     # Some families, in some versions, give a video frame by frame.
-    parts = {name: [one.reshape(-1, one.shape[-1]) for one in output.pooler_output] for name, output in outputs.items()}
+    parts = {
+        name: [one.reshape(-1, one.shape[-1]) for one in output.pooler_output]
+        for name, output in outputs.items()
+    }
     waiting = {name: iter(pictures) for name, pictures in parts.items()}
     counts = {name: sum(len(picture) for picture in pictures) for name, pictures in parts.items()}
     for name, count in counts.items():
@@ -71,48 +76,68 @@ def in_reading_order(outputs: Mapping[str, Any], kind: Int64[Tensor, "T"]) -> En
 
 
 def rows_of(encoded: Encoded, name: str) -> Bool[Tensor, "T"]:
-    """Which rows of the reading order belong to a modality."""
-    marks = [torch.full((len(picture),), kind == name) for picture, kind in zip(encoded.pictures, encoded.kinds, strict=True)]
+    """Mark the rows in reading order that belong to a modality."""
+    marks = [
+        torch.full((len(picture),), kind == name)
+        for picture, kind in zip(encoded.pictures, encoded.kinds, strict=True)
+    ]
     return torch.cat(marks).to(encoded.rows.device)
 
 
 def one_view(views: Mapping[str, TowerView], encoded: Encoded) -> TowerView:
-    """The views of all modalities as one, in reading order."""
+    """Join the tower views of all modalities, in reading order."""
     if len(views) == 1:
         return next(iter(views.values()))
     order = torch.cat([rows_of(encoded, name).nonzero().squeeze(-1) for name in views]).argsort()
-    return joined(list(views.values())).of(order)
+    return join_views(list(views.values())).of(order)
 
 
-def fewer(output: Any, rows: Float[Tensor, "K D"], index: Int64[Tensor, "K"], sizes: list[int]) -> Any:
-    """A modality's output with `rows` for features, which are its rows `index`; one entry per sample, `sizes` tokens each.
+def fewer(
+    output: Any, rows: Float[Tensor, "K D"], index: Int64[Tensor, "K"], sizes: list[int]
+) -> Any:
+    """Replace a modality's features by the kept `rows`, one entry per sample.
 
-    Families that give a rectangular tensor take it apart again, so one entry per token keeps it a tensor. Features of deeper LLM layers
-    ("deepstack") lose the same rows.
+    Families that give a rectangular tensor take it apart again, so one entry per token keeps it a
+    tensor. Features of deeper LLM layers ("deepstack") lose the same rows.
     """
     result: Any = copy.copy(output)
     result.pruned = True  # see `for_beams`
     filled = [size for size in sizes if size]
-    result.pooler_output = rows[:, None, :] if isinstance(output.pooler_output, Tensor) else list(rows.split(filled))
+    result.pooler_output = (
+        rows[:, None, :] if isinstance(output.pooler_output, Tensor) else list(rows.split(filled))
+    )
     deep = getattr(output, "deepstack_features", None)
     if deep is not None:
-        result.deepstack_features = [list(torch.cat(list(layer))[index].split(filled)) for layer in deep]
+        result.deepstack_features = [
+            list(torch.cat(list(layer))[index].split(filled)) for layer in deep
+        ]
     return result
 
 
-def for_beams(outputs: dict[str, Any], input_ids: Int64[Tensor, "B S"], token_ids: Mapping[str, int], times: int) -> dict[str, Any] | None:
-    """`fewer`'s outputs with every sample's entries repeated, as `generate` wants them for beams; None for outputs that are not ours.
+def for_beams(
+    outputs: dict[str, Any],
+    input_ids: Int64[Tensor, "B S"],
+    token_ids: Mapping[str, int],
+    times: int,
+) -> dict[str, Any] | None:
+    """Repeat pruned outputs for beams, as `generate` asks; None for outputs that are not pruned.
 
-    transformers does this by itself, rightly only from some version after 5.18 on, and never needs to know of single tokens.
+    transformers does this by itself, rightly only from some version after 5.18 on, and never needs
+    to know of single tokens.
     """
     if not all(getattr(output, "pruned", False) for output in outputs.values()):
         return None
     for name, output in outputs.items():
         if isinstance(output.pooler_output, Tensor):
             counts = (input_ids == token_ids[name]).sum(-1).tolist()
-            output.pooler_output = torch.cat([part for part in output.pooler_output.split(counts) for _ in range(times)])
+            output.pooler_output = torch.cat(
+                [part for part in output.pooler_output.split(counts) for _ in range(times)]
+            )
         else:
             output.pooler_output = [part for part in output.pooler_output for _ in range(times)]
         if getattr(output, "deepstack_features", None) is not None:
-            output.deepstack_features = [[part for part in layer for _ in range(times)] for layer in output.deepstack_features]
+            output.deepstack_features = [
+                [part for part in layer for _ in range(times)]
+                for layer in output.deepstack_features
+            ]
     return outputs

@@ -1,4 +1,4 @@
-"""Loading a VLM's own processor, also where torchvision is missing and only its video part would need it."""
+"""Load a VLM's processor, also without torchvision where only its video part needs that."""
 
 from __future__ import annotations
 
@@ -13,25 +13,33 @@ from ..errors import DataError
 
 
 def load_processor(path: str) -> Any:
-    """The processor at `path`, a directory or a repository. Raises DataError where there is none."""
+    """Load the processor at `path`, a directory or a repository.
+
+    Raises DataError where there is none.
+    """
     try:
         if is_torchvision_available():
             return AutoProcessor.from_pretrained(path)
         with pictures_only():
             return AutoProcessor.from_pretrained(path)
     except (ImportError, OSError, ValueError, KeyError) as error:
-        raise DataError(f"model.teacher: the processor of {path} could not be loaded ({error})") from error
+        raise DataError(
+            f"model.teacher: the processor of {path} could not be loaded ({error})"
+        ) from error
 
 
 @contextmanager
 def pictures_only() -> Iterator[None]:
-    """Processors are built without their video part while this is open: it needs torchvision, which has no build for every machine."""
-    original: Any = vars(ProcessorMixin)["get_attributes"]  # the classmethod itself: read as an attribute it would be bound for good
+    """Build processors without their video part, which needs torchvision, while open."""
+    original: Any = vars(ProcessorMixin)[
+        "get_attributes"
+    ]  # the classmethod itself: read as an attribute it would be bound for good
 
     def get_attributes(cls: type) -> list[str]:
         return [name for name in original.__func__(cls) if name != "video_processor"]
 
-    ProcessorMixin.get_attributes = classmethod(get_attributes)  # type: ignore[method-assign, assignment]
+    mixin: Any = ProcessorMixin
+    mixin.get_attributes = classmethod(get_attributes)
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""From pictures and questions to a model's inputs, by its own processor and, where it has one, its own chat template."""
+"""Prompts from pictures and questions, by the model's own processor and chat template."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Asked(Protocol):
 
 @dataclass
 class Prompts:
-    """A left-padded batch of prompts. Which rows are the question's says `Layout.question`."""
+    """A left-padded batch of prompts; `Layout.question` says which rows are the question's."""
 
     inputs: dict[str, Tensor]
 
@@ -43,10 +43,11 @@ class Prompter:
         self.tokenizer.padding_side = "left"
 
     def text(self, question: str, pictures: int = 1, history: History = ()) -> str:
-        """The prompt as text, up to where the answer starts; the pictures belong to its first turn."""
+        """Write the prompt up to where the answer starts; pictures belong to the first turn."""
         said = [*(part for turn in history for part in turn), question]
         messages = [
-            {"role": ("user", "assistant")[number % 2], "content": [{"type": "text", "text": text}]} for number, text in enumerate(said)
+            {"role": ("user", "assistant")[number % 2], "content": [{"type": "text", "text": text}]}
+            for number, text in enumerate(said)
         ]
         messages[0]["content"] = [{"type": "image"}] * pictures + messages[0]["content"]
         return self.processor.apply_chat_template(messages, add_generation_prompt=True)
@@ -57,24 +58,33 @@ class Prompter:
     def _processed(self, asked: Sequence[Asked]) -> Any:
         texts = [self.text(one.question, len(one.images), one.history) for one in asked]
         images = [list(one.images) for one in asked]
-        return self.processor(images=images, text=texts, return_tensors="pt", padding=True, add_special_tokens=self._adds_special(texts[0]))
+        return self.processor(
+            images=images,
+            text=texts,
+            return_tensors="pt",
+            padding=True,
+            add_special_tokens=self._adds_special(texts[0]),
+        )
 
     def _adds_special(self, text: str) -> bool:
-        """Some templates write the first special token themselves, others leave it to the tokenizer."""
+        """Whether the tokenizer has to add the first special token, as the template did not."""
         first = self.tokenizer.bos_token
         return first is not None and not text.startswith(first)
 
     def ends_of_turns(self, asked: Asked) -> list[int]:
-        """Where each turn of its history ends in the prompt: behind the reply and what the template writes before the user goes on.
+        """Find where each turn of the history ends in the prompt, template included.
 
         Prompts of the same dialogue with another next question are alike up to there.
         """
         whole = self([asked]).inputs["input_ids"][0]
-        others = [_Cut(asked.images, _OTHER, asked.history[:count]) for count in range(1, len(asked.history) + 1)]
+        others = [
+            _Cut(asked.images, _OTHER, asked.history[:count])
+            for count in range(1, len(asked.history) + 1)
+        ]
         return [_alike(whole, self([other]).inputs["input_ids"][0]) for other in others]
 
     def answer_ids(self, answer: str) -> Tensor:
-        """Tokens of an answer as it follows the prompt, with the end of text."""
+        """Tokenize an answer as it follows the prompt, with the end of text."""
         ids = self.tokenizer(answer, add_special_tokens=False).input_ids
         return torch.tensor([*ids, self.tokenizer.eos_token_id])
 
@@ -83,16 +93,18 @@ class Prompter:
 
     @cached_property
     def masked_ids(self) -> tuple[int, ...]:
-        """Ids that say nothing of the question: special ones, and all that the template writes around an empty question."""
+        """Special token ids, and all that the template writes around an empty question."""
         ids = set(self.tokenizer.all_special_ids)
         ids.update(self.tokenizer(self.text(""), add_special_tokens=False).input_ids)
-        image = self.tokenizer.convert_tokens_to_ids(str(getattr(self.processor, "image_token", "<image>")))  # some are AddedTokens
+        image = self.tokenizer.convert_tokens_to_ids(
+            str(getattr(self.processor, "image_token", "<image>"))
+        )  # some are AddedTokens
         return tuple(sorted({*ids, image} - {None}))
 
 
 @dataclass(frozen=True)
 class _Cut:
-    """A dialogue that goes on otherwise."""
+    """The beginning of a dialogue with another question behind it."""
 
     images: tuple[Image.Image, ...]
     question: str
@@ -109,17 +121,22 @@ def _alike(first: Tensor, second: Tensor) -> int:
 
 
 class PlainPrompter(Prompter):
-    """For processors without a template that put the picture first by themselves, in the words of BLIP-2 (arXiv 2301.12597)."""
+    """For processors that put the picture first themselves (BLIP-2, arXiv 2301.12597)."""
 
     def text(self, question: str, pictures: int = 1, history: History = ()) -> str:
         if pictures != 1:
-            raise ValueError(f"images: {type(self.processor).__name__} takes one picture a question, here are {pictures}")
+            raise ValueError(
+                f"images: {type(self.processor).__name__} takes one picture a question, here are "
+                f"{pictures}"
+            )
         said = "".join(f"Question: {user} Answer: {assistant}. " for user, assistant in history)
         return f"{said}Question: {question} Answer:"
 
     def _processed(self, asked: Sequence[Asked]) -> Any:
         texts = [self.text(one.question, len(one.images), one.history) for one in asked]
-        return self.processor(images=[one.images[0] for one in asked], text=texts, return_tensors="pt", padding=True)
+        return self.processor(
+            images=[one.images[0] for one in asked], text=texts, return_tensors="pt", padding=True
+        )
 
 
 class InterleavedPrompter(Prompter):
@@ -130,8 +147,12 @@ class InterleavedPrompter(Prompter):
         return f"{said}{question}\nAssistant:"
 
     def _processed(self, asked: Sequence[Asked]) -> Any:
-        prompts = [["User:", *one.images, self.text(one.question, history=one.history)] for one in asked]
-        return self.processor(text=prompts, return_tensors="pt", padding=True, add_special_tokens=False)
+        prompts = [
+            ["User:", *one.images, self.text(one.question, history=one.history)] for one in asked
+        ]
+        return self.processor(
+            text=prompts, return_tensors="pt", padding=True, add_special_tokens=False
+        )
 
     @cached_property
     def masked_ids(self) -> tuple[int, ...]:
@@ -143,6 +164,10 @@ _BY_PROCESSOR: dict[str, type[Prompter]] = {"IdeficsProcessor": InterleavedPromp
 
 
 def prompter_for(processor: Any) -> Prompter:
-    """The prompter that fits a processor."""
-    templated = getattr(processor, "chat_template", None) or getattr(processor.tokenizer, "chat_template", None)
-    return _BY_PROCESSOR.get(type(processor).__name__, Prompter if templated else PlainPrompter)(processor)
+    """Choose the prompter that fits a processor."""
+    templated = getattr(processor, "chat_template", None) or getattr(
+        processor.tokenizer, "chat_template", None
+    )
+    return _BY_PROCESSOR.get(type(processor).__name__, Prompter if templated else PlainPrompter)(
+        processor
+    )

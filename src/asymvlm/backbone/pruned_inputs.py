@@ -1,4 +1,4 @@
-"""Dropping rows from a batch of prompts: one gather for everything that has a sequence."""
+"""Drop rows from a batch of prompts with one gather."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from ..typing import Int64
 from .layout import Encoded, Kept, Layout
 from .modalities import fewer, rows_of
 
-# What padded slots hold; anything else of shape [B, S] is padded with 0. Positions of padding mean nothing and stay as they are.
+# What padded slots hold; anything else of shape [B, S] is padded with 0. Positions of padding mean
+# nothing and stay as they are.
 _PADDING = {"labels": -100}
 _UNTOUCHED = ("position_ids",)
 
@@ -44,7 +45,7 @@ def drop_rows(
 
 
 def _flat_index(counts: list[int], kept: list[Kept]) -> Int64[Tensor, "K"]:
-    """Indices of the kept tokens among all vision tokens of the batch."""
+    """Index the kept tokens among all vision tokens of the batch."""
     offset, parts = 0, []
     for count, one in zip(counts, kept, strict=True):
         parts.append(one.index + offset)
@@ -53,10 +54,15 @@ def _flat_index(counts: list[int], kept: list[Kept]) -> Int64[Tensor, "K"]:
 
 
 def _drop_features(encoded: Encoded, kept: list[Kept], flat: Int64[Tensor, "K"]) -> dict[str, Any]:
-    """The model's own encoder outputs with fewer rows, by modality."""
+    """Drop rows of the model's own encoder outputs, by modality."""
     sizes = [len(one.index) for one in kept]
     parts = encoded.rows[flat].split(sizes)
-    features = torch.cat([part if one.features is None else one.features.to(part) for one, part in zip(kept, parts, strict=True)])
+    features = torch.cat(
+        [
+            part if one.features is None else one.features.to(part)
+            for one, part in zip(kept, parts, strict=True)
+        ]
+    )
     fewer_outputs = {}
     for name, output in encoded.output.items():
         mine = rows_of(encoded, name)

@@ -1,4 +1,4 @@
-"""Prompts with answers behind them."""
+"""Prompts with answers appended."""
 
 from __future__ import annotations
 
@@ -16,13 +16,17 @@ if TYPE_CHECKING:
 
 
 def check_left_padded(layout: Layout) -> None:
-    """Raises ValueError for prompts that something stands behind: an answer has to follow at once."""
+    """Raise ValueError for prompts with padding on the right, where answers are appended."""
     if not bool(layout.attention_mask[:, -1].all()):
-        raise ValueError("padding_side: answers are appended to the prompts, so these must be padded on the left")
+        raise ValueError(
+            "padding_side: answers are appended to the prompts, so these must be padded on the left"
+        )
 
 
-def append_answers(backbone: Backbone, call: Mapping[str, Any], tails: Sequence[Int64[Tensor, "l"]]) -> tuple[dict[str, Any], Int64[Tensor, "B L"]]:
-    """(the call with a tail of tokens per sample, right-padded; 1 where the tails are and 0 on their padding)."""
+def append_answers(
+    backbone: Backbone, call: Mapping[str, Any], tails: Sequence[Int64[Tensor, "l"]]
+) -> tuple[dict[str, Any], Int64[Tensor, "B L"]]:
+    """Append one tail of tokens per sample to a call, right-padded; returns the tails' mask too."""
     longest = max(len(tail) for tail in tails)
     ids = torch.zeros(len(tails), longest, dtype=torch.long, device=backbone.device)
     there = torch.zeros_like(ids)

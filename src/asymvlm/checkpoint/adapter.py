@@ -1,4 +1,4 @@
-"""A LoRA adapter beside a scorer: a standard peft directory, and a model that wears it for a while."""
+"""The LoRA adapter beside a scorer: a standard peft directory, applied for a while."""
 
 from __future__ import annotations
 
@@ -18,31 +18,41 @@ from ..check import ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE
 
 @dataclass(frozen=True)
 class AdapterWeights:
-    """What peft needs of an adapter: the arguments of its LoraConfig, and its tensors by peft's names."""
+    """An adapter as peft needs it: the arguments of its LoraConfig, and its tensors by name."""
 
     settings: dict[str, Any]
     tensors: dict[str, Tensor]
 
     @classmethod
     def stored(cls, description: dict[str, Any], state: dict[str, Tensor]) -> AdapterWeights:
-        """Out of a training checkpoint: what `training.lora.LoraAdapters` says of itself, and the module's state."""
-        tensors = {name: state[f"adapters.weights.{index}"] for index, name in enumerate(description["names"])}
+        """Read the adapter out of a training checkpoint."""
+        tensors = {
+            name: state[f"adapters.weights.{index}"]
+            for index, name in enumerate(description["names"])
+        }
         return cls(description["settings"], tensors)
 
     def save(self, directory: Path) -> None:
-        """A directory that `peft.PeftModel.from_pretrained` loads."""
+        """Write a directory that `peft.PeftModel.from_pretrained` loads."""
         from peft import LoraConfig
 
         LoraConfig(**self.settings).save_pretrained(str(directory))
         config = json.loads((directory / ADAPTER_CONFIG_FILE).read_text(encoding="utf-8"))
-        config["target_modules"].sort()  # peft writes a set in whatever order: equal adapters, equal files
-        (directory / ADAPTER_CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-        save_file({name: tensor.contiguous().cpu() for name, tensor in self.tensors.items()}, directory / ADAPTER_WEIGHTS_FILE)
+        config[
+            "target_modules"
+        ].sort()  # peft writes a set in whatever order: equal adapters, equal files
+        (directory / ADAPTER_CONFIG_FILE).write_text(
+            json.dumps(config, indent=2) + "\n", encoding="utf-8"
+        )
+        save_file(
+            {name: tensor.contiguous().cpu() for name, tensor in self.tensors.items()},
+            directory / ADAPTER_WEIGHTS_FILE,
+        )
 
 
 @contextmanager
 def applied_adapter(model: PreTrainedModel, directory: Path) -> Iterator[None]:
-    """While open, `model` has the adapter of `directory`; afterwards it is the model that it was, bit for bit.
+    """Apply the adapter of `directory` while open; afterwards the model is as before, bit for bit.
 
     Raises ValueError for a model that has adapters already, or one that the adapter does not fit.
     """
@@ -50,13 +60,20 @@ def applied_adapter(model: PreTrainedModel, directory: Path) -> Iterator[None]:
     from peft.tuners.tuners_utils import BaseTunerLayer
     from peft.utils.save_and_load import load_peft_weights, set_peft_model_state_dict
 
-    if hasattr(model, "get_base_model") or any(isinstance(module, BaseTunerLayer) for module in model.modules()):
-        raise ValueError(f"adapter: the model has adapters already; take them off, or load {directory} beside them with peft")
+    if hasattr(model, "get_base_model") or any(
+        isinstance(module, BaseTunerLayer) for module in model.modules()
+    ):
+        raise ValueError(
+            f"adapter: the model has adapters already; take them off, or load {directory} beside "
+            "them with peft"
+        )
     config = PeftConfig.from_pretrained(str(directory))
     config.inference_mode = True
     with _left_as_found(model):
         try:
-            adapted = get_peft_model(model, config, low_cpu_mem_usage=True)  # nothing is drawn at random
+            adapted = get_peft_model(
+                model, config, low_cpu_mem_usage=True
+            )  # nothing is drawn at random
         except ValueError as error:
             raise _misfit(model, directory, error) from error
         try:
@@ -75,12 +92,15 @@ def applied_adapter(model: PreTrainedModel, directory: Path) -> Iterator[None]:
 
 def _misfit(model: PreTrainedModel, directory: Path, why: object) -> ValueError:
     said = str(why).splitlines()[0]
-    return ValueError(f"adapter: {directory} does not fit {type(model).__name__} ({said}); use the model that it was trained on")
+    return ValueError(
+        f"adapter: {directory} does not fit {type(model).__name__} ({said}); use the model that it "
+        "was trained on"
+    )
 
 
 @contextmanager
 def _left_as_found(model: PreTrainedModel) -> Iterator[None]:
-    """What peft changes in a model besides its layers is put back: what is trained, what is in evaluation, hooks."""
+    """Restore what peft changes in a model besides its layers: modes, gradients, hooks."""
     trainable = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     training = [(module, module.training) for module in model.modules()]
     hooks = list(getattr(model, "_require_grads_hooks", []))
@@ -92,6 +112,8 @@ def _left_as_found(model: PreTrainedModel) -> Iterator[None]:
         for module, was in training:
             module.training = was
         if list(getattr(model, "_require_grads_hooks", [])) != hooks:
-            model.disable_input_require_grads()  # peft's, which transformers remembers instead of the model's own
+            # Peft's, which transformers remembers instead of the model's own.
+            model.disable_input_require_grads()
             if hooks:
-                model._require_grads_hooks, model._require_grads_hook = hooks, hooks[0]  # type: ignore[assignment]
+                model._require_grads_hooks = hooks
+                model._require_grads_hook = hooks[0]  # type: ignore[assignment]

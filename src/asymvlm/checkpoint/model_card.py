@@ -41,19 +41,24 @@ Validation:
 
 
 def model_card(config: dict[str, Any], adapted: bool = False) -> str:
-    """A card in Hugging Face's form from the contents of config.json."""
+    """Write a card in Hugging Face's form from the contents of config.json."""
     training = config["training"]
     return _CARD.format(
         teacher=config["teacher"]["name"],
         kind=config["scorer"]["kind"],
         arguments=json.dumps(config["scorer"]["arguments"]),
         budget="no" if config["budget"] is None else 'yes, `keep="auto"`',
-        adapter="`adapter/`, LoRA for the VLM: `asymvlm.prune(model, scorer, keep=0.25, adapter=True)`" if adapted else "no",
+        adapter="`adapter/`, LoRA for the VLM: "
+        "`asymvlm.prune(model, scorer, keep=0.25, adapter=True)`"
+        if adapted
+        else "no",
         width=config["input"]["width"],
         epochs=training["epochs"],
         steps=training["steps"],
         seed=training["seed"],
         fingerprints=json.dumps(config["data"]["fingerprints"]),
         commit=training["commit"] or "unknown",
-        metrics="\n".join(f"| {name} | {value:.4f} |" for name, value in training["metrics"].items()),
+        metrics="\n".join(
+            f"| {name} | {value:.4f} |" for name, value in training["metrics"].items()
+        ),
     )

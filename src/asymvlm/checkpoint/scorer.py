@@ -1,4 +1,6 @@
-"""The scorer checkpoint: a directory with config.json, model.safetensors and a card. docs/checkpoint-format.md is the norm.
+"""The scorer checkpoint: config.json, model.safetensors and a card in one directory.
+
+docs/checkpoint-format.md is the norm.
 
 Needs torch and safetensors only, so that any loader can use it.
 """
@@ -36,16 +38,21 @@ if TYPE_CHECKING:
 
 
 class TrainedScorer(nn.Module):
-    """A scorer with its budget head and what has to be known to use them.
+    """A scorer with its budget head and what it takes to use them.
 
-    `masked_ids` are token ids of the prompt that the scorer must not read: template and special tokens. `adapter` is the directory of a
-    LoRA adapter that was trained beside the scorer, if there is one; `asymvlm.prune(..., adapter=True)` applies it.
+    `masked_ids` are token ids of the prompt that the scorer must not read: template and special
+    tokens. `adapter` is the directory of a LoRA adapter that was trained beside the scorer, if
+    there is one; `asymvlm.prune(..., adapter=True)` applies it.
     """
 
     state = ("about",)  # scores do not depend on it (`fingerprint.describe`)
 
     def __init__(
-        self, scorer: Scorer, budget: BudgetHead | None, masked_ids: tuple[int, ...] = (), about: dict[str, Any] | None = None
+        self,
+        scorer: Scorer,
+        budget: BudgetHead | None,
+        masked_ids: tuple[int, ...] = (),
+        about: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.scorer = scorer
@@ -59,16 +66,18 @@ class TrainedScorer(nn.Module):
         return self.scorer.width
 
     def forward(self, batch: TokenBatch) -> tuple[Float[Tensor, "B N"], Float[Tensor, "B"] | None]:
-        """Scores, and keep ratios in (0, 1] where there is a budget head."""
+        """Compute scores, and keep ratios in (0, 1] where there is a budget head."""
         scores = self.scorer(batch)
         return scores, None if self.budget is None else self.budget(batch, scores)
 
     def text_mask(self, text_ids: Tensor) -> Bool[Tensor, "*b L"]:
-        """True for the text tokens that the scorer may read."""
-        return ~torch.isin(text_ids, torch.tensor(self.masked_ids, dtype=text_ids.dtype, device=text_ids.device))
+        """Mark the text tokens that the scorer may read."""
+        return ~torch.isin(
+            text_ids, torch.tensor(self.masked_ids, dtype=text_ids.dtype, device=text_ids.device)
+        )
 
     def config(self) -> dict[str, Any]:
-        """The contents of config.json."""
+        """Return the contents of config.json."""
         return {
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
@@ -93,14 +102,18 @@ def save_scorer(
     that is something else (see `check_target`), DataError for weights that are no numbers.
     """
     target = check_target(directory)
-    weights = {name: one.detach().float().contiguous().cpu() for name, one in trained.state_dict().items()}
+    weights = {
+        name: one.detach().float().contiguous().cpu() for name, one in trained.state_dict().items()
+    }
     lost = [name for name, one in weights.items() if not bool(one.isfinite().all())]
     if lost:
         raise DataError(f"{lost[0]} of the scorer is not finite; it is not saved, train it again")
     with draft_directory(target) as draft:
         save_file(weights, draft / WEIGHTS_FILE)
         named = {} if adapter is None and trained.adapter is None else {"adapter": ADAPTER_FOLDER}
-        (draft / CONFIG_FILE).write_text(json.dumps(trained.config() | named, indent=2) + "\n", encoding="utf-8")
+        (draft / CONFIG_FILE).write_text(
+            json.dumps(trained.config() | named, indent=2) + "\n", encoding="utf-8"
+        )
         if adapter is not None:
             adapter.save(draft / ADAPTER_FOLDER)
         elif trained.adapter is not None:
@@ -114,7 +127,7 @@ def save_scorer(
 
 
 def check_target(directory: str | Path) -> Path:
-    """The absolute path of a directory that a scorer may be written to.
+    """Return the absolute path of a directory that a scorer may be written to.
 
     Raises ValueError for one that holds something else than a scorer, a file, and where nothing
     can be written.
@@ -123,7 +136,7 @@ def check_target(directory: str | Path) -> Path:
 
 
 def load_scorer(path: str | Path, device: str | torch.device = "cpu") -> TrainedScorer:
-    """The scorer of a checkpoint directory, or of a Hugging Face repository if `path` is no directory here.
+    """Load a scorer from a directory, or from a Hugging Face repository where there is none.
 
     Raises DataError, naming the file and what to do, where the directory is missing,
     incomplete, corrupt or newer than this package.
@@ -140,13 +153,18 @@ def load_scorer(path: str | Path, device: str | torch.device = "cpu") -> Trained
     try:
         trained.load_state_dict(load_file(directory / WEIGHTS_FILE))
     except (RuntimeError, SafetensorError) as error:
-        raise DataError(f"{directory / WEIGHTS_FILE} does not fit its {CONFIG_FILE}: {error}; export it again") from error
+        raise DataError(
+            f"{directory / WEIGHTS_FILE} does not fit its {CONFIG_FILE}: {error}; export it again"
+        ) from error
     trained.adapter = directory / ADAPTER_FOLDER if config.get("adapter") else None
     return trained.eval().to(device)
 
 
 def scorer_from(config: dict[str, Any]) -> TrainedScorer:
-    """A scorer as config.json describes it, with fresh weights. Raises DataError for a kind that this version does not know."""
+    """Build a scorer as config.json describes it, with fresh weights.
+
+    Raises DataError for a kind that this version does not know.
+    """
     kind, known = config["scorer"]["kind"], scorers()
     if kind not in known:
         raise DataError(f"scorer.kind {kind!r} is not one of {', '.join(known)}; update asymvlm")
@@ -165,10 +183,20 @@ def _resolve(path: str | Path) -> Path:
         return directory
     repository = str(path)
     if directory.is_absolute() or repository.count("/") != 1 or repository.startswith("."):
-        raise DataError(f"{path}: no such directory; give the folder that holds {CONFIG_FILE} and {WEIGHTS_FILE}")
+        raise DataError(
+            f"{path}: no such directory; give the folder that holds {CONFIG_FILE} and "
+            f"{WEIGHTS_FILE}"
+        )
     try:
         from huggingface_hub import snapshot_download
 
-        return Path(snapshot_download(repository, allow_patterns=[CONFIG_FILE, WEIGHTS_FILE, "README.md", f"{ADAPTER_FOLDER}/*"]))
+        return Path(
+            snapshot_download(
+                repository,
+                allow_patterns=[CONFIG_FILE, WEIGHTS_FILE, "README.md", f"{ADAPTER_FOLDER}/*"],
+            )
+        )
     except Exception as error:
-        raise DataError(f"{path}: neither a directory here nor a repository that could be fetched ({error})") from error
+        raise DataError(
+            f"{path}: neither a directory here nor a repository that could be fetched ({error})"
+        ) from error

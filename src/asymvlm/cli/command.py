@@ -1,4 +1,4 @@
-"""What train.py, eval.py and the other commands share: errors in one line, and exit codes."""
+"""Command lines: errors in one line, exit codes, and parameters from configs and flags."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 
 
 def run_command(command: Callable[[list[str]], None], arguments: list[str] | None = None) -> int:
-    """Run a command and return its exit code; whatever ends it early says so in one line on stderr.
+    """Run a command and return its exit code; errors are one line on stderr.
 
     1 stands for a DataError, even one that a library has wrapped, 2 for other ValueErrors, 143 for
     SIGTERM and 130 for SIGINT. ASYMVLM_TRACEBACK=1 in the environment shows tracebacks of errors
@@ -50,7 +50,7 @@ def call_from_flags(
     default_config: str | None = None,
     registries: Sequence[Callable[[], Any]] = (),
 ) -> None:
-    """Call `function` with what `parameters_of` finds."""
+    """Call `function` with the parameters that `parameters_of` finds."""
     function(**parameters_of(function, arguments, default_config, registries))
 
 
@@ -76,7 +76,7 @@ def parameters_of(
 
 
 def _by_new_names(arguments: list[str]) -> list[str]:
-    """Flags that have moved into `data`, by the names that they have now."""
+    """Rename flags that have moved into `data`."""
     renamed = []
     for one in arguments:
         name, equals, value = one.partition("=")
@@ -88,7 +88,7 @@ def _by_new_names(arguments: list[str]) -> list[str]:
 
 
 def _cause(error: BaseException) -> ValueError | None:
-    """The error to show: parsers wrap a constructor's in their own, and `datasets` a generator's.
+    """Find the error to show: parsers and `datasets` wrap a constructor's in their own.
 
     None for errors that are about something else: defects, to be shown with their traceback.
     """

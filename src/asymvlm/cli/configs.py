@@ -1,4 +1,4 @@
-"""Configurations and the tiny teacher that come with the package, by name or by path."""
+"""Configurations and the tiny teacher of the package, by name or by path."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _FLAGS = ("--config", "-c")
 
 
 def find_config(name: str | Path) -> Path:
-    """A configuration by path, or one of the package's by name: `tiny`, `eval/quick`.
+    """Find a configuration by path, or one of the package's by name: `tiny`, `eval/quick`.
 
     A file that exists at the path goes before the package's. Raises ValueError where there is none.
     """
@@ -28,7 +28,7 @@ def find_config(name: str | Path) -> Path:
 
 
 def find_model(path: str) -> str:
-    """A model's directory or repository; the tiny teacher's, where that is not in this folder."""
+    """Resolve a model's path; the packaged tiny teacher's, where it is not in this folder."""
     if Path(path).exists() or not path.startswith("checkpoints/tiny-teacher"):
         return path
     found = bundled(Path(path))
@@ -36,7 +36,7 @@ def find_model(path: str) -> str:
 
 
 def with_configs(arguments: Sequence[str], default: str | None = None) -> list[str]:
-    """Command-line arguments with every `--config` found; `default` is taken where there is none."""
+    """Resolve every `--config` of a command line; `default` is taken where there is none."""
     found: list[str] = []
     names = 0
     for place, argument in enumerate(arguments):
@@ -51,7 +51,7 @@ def with_configs(arguments: Sequence[str], default: str | None = None) -> list[s
 
 
 def bundled(path: Path) -> Path | None:
-    """A file or folder of the repository, as it lies in a wheel or in a checkout."""
+    """Find a file or folder of the repository, in a wheel or in a checkout."""
     for root in (_PACKAGE / "bundled", _PACKAGE.parent.parent):
         if (root / path).exists():
             return root / path

@@ -1,18 +1,26 @@
-"""Progress of long steps outside the Trainer, with an estimate of the time left."""
+"""Progress bars with an ETA, for long steps outside the trainer."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 
 @contextmanager
 def track(title: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A bar while open; call what it gives with how many were done."""
+    """Show a progress bar while open; call what it yields with how many were done."""
     columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"),
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+        TextColumn("left"),
         TimeRemainingColumn(),
     )  # fmt: skip
     with Progress(*columns) as progress:

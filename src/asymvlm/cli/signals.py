@@ -1,4 +1,4 @@
-"""DialogueResult a command on SIGTERM and SIGINT: unwound, with exit code 128 + signal, in bounded time."""
+"""End a command on SIGTERM and SIGINT: unwound, in bounded time, with code 128 + signal."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Stopped(BaseException):
 
 
 def stop_behind(error: BaseException | None) -> Stopped | None:
-    """The `Stopped` that an error is, or was raised on top of while it passed."""
+    """Find the `Stopped` that an error is, or was raised on top of."""
     while error is not None and not isinstance(error, Stopped):
         error = error.__cause__ or error.__context__
     return error
@@ -46,7 +46,7 @@ def stop_behind(error: BaseException | None) -> Stopped | None:
 
 @contextmanager
 def stoppable(owns_process: bool, grace: float = GRACE) -> Iterator[None]:
-    """While open, SIGTERM and SIGINT raise `Stopped`; afterwards the handlers found are back.
+    """Raise `Stopped` on SIGTERM and SIGINT while open; afterwards the old handlers are back.
 
     Unfinished files are removed and runs are closed as the exception passes. Where that takes
     longer than `grace` seconds (Python runs no handler while a collective waits for a rank that is
@@ -91,7 +91,7 @@ def stoppable(owns_process: bool, grace: float = GRACE) -> Iterator[None]:
 
 @contextmanager
 def known_to_children() -> Iterator[None]:
-    """While open, processes of this command that are started from here know this one."""
+    """Let processes of this command that start from here recognise this one, while open."""
     if launcher() is not None:
         yield
         return
@@ -103,7 +103,7 @@ def known_to_children() -> Iterator[None]:
 
 
 def launcher() -> int | None:
-    """The process id of the one of the same command that has started this one, if one has."""
+    """Return the process id of the same command's process that started this one, if any."""
     parent = os.getppid()
     return parent if os.environ.get(_LAUNCHER) == str(parent) else None
 
@@ -138,7 +138,7 @@ def _forks_start_without_handlers() -> None:
 
 
 def _forget_handlers() -> None:
-    """A worker's end is its own, not the command's."""
+    """Restore the default handlers in a forked worker."""
     if threading.current_thread() is threading.main_thread():
         signal.set_wakeup_fd(-1)
         for signum in SIGNALS:

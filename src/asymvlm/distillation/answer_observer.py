@@ -1,4 +1,4 @@
-"""What training through the frozen LLM is given: prompts, right answers and dense answers."""
+"""Batches for training through the frozen LLM: prompts, right answers and dense answers."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class SwitchableAdapters(Protocol):
 
 @dataclass
 class AnswerBatch:
-    """Questions as a step through the LLM takes them; on the teacher's device already.
+    """Questions as a step through the LLM takes them, on the teacher's device already.
 
     B samples, A tokens of the longest answer, N vision tokens, V the vocabulary.
     """
@@ -47,7 +47,7 @@ class AnswerBatch:
         return len(self.distillation)
 
     def to(self, *args: object, **kwargs: object) -> AnswerBatch:
-        """Itself: the teacher made it on its own device."""
+        """Return itself: the teacher made it on its own device."""
         return self
 
 
@@ -114,7 +114,7 @@ class AnswerObserver(Observer):
     def _without_adapters(
         self, samples: Sequence[Sample], prompts: EncodedBatch
     ) -> Iterator[EncodedBatch]:
-        """While open, the VLM has no adapters; yields the prompts as it sees them then."""
+        """Switch adapters off while open; yields the prompts as the VLM sees them then."""
         if self.adapters is None:
             yield prompts
             return

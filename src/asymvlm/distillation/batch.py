@@ -1,4 +1,4 @@
-"""Several samples as one padded batch; the same type whether live or from the cache."""
+"""Several samples as one padded batch; the same type live and from the cache."""
 
 from __future__ import annotations
 

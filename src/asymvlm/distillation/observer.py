@@ -43,7 +43,7 @@ class Observer:
         self.device = torch.device("cpu")
 
     def place(self, device: torch.device) -> None:
-        """Say where the teacher is to compute."""
+        """Set the device on which the teacher computes."""
         self.device = device
         if "teacher" in vars(self):
             self.teacher.model.to(device)  # type: ignore[arg-type]
@@ -59,7 +59,7 @@ class Observer:
         return load_prompter(self.path)
 
     def targets(self) -> list[Target]:
-        """All that it asks the teacher for."""
+        """List all targets that the teacher is asked for."""
         return [] if self.target is None else [self.target]
 
     def observe(self, samples: Sequence[Sample]) -> list[DistillationSample]:
@@ -68,7 +68,10 @@ class Observer:
         return self.teacher.observe(samples, self.target, self.ladder)
 
     def description(self) -> dict[str, Any]:
-        """Everything that samples depend on beside the pages: equal values may share a cache."""
+        """Describe everything that samples depend on beside the pages.
+
+        Equal ones may share a cache.
+        """
         in_fp32 = self.device.type == "cpu"
         return {
             "teacher": describe_teacher(self.path, self.prompter.processor),
@@ -78,5 +81,5 @@ class Observer:
         }
 
     def batch(self, samples: Sequence[Sample], training: bool) -> Any:
-        """What a step takes, by the live teacher."""
+        """Make what a training step takes, with the live teacher."""
         return collate(self.observe(samples))

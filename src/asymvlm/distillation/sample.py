@@ -33,7 +33,7 @@ class DistillationSample:
 
 
 def to_record(sample: DistillationSample) -> dict[str, bytes]:
-    """Flat bytes for a `datasets` cache; half precision where it is enough."""
+    """Convert to flat bytes for a `datasets` cache, in half precision where it is enough."""
     record = {}
     for field in fields(sample):
         value: Tensor = getattr(sample, field.name).cpu()
@@ -42,7 +42,7 @@ def to_record(sample: DistillationSample) -> dict[str, bytes]:
 
 
 def from_record(record: dict[str, bytes]) -> DistillationSample:
-    """The inverse of `to_record`, in fp32."""
+    """Invert `to_record`, in fp32."""
     arrays: dict[str, np.ndarray] = {
         name: np.frombuffer(record[name], dtype=_NUMPY[dtype]) for name, dtype in _STORED.items()
     }

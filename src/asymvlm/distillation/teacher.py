@@ -1,4 +1,4 @@
-"""The frozen teacher: from samples to what a scorer learns from."""
+"""The frozen teacher: from questions to targets and inputs of a scorer."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ from .sample import DistillationSample
 
 
 class Teacher:
-    """A frozen VLM with its processor. No nn.Module, so that no checkpoint and no DDP wrapper ever holds it."""
+    """A frozen VLM with its processor.
+
+    No nn.Module, so that no checkpoint and no DDP wrapper ever holds it.
+    """
 
     def __init__(self, model: PreTrainedModel, prompter: Prompter, name: str = "") -> None:
         self.model = model.eval().requires_grad_(False)
@@ -33,8 +36,13 @@ class Teacher:
         self.name = name or str(getattr(model, "name_or_path", ""))
 
     @classmethod
-    def load(cls, path: str, device: torch.device | str = "cpu", dtype: torch.dtype | None = None) -> Teacher:
-        """From a directory or a Hugging Face repository. Raises DataError where that is no vision-language model."""
+    def load(
+        cls, path: str, device: torch.device | str = "cpu", dtype: torch.dtype | None = None
+    ) -> Teacher:
+        """Load from a directory or a Hugging Face repository.
+
+        Raises DataError where that is no vision-language model.
+        """
         path = find_model(path)
         vlm_hidden_size(path)
         prompter = load_prompter(path)
@@ -47,11 +55,14 @@ class Teacher:
         return cls(model.to(device), prompter, path)  # type: ignore[arg-type]
 
     def description(self) -> dict[str, Any]:
-        """All that its answers depend on, as `fingerprint` puts it: the model as it is in memory, and its processor."""
+        """Describe all that its answers depend on.
+
+        The model as it is in memory, and its processor.
+        """
         return describe_model(self.model) | describe_processor(self.prompter.processor)
 
     def inputs(self, samples: Sequence[Sample]) -> dict[str, Tensor]:
-        """The model's own arguments for a batch of samples, where the model is."""
+        """Build the model's arguments for a batch of questions, on its device."""
         return self._there(self.prompter(samples).inputs)
 
     def _there(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -59,7 +70,7 @@ class Teacher:
 
     @torch.no_grad()
     def encode_batch(self, samples: Sequence[Sample]) -> EncodedBatch:
-        """Prompts of a batch of samples with their pictures encoded, and all that is known of the answers."""
+        """Encode the prompts and pictures of a batch, with what is known of the answers."""
         inputs = self.inputs(samples)
         encoded = self.backbone.encode(inputs)
         layout = self.backbone.layout(inputs, encoded)
@@ -70,9 +81,17 @@ class Teacher:
             encoded=encoded,
             layout=layout,
             text_mask=layout.question,
-            answer_ids=[self.prompter.answer_ids(sample.answers[0]).to(device) for sample in samples],
-            evidence=[token_shares(sample, sample.evidence_boxes, grid.cpu()).to(device) for sample, grid in pairs],
-            key_boxes=[token_shares(sample, sample.key_boxes, grid.cpu()).to(device) for sample, grid in pairs],
+            answer_ids=[
+                self.prompter.answer_ids(sample.answers[0]).to(device) for sample in samples
+            ],
+            evidence=[
+                token_shares(sample, sample.evidence_boxes, grid.cpu()).to(device)
+                for sample, grid in pairs
+            ],
+            key_boxes=[
+                token_shares(sample, sample.key_boxes, grid.cpu()).to(device)
+                for sample, grid in pairs
+            ],
         )
 
     def observe(
@@ -81,7 +100,10 @@ class Teacher:
         target: Target,
         ladder: Sequence[float] | None = None,
     ) -> list[DistillationSample]:
-        """Run the teacher over a batch of questions: one forward pass, and one generation per keep ratio of `ladder`."""
+        """Run the teacher over a batch of questions.
+
+        One forward pass, and one generation per keep ratio of `ladder`.
+        """
         batch = self.encode_batch(samples)
         importances = self.importances(samples, batch, target)
         shares = torch.full((len(samples),), torch.nan)
@@ -90,13 +112,23 @@ class Teacher:
         return self.distillation_samples(batch, importances, shares)
 
     @torch.no_grad()
-    def importances(self, samples: Sequence[Sample], batch: EncodedBatch, target: Target) -> list[Float[Tensor, "n"]]:
-        """What a target says of samples that `look` has made a batch of. Raises DataError for boxes that it needs and nobody can lay."""
+    def importances(
+        self, samples: Sequence[Sample], batch: EncodedBatch, target: Target
+    ) -> list[Float[Tensor, "n"]]:
+        """Ask a target about a batch that `encode_batch` made.
+
+        Raises DataError for boxes that it needs and that cannot be laid on the tokens.
+        """
         pairs = zip(samples, batch.layout.grids, strict=True) if target.needs_boxes else ()
-        lost = [sample.id for sample, grid in pairs if sample.evidence_boxes and not lies_on_page(sample, grid)]
+        lost = [
+            sample.id
+            for sample, grid in pairs
+            if sample.evidence_boxes and not lies_on_page(sample, grid)
+        ]
         if lost:
             raise DataError(
-                f"model.target: boxes of {lost[0]} cannot be laid on the tokens of {type(self.model).__name__}, which cuts pictures into "
+                f"model.target: boxes of {lost[0]} cannot be laid on the tokens of "
+                f"{type(self.model).__name__}, which cuts pictures into "
                 "tiles or resamples them; use AttentionTarget"
             )
         return target(self.backbone, batch)
@@ -108,7 +140,7 @@ class Teacher:
         importances: Sequence[Float[Tensor, "n"]],
         dense_answer_shares: Float[Tensor, "B"],
     ) -> list[DistillationSample]:
-        """What a scorer sees of each sample of a batch, with what it may learn from."""
+        """Collect a scorer's inputs and labels for each sample of a batch."""
         assert batch.evidence is not None and batch.key_boxes is not None
         layout = batch.layout
         masked = torch.tensor(self.prompter.masked_ids, device=self.model.device)
@@ -130,18 +162,28 @@ class Teacher:
 
 
 def load_prompter(path: str) -> Prompter:
-    """The processor at `path`, as a prompter. Raises DataError where there is none."""
+    """Load the processor at `path` as a prompter.
+
+    Raises DataError where there is none.
+    """
     return prompter_for(load_processor(path))
 
 
 def vlm_hidden_size(path: str) -> int:
-    """The width of the VLM at `path`, from its config alone. Raises DataError where there is none."""
+    """Read the LLM's hidden size of the VLM at `path` from its config alone.
+
+    Raises DataError where there is none.
+    """
     path = find_model(path)
     try:
         config = AutoConfig.from_pretrained(path)
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError(f"teacher: {path} holds no model ({reason}); give a VLM's directory or repository") from error
+        raise DataError(
+            f"teacher: {path} holds no model ({reason}); give a VLM's directory or repository"
+        ) from error
     if getattr(config, "vision_config", None) is None:
-        raise DataError(f"teacher: {path} is a {config.model_type}, which is no vision-language model")
+        raise DataError(
+            f"teacher: {path} is a {config.model_type}, which is no vision-language model"
+        )
     return int(config.get_text_config().hidden_size)

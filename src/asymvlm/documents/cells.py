@@ -1,4 +1,4 @@
-"""Boxes on the page as shares of the cells that vision tokens stand for."""
+"""Boxes on the page as shares of the cells behind vision tokens."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .sample import Box, Sample
 
 
 def box_shares(box: Box, size: tuple[float, float], shape: tuple[int, int]) -> np.ndarray:
-    """Share of each cell's area inside `box`: `[rows, columns]`, for a picture of (width, height) in (rows, columns) cells."""
+    """Share of each cell's area in `box`: `[rows, columns]`, for a picture of (width, height)."""
     (width, height), (rows, columns) = (size[0] / shape[1], size[1] / shape[0]), shape
     x, y = np.arange(columns) * width, np.arange(rows) * height
     across = np.clip(np.minimum(x + width, box[2]) - np.maximum(x, box[0]), 0, None)
@@ -22,14 +22,19 @@ def box_shares(box: Box, size: tuple[float, float], shape: tuple[int, int]) -> n
 
 
 def lies_on_page(sample: Sample, grid: Int64[Tensor, "n 3"]) -> bool:
-    """Whether the grid says where on the first page its tokens are: not where pictures are cut into tiles, or read by a resampler."""
-    return int(grid[:, 0].max()) + 1 == len(sample.images) and bool((grid[grid[:, 0] == 0, 1:] >= 0).all(-1).any())
+    """Whether the grid gives places on the first page: not for tiles and resamplers."""
+    return int(grid[:, 0].max()) + 1 == len(sample.images) and bool(
+        (grid[grid[:, 0] == 0, 1:] >= 0).all(-1).any()
+    )
 
 
-def token_shares(sample: Sample, boxes: Sequence[Box], grid: Int64[Tensor, "n 3"]) -> Float[Tensor, "n"]:
-    """Share of each vision token's cell inside `boxes` of the first page, in [0, 1]; 0 for tokens that are not known to lie on it.
+def token_shares(
+    sample: Sample, boxes: Sequence[Box], grid: Int64[Tensor, "n 3"]
+) -> Float[Tensor, "n"]:
+    """Share of each vision token's cell in `boxes` of the first page; 0 where unknown.
 
-    Cells divide the whole picture evenly, as they do wherever the processor scales it as a whole and crops nothing.
+    Cells divide the whole picture evenly, as they do wherever the processor scales it as a whole
+    and crops nothing.
     """
     shares = torch.zeros(len(grid))
     if not lies_on_page(sample, grid):

@@ -1,4 +1,4 @@
-"""The one form in which pages and questions reach training and evaluation, wherever they come from."""
+"""The one form of pages and questions for training and evaluation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from PIL import Image
 
 Box = tuple[float, float, float, float]  # x0, y0, x1, y1 in pixels, x to the right and y down
 _BOXES = datasets.List(datasets.List(datasets.Value("float32")))
-# One row a page (or a few pictures that are asked about together), so that these are stored and encoded once for all their questions.
+# One row a page (or a few pictures that are asked about together), so that these are stored and
+# encoded once for all their questions.
 FEATURES = datasets.Features(
     id=datasets.Value("string"),
     images=datasets.List(datasets.Image()),
@@ -45,7 +46,9 @@ class Sample:
     answers: tuple[str, ...]
     evidence_boxes: tuple[Box, ...]
     key_boxes: tuple[Box, ...]
-    alt_evidence: tuple[tuple[Box, ...], ...]  # other places that show the answer; any one group is as good
+    alt_evidence: tuple[
+        tuple[Box, ...], ...
+    ]  # other places that show the answer; any one group is as good
     kind: str
     group: str  # questions that are reported together: localised, holistic, or the data's own
     history: tuple[tuple[str, str], ...] = ()  # turns that were said before: (user, assistant)
@@ -53,17 +56,17 @@ class Sample:
 
     @property
     def key(self) -> str:
-        """Which question of its dataset it is; ids are the data's own, and several questions may share one."""
+        """Which question of its dataset it is; ids may be shared."""
         return f"{self.page}.{self.place}"
 
     @property
     def image(self) -> Image.Image:
-        """The first page: the one that boxes are on, and that pictures show."""
+        """The first page, which boxes refer to."""
         return self.images[0]
 
 
 def samples(pages: datasets.Dataset, rows: Sequence[int] | None = None) -> Iterator[Sample]:
-    """All questions of `pages` (of some rows of it), page by page."""
+    """Yield all questions of `pages` (of some rows), page by page."""
     for row in range(len(pages)) if rows is None else rows:
         page = pages[int(row)]
         images = tuple(image.convert("RGB") for image in page["images"])
@@ -71,7 +74,9 @@ def samples(pages: datasets.Dataset, rows: Sequence[int] | None = None) -> Itera
             yield _sample(question, int(row), place, images)
 
 
-def _sample(question: dict[str, Any], row: int, place: int, images: tuple[Image.Image, ...]) -> Sample:
+def _sample(
+    question: dict[str, Any], row: int, place: int, images: tuple[Image.Image, ...]
+) -> Sample:
     return Sample(
         id=question["id"],
         page=row,
@@ -81,7 +86,9 @@ def _sample(question: dict[str, Any], row: int, place: int, images: tuple[Image.
         answers=tuple(question["answers"]),
         evidence_boxes=tuple(tuple(box) for box in question["evidence_boxes"]),
         key_boxes=tuple(tuple(box) for box in question["key_boxes"]),
-        alt_evidence=tuple(tuple(tuple(box) for box in group) for group in question["alt_evidence"]),
+        alt_evidence=tuple(
+            tuple(tuple(box) for box in group) for group in question["alt_evidence"]
+        ),
         kind=question["kind"],
         group=question["group"],
         history=tuple((user, assistant) for user, assistant in question["history"]),
@@ -99,7 +106,7 @@ class SkipReport:
         self.skipped.append((name, reason))
 
     def lines(self, most: int = 10) -> list[str]:
-        """What to tell the user; empty where nothing was skipped."""
+        """Report skipped records; empty where nothing was skipped."""
         if not self.skipped:
             return []
         head = f"skipped {len(self.skipped)} of {len(self.skipped) + self.used} records:"

@@ -1,4 +1,4 @@
-"""Running a model over questions, dense or pruned, and what came of each."""
+"""Answers of a model, dense or pruned."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ..typing import Float, Int64
 
 @dataclass(frozen=True)
 class Answer:
-    """What came of one question."""
+    """The answer to one question, with what it cost."""
 
     id: str
     text: str
@@ -39,7 +39,7 @@ class Answer:
 
 
 class OracleSample(NamedTuple):
-    """What `Method.begin` tells oracles."""
+    """A sample as `Method.begin` gives it to oracles."""
 
     sample: Sample
 
@@ -51,12 +51,14 @@ class OracleSample(NamedTuple):
 
 
 def tell(method: Method, batch: Sequence[Sample]) -> None:
-    """Tell oracles what the next batch holds."""
+    """Announce the next batch to oracles."""
     method.begin([OracleSample(sample) for sample in batch])
 
 
-def answer(teacher: Teacher, batch: Sequence[Sample], method: Method | None, keep: Keep, longest: int) -> Iterator[Answer]:
-    """Greedy answers of at most `longest` tokens to a batch of questions; `method` None runs the dense model."""
+def answer(
+    teacher: Teacher, batch: Sequence[Sample], method: Method | None, keep: Keep, longest: int
+) -> Iterator[Answer]:
+    """Answer a batch of questions greedily; `method` None runs the dense model."""
     inputs = teacher.inputs(batch)
     layout = teacher.backbone.layout(inputs)
     arguments = {"max_new_tokens": longest, "do_sample": False}
@@ -76,29 +78,49 @@ def answer(teacher: Teacher, batch: Sequence[Sample], method: Method | None, kee
     pictures = pictures_of(inputs, [len(sample.images) for sample in batch])
     words = layout.text.sum(-1).tolist()
     for row, sample in enumerate(batch):
-        yield Answer(sample.id, texts[row], counts[row], layers[row], words[row], evidence[row], pictures[row], sample.key)
+        yield Answer(
+            sample.id,
+            texts[row],
+            counts[row],
+            layers[row],
+            words[row],
+            evidence[row],
+            pictures[row],
+            sample.key,
+        )
 
 
 def evidence_kept(sample: Sample, grid: Tensor, kept: Tensor) -> float | None:
-    """Share of the evidence that lies on kept tokens, of the best covered group where there are several; None without boxes."""
-    shares = [token_shares(sample, boxes, grid.cpu()) for boxes in (sample.evidence_boxes, *sample.alt_evidence) if boxes]
-    return max((float(share[kept.cpu()].sum() / share.sum()) for share in shares if share.sum() > 0), default=None)
+    """Share of the evidence on kept tokens, of the best covered group; None without boxes."""
+    shares = [
+        token_shares(sample, boxes, grid.cpu())
+        for boxes in (sample.evidence_boxes, *sample.alt_evidence)
+        if boxes
+    ]
+    return max(
+        (float(share[kept.cpu()].sum() / share.sum()) for share in shares if share.sum() > 0),
+        default=None,
+    )
 
 
 def pictures_of(inputs: Mapping[str, Any], each: Sequence[int]) -> list[int | list[list[int]]]:
-    """What the tower sees of each sample with `each` pictures: their patch grids, or how many pictures or tiles."""
+    """Count what the tower sees of each sample: patch grids, pictures or tiles."""
     if inputs.get("image_grid_thw") is not None:
         return [part.tolist() for part in inputs["image_grid_thw"].split(list(each))]
     pixels = inputs["pixel_values"]
     if pixels.ndim != 5:
         return list(each)
     tiles = pixels.flatten(2).any(-1).sum(-1)  # padded ones are all zero
-    return tiles.tolist() if len(tiles) == len(each) else [int(part.sum()) for part in tiles.split(list(each))]
+    return (
+        tiles.tolist()
+        if len(tiles) == len(each)
+        else [int(part.sum()) for part in tiles.split(list(each))]
+    )
 
 
 @torch.no_grad()
 def pruned_prefill(teacher: Teacher, sample: Sample, method: Method, keep: Keep) -> Call:
-    """What a method keeps of one sample."""
+    """Prune one sample's prefill and return what was kept."""
     inputs = teacher.inputs([sample])
     tell(method, [sample])
     with prune(teacher.model, method, keep, template_ids=teacher.prompter.masked_ids) as report:

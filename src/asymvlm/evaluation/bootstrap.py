@@ -21,14 +21,22 @@ class Interval:
 
 
 def paired_difference(
-    first: Sequence[float], second: Sequence[float], pages: Sequence[int], resamples: int = 2000, seed: int = 0
+    first: Sequence[float],
+    second: Sequence[float],
+    pages: Sequence[int],
+    resamples: int = 2000,
+    seed: int = 0,
 ) -> Interval:
-    """Mean of `first` minus mean of `second`, in points; pages, not questions, are resampled (Efron and Tibshirani, 1993).
+    """Mean of `first` minus mean of `second` in points, with a bootstrap interval over pages.
+
+    Pages, not questions, are resampled (Efron and Tibshirani, 1993).
 
     Questions about one page are not independent, so whole pages are drawn with replacement.
     """
     if not len(first) == len(second) == len(pages) or len(first) == 0:
-        raise ValueError("bootstrap: needs as many values of each method as pages, and at least one")
+        raise ValueError(
+            "bootstrap: needs as many values of each method as pages, and at least one"
+        )
     difference = 100 * (np.asarray(first, float) - np.asarray(second, float))
     _, page = np.unique(np.asarray(pages), return_inverse=True)
     totals, counts = np.bincount(page, difference), np.bincount(page)

@@ -1,4 +1,4 @@
-"""One method against another on the same questions, each as the mean of its runs: seeds of a training, for example."""
+"""Paired comparisons of methods, each as the mean of its runs (seeds, for example)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .report.tables import markdown, show
 
 @dataclass(frozen=True)
 class ScoredRun:
-    """What one method at one keep answered, and how right that was."""
+    """The answers of one method at one keep, with their scores."""
 
     name: str
     keep: Keep
@@ -27,10 +27,12 @@ class ScoredRun:
 
 
 def check_comparisons(pairs: Sequence[tuple[str, str]], names: Sequence[str]) -> None:
-    """Raises ValueError for a pattern that fits no method."""
+    """Raise ValueError for a pattern that fits no method."""
     for pattern in (pattern for pair in pairs for pattern in pair):
         if not any(fnmatchcase(name, pattern) for name in names):
-            raise ValueError(f"compare: {pattern!r} fits none of {', '.join(names)}; * stands for anything")
+            raise ValueError(
+                f"compare: {pattern!r} fits none of {', '.join(names)}; * stands for anything"
+            )
 
 
 def write_comparisons(
@@ -40,25 +42,52 @@ def write_comparisons(
     tasks: Sequence[tuple[str, Sequence[int]]],
     path: Path,
 ) -> None:
-    """Print and write, by pair, keep and task: both accuracies, their difference in points with its 95 % interval, both shares left.
+    """Print and write the accuracy, difference and tokens left of every pair, keep and task.
 
-    Runs whose names fit a pattern are averaged question by question; then pages are resampled, not runs.
+    Runs whose names fit a pattern are averaged question by question; then pages are resampled, not
+    runs.
     """
-    head = ("method", "against", "keep", "task", "n", "runs", "accuracy", "against", "difference (95 %)", "left", "against")
+    head = (
+        "method",
+        "against",
+        "keep",
+        "task",
+        "n",
+        "runs",
+        "accuracy",
+        "against",
+        "difference (95 %)",
+        "left",
+        "against",
+    )
     lines = []
     for one, other in pairs:
         for keep in dict.fromkeys(run.keep for run in judged):
-            first, second = ([run for run in judged if run.keep == keep and fnmatchcase(run.name, name)] for name in (one, other))
+            first, second = (
+                [run for run in judged if run.keep == keep and fnmatchcase(run.name, name)]
+                for name in (one, other)
+            )
             if not first or not second:
                 continue
-            right, right_other = (np.mean([run.right for run in runs], axis=0) for runs in (first, second))
-            left, left_other = (np.mean([[answer.left for answer in run.answers] for run in runs], axis=0) for runs in (first, second))
+            right, right_other = (
+                np.mean([run.right for run in runs], axis=0) for runs in (first, second)
+            )
+            left, left_other = (
+                np.mean([[answer.left for answer in run.answers] for run in runs], axis=0)
+                for runs in (first, second)
+            )
             for task, places in tasks:
                 index = list(places)
-                difference = paired_difference(right[index].tolist(), right_other[index].tolist(), [pages[place] for place in index])
+                difference = paired_difference(
+                    right[index].tolist(),
+                    right_other[index].tolist(),
+                    [pages[place] for place in index],
+                )
                 lines.append(
-                    (one, other, f"{keep}", task, f"{len(index)}", f"{len(first)}, {len(second)}", f"{100 * right[index].mean():.1f}",
-                     f"{100 * right_other[index].mean():.1f}", f"{difference}", f"{100 * left[index].mean():.1f}",
+                    (one, other, f"{keep}", task, f"{len(index)}", f"{len(first)}, {len(second)}",
+                     f"{100 * right[index].mean():.1f}",
+                     f"{100 * right_other[index].mean():.1f}", f"{difference}",
+                     f"{100 * left[index].mean():.1f}",
                      f"{100 * left_other[index].mean():.1f}")
                 )  # fmt: skip
     show("paired comparisons", head, lines)

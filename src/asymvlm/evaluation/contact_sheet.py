@@ -1,4 +1,4 @@
-"""Pages with their evidence boxes on one sheet: `python -m asymvlm.evaluation.contact_sheet OUT.png [FOLDER]`."""
+"""Pages with their evidence boxes: `python -m asymvlm.evaluation.contact_sheet OUT.png [DIR]`."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from ..documents.sample import FEATURES, samples
 from ..documents.sources.folder import folder_pages
 from ..documents.world.generate import generate
 from ..documents.world.generated import page_row
-from .report.pictures import boxed
+from .report.pictures import draw_boxes
 
 
 def contact_sheet(pages: datasets.Dataset, columns: int = 4, cell: int = 224) -> Image.Image:
-    """The first question of every page: evidence in red, what has to be found first in blue."""
+    """Draw the first question of every page: evidence boxes in red, key boxes in blue."""
     firsts = [next(samples(pages, [row])) for row in range(len(pages))]
     sheet = Image.new("RGB", (columns * cell, -(-len(firsts) // columns) * cell), "white")
     for number, sample in enumerate(firsts):
-        tile = ImageOps.contain(boxed(sample), (cell - 4, cell - 4))
+        tile = ImageOps.contain(draw_boxes(sample), (cell - 4, cell - 4))
         sheet.paste(tile, (number % columns * cell + 2, number // columns * cell + 2))
     return sheet
 

@@ -1,4 +1,4 @@
-"""A dialogue replay turn by turn on one cache, and how the model ends it."""
+"""Replay a dialogue turn by turn on one cache."""
 
 from __future__ import annotations
 
@@ -19,22 +19,27 @@ from .cost.cost import step_macs
 
 @dataclass(frozen=True)
 class DialogueResult:
-    """What came of one dialogue."""
+    """The answer that ends one dialogue, with its cost."""
 
     id: str
     text: str
     peak_bytes: int  # keys and values of all layers at their largest, between steps
     tokens: int  # read and written after the first turn
     seconds: float  # for these
-    macs: int | None  # of the LLM, from the first turn on; None for a decoder that `cost` does not cover
+    macs: (
+        int | None
+    )  # of the LLM, from the first turn on; None for a decoder that `cost` does not cover
 
 
 @torch.no_grad()
-def replay(teacher: Teacher, sample: Sample, longest: int, evictions: EvictionReport | None = None) -> DialogueResult:
-    """The greedy answer of at most `longest` tokens to the question that ends a dialogue, whose history was read turn by turn.
+def replay(
+    teacher: Teacher, sample: Sample, longest: int, evictions: EvictionReport | None = None
+) -> DialogueResult:
+    """Answer the question that ends a dialogue, whose history is read turn by turn.
 
-    What was said is given, replies too; every turn is read on the cache that the turns before left behind, as in a conversation. So what
-    leaves that cache leaves before the question is known. `evictions` is the open report of `asymvlm.evict`, for the size of the cache.
+    What was said is given, replies too; every turn is read on the cache that the turns before left
+    behind, as in a conversation. So what leaves that cache leaves before the question is known.
+    `evictions` is the open report of `asymvlm.evict`, for the size of the cache.
     """
     model: Any = teacher.model
     inputs = teacher.inputs([sample])
@@ -45,30 +50,49 @@ def replay(teacher: Teacher, sample: Sample, longest: int, evictions: EvictionRe
     made = ids
     with _macs(teacher, cache) as macs:
         for number, end in enumerate(ends):
-            turn = {name: value[:, :end] if value.shape == ids.shape else value for name, value in inputs.items()}
+            turn = {
+                name: value[:, :end] if value.shape == ids.shape else value
+                for name, value in inputs.items()
+            }
             if number:
                 turn = teacher.backbone.without_pictures(turn)
             start = time.perf_counter()
-            new = longest if end == ids.shape[1] else 1  # what it would say to a turn of the past is not kept
-            made = model.generate(**turn, past_key_values=cache, max_new_tokens=new, do_sample=False)
+            new = (
+                longest if end == ids.shape[1] else 1
+            )  # what it would say to a turn of the past is not kept
+            made = model.generate(
+                **turn, past_key_values=cache, max_new_tokens=new, do_sample=False
+            )
             if number:
-                seconds, since = seconds + time.perf_counter() - start, since + made.shape[1] - ends[number - 1]
+                seconds, since = (
+                    seconds + time.perf_counter() - start,
+                    since + made.shape[1] - ends[number - 1],
+                )
             sizes = [layer.keys.nbytes + layer.values.nbytes for layer in cache.layers]
             peak = max(peak, sum(sizes))
     if evictions is not None:
         peak = max(peak, evictions.calls[-1].peak_bytes)
-    return DialogueResult(sample.id, teacher.prompter.decode(made[:, ids.shape[1] :])[0], peak, since, seconds, None if None in macs else sum(macs))  # type: ignore[arg-type]
+    return DialogueResult(
+        sample.id,
+        teacher.prompter.decode(made[:, ids.shape[1] :])[0],
+        peak,
+        since,
+        seconds,
+        None if None in macs else sum(macs),
+    )  # type: ignore[arg-type]
 
 
 @contextmanager
 def _macs(teacher: Teacher, cache: DynamicCache) -> Iterator[list[int | None]]:
-    """MACs of every pass of the LLM, while open; None where they are not known."""
+    """Count the MACs of every pass of the LLM while open; None where they are not known."""
     passes: list[int | None] = []
 
     def count(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         entries = [layer.keys.shape[-2] if layer.is_initialized else 0 for layer in cache.layers]
         try:
-            passes.append(step_macs(teacher.model.config, entries, kwargs["inputs_embeds"].shape[1]))
+            passes.append(
+                step_macs(teacher.model.config, entries, kwargs["inputs_embeds"].shape[1])
+            )
         except ValueError:
             passes.append(None)
 

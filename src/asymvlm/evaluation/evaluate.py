@@ -1,4 +1,4 @@
-"""Method x keep x task on held-out pages: `results.json`, tables and pictures."""
+"""Evaluate methods at keeps and tasks on held-out pages."""
 
 from __future__ import annotations
 
@@ -55,34 +55,47 @@ def evaluate(
     compare: list[tuple[str, str]] | None = None,
     wandb_project: str | None = None,
 ) -> list[Row]:
-    """Evaluate methods against the dense model. What is there from an interrupted run with the same settings is not done again.
+    """Evaluate methods against the dense model.
+
+    What is there from an interrupted run with the same settings is not done again.
 
     Args:
         teacher: Directory or repository of the VLM.
-        scorer: Directory of a trained scorer, evaluated as `learned`, and as `recovered` with an adapter beside it; null leaves it out.
+        scorer: Directory of a trained scorer, evaluated as `learned`, and as `recovered` with an
+            adapter beside it; null leaves it out.
         methods: Further methods by the name under which they are reported.
-        keeps: Shares, counts, "auto" or "gap"; the last two for methods that have a budget or scores.
-        equal: What a keep means for methods inside the LLM: tokens "left" at the end, "layer_average", or "flops" of the LLM's prefill.
+        keeps: Shares, counts, "auto" or "gap"; the last two for methods that have a budget or
+            scores.
+        equal: What a keep means for methods inside the LLM: tokens "left" at the end,
+            "layer_average", or "flops" of the LLM's prefill.
         data: Where pages come from, as in training; the generated world if left out.
         split: Split to evaluate on.
         pages: Generated pages.
-        metric: How answers are judged: anls, cider, contains, exact_match, relaxed_accuracy or vqa_accuracy.
+        metric: How answers are judged: anls, cider, contains, exact_match, relaxed_accuracy or
+            vqa_accuracy.
         longest_answer: Tokens that are generated at most.
         batch_size: Questions per batch; an interrupted run loses at most one.
-        latency_batches: Batch sizes at which times are taken; the first is the one in the table. 8 and 1 if left out.
+        latency_batches: Batch sizes at which times are taken; the first is the one in the table. 8
+            and 1 if left out.
         examples_keep: Share kept in the pictures of examples.
-        show_pages: Whether the pictures show the pages; false draws on blank paper, for pages that must not be published.
+        show_pages: Whether the pictures show the pages; false draws on blank paper, for pages that
+            must not be published.
         output: Where results.json, the tables and the pictures go.
-        compare: Pairs of methods whose paired difference goes to comparison.md too; a name with * stands for the mean of several runs.
-        wandb_project: Project in Weights & Biases to which tables and pictures go too; null leaves it out.
+        compare: Pairs of methods whose paired difference goes to comparison.md too; a name with *
+            stands for the mean of several runs.
+        wandb_project: Project in Weights & Biases to which tables and pictures go too; null leaves
+            it out.
     """
-    wanted: list[Keep] = [check_keep(keep) for keep in (keeps or [0.5, 0.25, 0.125, 0.0625])]  # type: ignore[arg-type]
+    given = keeps or [0.5, 0.25, 0.125, 0.0625]
+    wanted: list[Keep] = [check_keep(keep) for keep in given]  # type: ignore[arg-type]
     judge = judge_named(metric)
     out = check_results(Path(output), _TABLES + _PICTURES, "answers")
     chosen = dict(methods or {})
     if scorer is not None:
         trained = load_scorer(scorer)
-        own = {"learned": Learned(trained)} | ({"recovered": Learned(trained, adapter=True)} if trained.adapter else {})
+        own = {"learned": Learned(trained)} | (
+            {"recovered": Learned(trained, adapter=True)} if trained.adapter else {}
+        )
         chosen = own | chosen
     if not chosen:
         raise ValueError("methods: nothing to evaluate; name a scorer or at least one method")
@@ -90,7 +103,14 @@ def evaluate(
     side = Teacher.load(teacher)
     dataset = held_out(data, split, pages, judge)
     asked = list(samples(dataset))
-    bench = AnswerCache(side, asked, out, {"pages": fingerprint(dataset), "teacher": side.description()}, batch_size, longest_answer)
+    bench = AnswerCache(
+        side,
+        asked,
+        out,
+        {"pages": fingerprint(dataset), "teacher": side.description()},
+        batch_size,
+        longest_answer,
+    )
     runs, left_out = _runs(bench, chosen, wanted, equal)
     dense = bench.answers("dense", None, 1.0)
     pages_of, right_dense = [sample.page for sample in asked], _judged(judge, dense, asked)
@@ -103,41 +123,61 @@ def evaluate(
         judged.append(ScoredRun(name, keep, pruned, right))
         macs = method_macs(side, asked[0], method, keep)
         taken = [latency(side, asked[:size], method, keep) for size in latency_batches or [8, 1]]
-        times += [{"method": name, "keep": keep, **asdict(one), "is_slower": one.is_slower} for one in taken]
+        times += [
+            {"method": name, "keep": keep, **asdict(one), "is_slower": one.is_slower}
+            for one in taken
+        ]
         for task, index in tasks_of(asked):
             part = _Part(index)
             rows.append(
-                Row.of(side.model.config, (name, keep), task, (part(pruned), part(dense)), (part(right), part(right_dense)),
+                Row.of(side.model.config, (name, keep), task, (part(pruned), part(dense)),
+                (part(right), part(right_dense)),
                        part(pages_of), macs, taken[0])
             )  # fmt: skip
         write_json(out / "results.json", [asdict(row) for row in rows])
         write_json(out / "latency.json", times)
-    about = {"teacher": teacher, "fingerprint": fingerprint(dataset), "pages": len(dataset), "questions": len(asked), "seed": data.seed}
+    about = {
+        "teacher": teacher,
+        "fingerprint": fingerprint(dataset),
+        "pages": len(dataset),
+        "questions": len(asked),
+        "seed": data.seed,
+    }
     about |= {"metric": metric, "equal": equal}
     write_tables([row for row in rows if "/" not in row.task], out, about, left_out, _slower(times))
     pareto_picture([row for row in rows if "/" not in row.task], out / "pareto.png", metric)
-    examples_pictures(side, asked, {name: chosen[name] for name, _, _ in runs}, examples_keep, out, show_pages)
+    examples_pictures(
+        side, asked, {name: chosen[name] for name, _, _ in runs}, examples_keep, out, show_pages
+    )
     if compare:
         tasks = [(task, index) for task, index in tasks_of(asked) if "/" not in task]
         write_comparisons(compare, judged, pages_of, tasks, out / "comparison.md")
     if wandb_project is not None:
         log_to_wandb(wandb_project, rows, out, about)
-    print(f"results: {out}/results.json, latency.json, summary.md, table.md, table.csv, table.tex, pareto.png, examples.png, heat_maps.png")
+    print(
+        f"results: {out}/results.json, latency.json, summary.md, table.md, table.csv, table.tex, "
+        "pareto.png, examples.png, heat_maps.png"
+    )
     return rows
 
 
 class AnswerCache(NamedTuple):
-    """A teacher, questions, and a folder of answers."""
+    """A teacher, questions, and a folder of their answers."""
 
     teacher: Teacher
     asked: Sequence[Sample]
     out: Path
-    basis: dict[str, Any]  # what all answers depend on: pages and teacher, as `fingerprint` describes them
+    basis: dict[
+        str, Any
+    ]  # what all answers depend on: pages and teacher, as `fingerprint` describes them
     batch_size: int
     longest: int
 
     def answers(self, name: str, method: Method | None, keep: Keep, *more: Any) -> list[Answer]:
-        """Answers of one run, from its file as far as they are there; `more` is what they depend on besides."""
+        """Answer all questions of one run, from its file as far as it goes.
+
+        `more` is what they depend on besides.
+        """
         about = {**self.basis, "method": describe(method), "keep": keep, "more": list(more)}
         about |= {"batch_size": self.batch_size, "longest_answer": self.longest}
         log = RunLog(self.out / "answers", "@".join(map(str, (name, keep, *more))), about)
@@ -151,7 +191,10 @@ class AnswerCache(NamedTuple):
 
 
 def held_out(data: DataSource, split: str, pages: int, judge: AnswerMetric) -> datasets.Dataset:
-    """The pages to evaluate on. Raises DataError where there are none, ValueError where the metric cannot judge them."""
+    """Load the pages to evaluate on.
+
+    Raises DataError where there are none, ValueError where the metric cannot judge them.
+    """
     found, skipped = data.pages(split, pages)
     for line in skipped.lines():
         print(f"data.path {split}: {line}")
@@ -162,7 +205,7 @@ def held_out(data: DataSource, split: str, pages: int, judge: AnswerMetric) -> d
 def _runs(
     bench: AnswerCache, chosen: dict[str, Method], wanted: Sequence[Keep], equal: Equal
 ) -> tuple[list[tuple[str, Method, Keep]], dict[str, str]]:
-    """What can be run on this model, and why the rest cannot: every method is tried on the first question before any long work."""
+    """Try every method on the first question; returns what can run, and why the rest cannot."""
     runs, left_out = [], {}
     config = bench.teacher.model.config
     words = int(bench.teacher.backbone.layout(bench.teacher.inputs(bench.asked[:1])).text.sum())
@@ -178,7 +221,10 @@ def _runs(
             else:
                 runs.append((name, fair, keep))
     if not runs:
-        raise ValueError("methods: none can act here. " + "; ".join(f"{name}: {why}" for name, why in left_out.items()))
+        raise ValueError(
+            "methods: none can act here. "
+            + "; ".join(f"{name}: {why}" for name, why in left_out.items())
+        )
     return runs, left_out
 
 
@@ -186,11 +232,18 @@ def _has(method: Method, keep: str) -> bool:
     """Whether a method has a budget of its own, or scores with gaps."""
     if method.layer is not None:
         return False
-    return type(method).budget is not Method.budget if keep == "auto" else type(method).select is Method.select
+    return (
+        type(method).budget is not Method.budget
+        if keep == "auto"
+        else type(method).select is Method.select
+    )
 
 
 def judge_named(metric: str) -> AnswerMetric:
-    """The metric of that kind. Raises ValueError for another, naming those that there are."""
+    """Look up a metric by name.
+
+    Raises ValueError for another, naming those that there are.
+    """
     known = answer_metrics()
     if metric not in known:
         raise ValueError(f"metric: {metric!r} is not one of {', '.join(known)}")
@@ -202,7 +255,7 @@ def _judged(judge: AnswerMetric, answers: Sequence[Answer], asked: Sequence[Samp
 
 
 def tasks_of(asked: Sequence[Sample]) -> Iterator[tuple[str, list[int]]]:
-    """Every group of questions, all together, and every kind within its group (`group/kind`) where it has several."""
+    """Group the questions: by group, all together, and by kind where a group has several."""
     groups = sorted({sample.group for sample in asked})
     for group in groups:
         yield group, [index for index, sample in enumerate(asked) if sample.group == group]
@@ -212,11 +265,18 @@ def tasks_of(asked: Sequence[Sample]) -> Iterator[tuple[str, list[int]]]:
     several = {group for group, count in Counter(group for group, _ in kinds).items() if count > 1}
     for group, kind in kinds:
         if group in several:
-            yield f"{group}/{kind}", [index for index, sample in enumerate(asked) if (sample.group, sample.kind) == (group, kind)]
+            yield (
+                f"{group}/{kind}",
+                [
+                    index
+                    for index, sample in enumerate(asked)
+                    if (sample.group, sample.kind) == (group, kind)
+                ],
+            )
 
 
 class _Part:
-    """Takes the same places out of several lists."""
+    """Selects the same indices of several lists."""
 
     def __init__(self, index: Sequence[int]) -> None:
         self.index = index
@@ -226,4 +286,8 @@ class _Part:
 
 
 def _slower(times: Sequence[dict[str, Any]]) -> list[str]:
-    return [f"{one['method']} @ {one['keep']}, batch of {one['batch']}" for one in times if one["is_slower"]]
+    return [
+        f"{one['method']} @ {one['keep']}, batch of {one['batch']}"
+        for one in times
+        if one["is_slower"]
+    ]

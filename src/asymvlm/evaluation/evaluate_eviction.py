@@ -1,4 +1,4 @@
-"""Eviction policies on dialogues: policy x text budget x task, alone and together with vision pruning."""
+"""Evaluate eviction policies on dialogues, alone and with vision pruning."""
 
 from __future__ import annotations
 
@@ -34,21 +34,31 @@ FULL = "full cache"
 
 @dataclass
 class EvictionRow:
-    """Accuracies and agreement are shares in [0, 1]."""
+    """One policy at one budget on one task; accuracies and agreement are in [0, 1]."""
 
     policy: str
     text_budget: int | None  # entries; None for the full cache
     share: float  # the budget as a share of the mean text length
     keep: float  # of the vision tokens
-    task: str  # a group of questions, all of them, or all of one difficulty (`all/4 facts, 2 turns`)
+    task: (
+        str  # a group of questions, all of them, or all of one difficulty (`all/4 facts, 2 turns`)
+    )
     n: int
     accuracy: float
     minus_full: str  # points against the full cache at the same keep, with the paired 95 % interval
     agreement: float  # with the full cache at the same keep
     peak_bytes: float  # of keys and values, mean over dialogues
     bytes_saved: float  # share of the full cache's, all vision tokens there
-    macs: float | None  # of LLM and scorer, mean over dialogues, without what policies look at besides; one MAC is two FLOPs
-    llm_flops_saved: float | None  # share of what the LLM needs with all entries and all vision tokens; None where cost does not cover it
+    macs: (
+        float | None
+        # Of LLM and scorer, mean over dialogues, without what policies look at besides; one MAC is two
+        # FLOPs.
+    )
+    llm_flops_saved: (
+        float | None
+        # Share of what the LLM needs with all entries and all vision tokens; None where cost does not
+        # cover it.
+    )
     tokens_per_s: float  # read and written after the first turn
 
 
@@ -65,15 +75,18 @@ def evaluate_eviction(
     longest_answer: int = 12,
     output: str = "results/eviction",
 ) -> list[EvictionRow]:
-    """Evaluate eviction policies on dialogues, which are replay turn by turn.
+    """Evaluate eviction policies on dialogues, which are replayed turn by turn.
 
     Args:
         policies: Policies by the name under which they are reported.
         teacher: Directory or repository of the VLM.
-        scorer: Directory of a trained scorer, with which everything is run once more at `keep`; null leaves that out.
+        scorer: Directory of a trained scorer, with which everything is run once more at `keep`;
+            null leaves that out.
         keep: Share of vision tokens that the scorer keeps.
-        shares: Text budgets as shares of the mean text length; a half and a quarter if left out. Above 1 nothing leaves.
-        data: Where dialogues come from, as in training: questions with a `history`; generated ones if no path is given.
+        shares: Text budgets as shares of the mean text length; a half and a quarter if left out.
+            Above 1 nothing leaves.
+        data: Where dialogues come from, as in training: questions with a `history`; generated ones
+            if no path is given.
         split: Split to evaluate on.
         pages: Generated dialogues; three questions end each.
         metric: How answers are judged, as for the other evaluation.
@@ -90,7 +103,9 @@ def evaluate_eviction(
     side = Teacher.load(teacher)
     method = None if scorer is None else Learned(load_scorer(scorer))
     dialogues = data.dialogues(split, pages)
-    judge.check([tuple(question["answers"]) for page in dialogues["questions"] for question in page])
+    judge.check(
+        [tuple(question["answers"]) for page in dialogues["questions"] for question in page]
+    )
     asked = list(samples(dialogues))
     mean = float(np.mean([_words(side, sample) for sample in asked]))
     out.mkdir(parents=True, exist_ok=True)
@@ -110,7 +125,9 @@ def evaluate_eviction(
         for share, budget in budgets.items():
             for name, policy in policies.items():
                 endings = _run(side, asked, longest_answer, name, chosen, kept, policy, budget)
-                rows += _rows((name, budget, share, kept), asked, endings, full, dense, extra, judge.scores)
+                rows += _rows(
+                    (name, budget, share, kept), asked, endings, full, dense, extra, judge.scores
+                )
                 write_json(out / "eviction.json", [asdict(row) for row in rows])
     about = f"dialogues {fingerprint(dialogues)}, {len(asked)} questions, mean text length {mean:.0f} tokens, seed {data.seed}"
     _write(rows, out / "eviction.md", about)
@@ -119,7 +136,7 @@ def evaluate_eviction(
 
 
 def _words(teacher: Teacher, sample: Sample) -> int:
-    """Text tokens of a prompt."""
+    """Count the text tokens of a prompt."""
     return int(teacher.backbone.layout(teacher.inputs([sample])).text.sum())
 
 
@@ -134,7 +151,9 @@ def _run(
     budget: int | None,
 ) -> list[DialogueResult]:
     endings = []
-    title = f"{name} @ {budget or 'all'}" + (f", {keep:g} of the vision" if method is not None else "")
+    title = f"{name} @ {budget or 'all'}" + (
+        f", {keep:g} of the vision" if method is not None else ""
+    )
     with track(title, len(asked)) as advance:
         for sample in asked:
             with ExitStack() as stack:
@@ -158,12 +177,17 @@ def _rows(
     choosing: int,
     score: Any,
 ) -> list[EvictionRow]:
-    right, right_full = (score([one.text for one in each], [sample.answers for sample in asked]) for each in (endings, full))
+    right, right_full = (
+        score([one.text for one in each], [sample.answers for sample in asked])
+        for each in (endings, full)
+    )
     pages = [sample.page for sample in asked]
     rows = []
     for task, index in _tasks(asked):
         mine, before = [endings[place] for place in index], [dense[place] for place in index]
-        size, size_before = (float(np.mean([one.peak_bytes for one in part])) for part in (mine, before))
+        size, size_before = (
+            float(np.mean([one.peak_bytes for one in part])) for part in (mine, before)
+        )
         macs, macs_before = _mean_macs(mine, choosing), _mean_macs(before, 0)
         rows.append(
             EvictionRow(
@@ -174,20 +198,31 @@ def _rows(
                 task=task,
                 n=len(index),
                 accuracy=float(np.mean([right[place] for place in index])),
-                minus_full=str(paired_difference([right[p] for p in index], [right_full[p] for p in index], [pages[p] for p in index])),
-                agreement=float(np.mean([endings[place].text == full[place].text for place in index])),
+                minus_full=str(
+                    paired_difference(
+                        [right[p] for p in index],
+                        [right_full[p] for p in index],
+                        [pages[p] for p in index],
+                    )
+                ),
+                agreement=float(
+                    np.mean([endings[place].text == full[place].text for place in index])
+                ),
                 peak_bytes=size,
                 bytes_saved=1 - size / size_before,
                 macs=macs,
-                llm_flops_saved=None if macs is None or macs_before is None else 1 - macs / macs_before,
-                tokens_per_s=sum(one.tokens for one in mine) / max(1e-9, sum(one.seconds for one in mine)),
+                llm_flops_saved=None
+                if macs is None or macs_before is None
+                else 1 - macs / macs_before,
+                tokens_per_s=sum(one.tokens for one in mine)
+                / max(1e-9, sum(one.seconds for one in mine)),
             )
         )
     return rows
 
 
 def _tasks(asked: Sequence[Sample]) -> list[tuple[str, list[int]]]:
-    """Places of the questions of each group, of all, and of each difficulty."""
+    """Index the questions of each group, of all, and of each difficulty."""
     names = [(sample.group, "all", f"all/{sample.kind}") for sample in asked]
     tasks = dict.fromkeys(name for column in zip(*names, strict=True) for name in column)
     return [(task, [place for place, mine in enumerate(names) if task in mine]) for task in tasks]

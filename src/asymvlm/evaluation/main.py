@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from ..cli.command import call_from_flags, run_command
-from .evaluate import evaluate
 from ..eviction import evictors
 from ..methods import methods
+from .evaluate import evaluate
 from .evaluate_eviction import evaluate_eviction
 
 DEFAULT_CONFIG = "eval/tiny"
@@ -18,7 +18,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def evaluate_from(arguments: list[str]) -> None:
-    """Parse and evaluate: pruning methods, or after the word `eviction` what leaves the cache. Raises where `main` would print an error."""
+    """Parse and evaluate pruning methods, or after the word `eviction` policies.
+
+    Raises where `main` would print an error.
+    """
     if arguments[:1] == ["eviction"]:
         call_from_flags(evaluate_eviction, arguments[1:], EVICTION_CONFIG, (methods, evictors))
     else:

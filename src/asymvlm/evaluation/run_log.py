@@ -1,4 +1,4 @@
-"""Answers on disk, one line a question, so that an interrupted evaluation goes on where it stopped."""
+"""Answers on disk, one line a question, so that an evaluation can be resumed."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ from .answers import Answer
 
 
 class RunLog:
-    """The answers of one run, in a file whose name ends with the key of all that they depend on.
+    """The answers of one run, in a file named by the key of all that they depend on.
 
     Answers of other runs under the same name stay beside it.
 
     Args:
         folder: Where the file is.
         name: What the run is called; it begins the file's name.
-        about: All that the answers depend on, as `fingerprint.describe` puts it. The file's first line.
+        about: All that the answers depend on, as `fingerprint.describe` puts it. The file's first
+            line.
 
     Raises DataError for a file that was damaged.
     """
@@ -43,19 +44,25 @@ class RunLog:
             draft.write_text("\n".join(lines), encoding="utf-8")
 
     def _read(self) -> bool:
-        """Take the answers of the file; whether its last line was torn."""
+        """Read the answers of the file; returns whether its last line was torn."""
         try:
             head, *lines = self.path.read_text(encoding="utf-8").split("\n")
             json.loads(head)
             *whole, torn = lines or [""]
             found = [Answer(**json.loads(line)) for line in whole]
         except (ValueError, TypeError) as error:
-            raise DataError(f"{self.path} is damaged ({error}); move it away, and its answers are given anew") from error
+            raise DataError(
+                f"{self.path} is damaged ({error}); move it away, and its answers are given anew"
+            ) from error
         self.answers = {one.key: one for one in found}
         return bool(torn)
 
     def _say_what_differs(self, name: str, stem: str, about: dict[str, Any]) -> None:
-        others = [file for file in self.path.parent.glob("*.jsonl") if re.fullmatch(re.escape(stem) + "-[0-9a-f]{16}", file.stem)]
+        others = [
+            file
+            for file in self.path.parent.glob("*.jsonl")
+            if re.fullmatch(re.escape(stem) + "-[0-9a-f]{16}", file.stem)
+        ]
         if not others:
             return
         newest = max(others, key=lambda file: file.stat().st_mtime_ns)
@@ -64,10 +71,12 @@ class RunLog:
         print(f"{name}: answered anew, unlike {newest.name} in {'; '.join(changed[:5])}")
 
     def add(self, answers: Iterable[Answer]) -> None:
-        """Keep answers that are not there yet; they are on disk when this returns."""
+        """Add answers that are not there yet; they are on disk when this returns."""
         new = [one for one in answers if one.key not in self.answers]
         if not all(one.key for one in new):
-            raise ValueError("answers: one has no key, so it could not be told from others; give it its sample's")
+            raise ValueError(
+                "answers: one has no key, so it could not be told from others; give it its sample's"
+            )
         self.answers |= {one.key: one for one in new}
         with self.path.open("a", encoding="utf-8") as file:
             file.writelines(_line(one) + "\n" for one in new)

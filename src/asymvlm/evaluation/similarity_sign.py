@@ -1,6 +1,9 @@
-"""`python -m asymvlm.evaluation.similarity_sign --clip DIR`: are the patches that a question needs more like its text, or less?
+"""Which sign CLIP similarity has in a tower: `python -m asymvlm.evaluation.similarity_sign`.
 
-In CLIP-L/14-336 they are less like it than background (CDPruner's code turns the cosine round), so every tower has to be asked.
+Are the patches that a question needs more like its text, or less?
+
+In CLIP-L/14-336 they are less like it than background (CDPruner's code turns the cosine round), so
+every tower has to be asked.
 """
 
 from __future__ import annotations
@@ -28,7 +31,10 @@ from .bootstrap import Interval, paired_difference
 
 @dataclass(frozen=True)
 class SignCheck:
-    """How well the similarity finds what a question needs. `area` is 100 times the area under the ROC curve; 50 is chance."""
+    """How well the similarity finds what a question needs.
+
+    `area` is 100 times the area under the ROC curve; 50 is chance.
+    """
 
     area: float
     above_chance: Interval
@@ -36,12 +42,16 @@ class SignCheck:
 
     @property
     def sign(self) -> int:
-        """What to give as `sign`; 0 where the data cannot tell."""
-        return int(np.sign(self.above_chance.difference)) if self.above_chance.low * self.above_chance.high > 0 else 0
+        """The `sign` to set; 0 where the data cannot tell."""
+        return (
+            int(np.sign(self.above_chance.difference))
+            if self.above_chance.low * self.above_chance.high > 0
+            else 0
+        )
 
 
 class _Asks(Method):
-    """Notes the similarity and what the model itself looks at."""
+    """Records the similarity and the model's own attention."""
 
     reads_tower = True
 
@@ -51,13 +61,17 @@ class _Asks(Method):
 
     def score(self, tokens: Tokens) -> Float[torch.Tensor, "n"]:
         similarity = self.similarity(tokens)
-        self.seen.append((similarity, tokens.dense_attention("question") if self.by_attention else None))
+        self.seen.append(
+            (similarity, tokens.dense_attention("question") if self.by_attention else None)
+        )
         return similarity
 
 
 def check_sign(teacher: Teacher, clip: ClipSimilarity, asked: Sequence[Sample]) -> SignCheck:
-    """The area under the curve over tokens, mean over questions, against evidence boxes; where there are none, against the tenth of the
-    tokens that the model's own question rows look at most.
+    """Compute the area under the curve over tokens, mean over questions.
+
+    Against evidence boxes; where there are none, against the tenth of the tokens with the most
+    attention from the question's rows.
     """
     areas, pages = [], []
     with track("similarity", len(asked)) as advance:
@@ -65,14 +79,23 @@ def check_sign(teacher: Teacher, clip: ClipSimilarity, asked: Sequence[Sample]) 
             asks = _Asks(clip, by_attention=not sample.evidence_boxes)
             call = pruned_prefill(teacher, sample, asks, 1.0)
             similarity, attention = asks.seen[0]
-            wanted = _in_boxes(sample, call.grids[0]) if attention is None else attention >= attention.quantile(0.9)
+            wanted = (
+                _in_boxes(sample, call.grids[0])
+                if attention is None
+                else attention >= attention.quantile(0.9)
+            )
             if 0 < int(wanted.sum()) < len(wanted):
                 areas.append(float(binary_auroc(similarity, wanted.long())))
                 pages.append(sample.page)
             advance(1)
     if not areas:
-        raise ValueError("pages: no question has both wanted and other tokens; give more questions, or data with evidence boxes")
-    return SignCheck(100 * float(np.mean(areas)), paired_difference(areas, [0.5] * len(areas), pages), len(areas))
+        raise ValueError(
+            "pages: no question has both wanted and other tokens; give more questions, or data "
+            "with evidence boxes"
+        )
+    return SignCheck(
+        100 * float(np.mean(areas)), paired_difference(areas, [0.5] * len(areas), pages), len(areas)
+    )
 
 
 def _in_boxes(sample: Sample, grid: Int64[torch.Tensor, "n 3"]) -> Bool[torch.Tensor, "n"]:
@@ -87,7 +110,7 @@ def similarity_sign(
     split: str = "val",
     pages: int = 20,
 ) -> SignCheck:
-    """Tell the sign that ATP and CDPruner want for a tower.
+    """Find the sign that ATP and CDPruner need for a tower.
 
     Args:
         clip: Directory or repository of the CLIP whose tower the VLM has.
@@ -98,9 +121,20 @@ def similarity_sign(
     """
     side = Teacher.load(teacher)
     dataset, _ = data.pages(split, pages)
-    check = check_sign(side, ClipSimilarity(clip, teacher), list(samples(dataset.select(range(min(pages, len(dataset)))))))
-    word = {1: "sign: 1", -1: "sign: -1", 0: "no sign: the similarity says nothing here, set alpha to 0"}[check.sign]
-    print(f"area under the curve {check.area:.1f} (chance 50), above chance {check.above_chance} points, {check.n} questions: {word}")
+    check = check_sign(
+        side,
+        ClipSimilarity(clip, teacher),
+        list(samples(dataset.select(range(min(pages, len(dataset)))))),
+    )
+    word = {
+        1: "sign: 1",
+        -1: "sign: -1",
+        0: "no sign: the similarity says nothing here, set alpha to 0",
+    }[check.sign]
+    print(
+        f"area under the curve {check.area:.1f} (chance 50), above chance {check.above_chance} "
+        f"points, {check.n} questions: {word}"
+    )
     return check
 
 

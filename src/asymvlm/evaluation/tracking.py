@@ -1,4 +1,4 @@
-"""Tables and pictures of an evaluation in Weights & Biases."""
+"""Results in Weights & Biases."""
 
 from __future__ import annotations
 
@@ -11,10 +11,19 @@ from .report.results import Row
 
 
 def log_to_wandb(project: str, rows: Sequence[Row], out: Path, about: dict[str, Any]) -> None:
-    """One run, offline without an account: the rows as a table, every picture that was written."""
+    """Log the rows as a table and every picture, offline without an account."""
     import wandb
 
     columns: list[str | int] = list(asdict(rows[0]))
     with wandb.init(project=project, job_type="evaluation", config=about, dir=out) as run:
-        run.log({"results": wandb.Table(columns=columns, data=[[str(value) for value in asdict(row).values()] for row in rows])})
-        run.log({picture.stem: wandb.Image(str(picture)) for picture in sorted(out.glob("[!.]*.png"))})
+        run.log(
+            {
+                "results": wandb.Table(
+                    columns=columns,
+                    data=[[str(value) for value in asdict(row).values()] for row in rows],
+                )
+            }
+        )
+        run.log(
+            {picture.stem: wandb.Image(str(picture)) for picture in sorted(out.glob("[!.]*.png"))}
+        )

@@ -14,7 +14,7 @@ __all__ = ["Entries", "EvictionReport", "Evictor", "evict", "evictors"]
 
 
 def evictors() -> dict[str, type[Evictor]]:
-    """All built-in policies by name."""
+    """List all built-in policies by name."""
     from ..registry import discover
 
     return discover(f"{__name__}.policies", Evictor)

@@ -1,4 +1,4 @@
-"""The attention of a few query rows, mean over heads, beside that which the layer computes."""
+"""Attention of the newest query rows, mean over heads, for eviction policies."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ def attention_of_newest(
     wanted: int,
     scaling: float | None,
 ) -> Iterator[Float[Tensor, "B r K"]]:
-    """Attention probabilities in fp32 of the `wanted` newest real rows of each sample, a part of them at a time, oldest first.
+    """Compute the attention of the `wanted` newest real rows, oldest first, some at a time.
 
-    Where a sample has fewer, rows of zeros come first. Without a mask, rows see what is not behind them.
+    Where a sample has fewer, rows of zeros come first. Without a mask, rows see what is not behind
+    them.
     """
     batch, heads, steps, _ = query.shape
     if steps == 1:

@@ -1,4 +1,4 @@
-"""The one interface of all eviction policies, built in or not."""
+"""The interface of all eviction policies, built in or not."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ALL_ROWS = 2**31  # every query row of every call
 
 @dataclass(frozen=True)
 class NewEntries:
-    """Entries that a layer has just been given. G groups of keys."""
+    """Entries that were just written to a layer. G groups of keys."""
 
     layer: int
     keys: Float[Tensor, "B G q d"]  # rotated
@@ -29,10 +29,13 @@ class NewEntries:
 
 
 class Evictor(ABC):
-    """Says which text entries leave a layer's cache first. Override `rank`, and `initial_score` or `update` where it needs scores.
+    """Ranks the text entries of a layer's cache for eviction.
 
-    An object holds numbers to choose by and nothing of a batch: that lies in `Entries`, which follow their rows when beams change places.
-    All heads of a layer lose the same entries. The first `sinks` text entries of a row and its `recent` newest never leave.
+    Override `rank`, and `initial_score` or `update` where it needs scores.
+
+    An object holds numbers to choose by and nothing of a batch: that lies in `Entries`, which
+    follow their rows when beams change places. All heads of a layer lose the same entries. The
+    first `sinks` text entries of a row and its `recent` newest never leave.
     """
 
     kind: ClassVar[str]
@@ -42,31 +45,34 @@ class Evictor(ABC):
     window: int = 0  # numbers per entry in `Entries.past`
 
     def __init__(self, sinks: int = 4, recent: int | None = 16) -> None:
-        """Raises ValueError for a negative `sinks` and a `recent` below 1: the newest entry has just been written."""
+        """Raise ValueError for a negative `sinks` and a `recent` below 1."""
         if sinks < 0:
             raise ValueError(f"sinks: {sinks} must not be negative; 0 protects none")
         if recent is not None and recent < 1:
             raise ValueError(f"recent: {recent} must be at least 1, or None for half the budget")
         self.sinks, self.recent = sinks, recent
 
-    def check(self, model: PreTrainedModel) -> None:  # noqa: B027 - a default, not a duty
-        """Called before anything is read. Raises ValueError where this policy cannot act on this model."""
+    def check(self, model: PreTrainedModel) -> None:  # noqa: B027
+        """Raise ValueError where this policy cannot act on this model; called before any work."""
 
     def initial_score(self, new: NewEntries) -> Float[Tensor, "B q"]:
-        """The score that new entries start with."""
+        """Score new entries."""
         return torch.zeros_like(new.position, dtype=torch.float32)
 
-    def update(self, entries: Entries, attention: Float[Tensor, "B q K"]) -> None:  # noqa: B027 - a default, not a duty
-        """Renew `entries.score` (or `past`) from the attention of the newest rows, mean over heads, oldest row first.
+    def update(self, entries: Entries, attention: Float[Tensor, "B q K"]) -> None:  # noqa: B027
+        """Update `entries.score` from the attention of the newest rows, mean over heads, oldest
+        first.
 
-        Called once per step, or for a long prompt several times with a part of its rows. Rows of padding come first and are 0. Assign
-        new tensors; what is there must not be changed in place.
+        Called once per step, or for a long prompt several times with a part of its rows. Rows of
+        padding come first and are 0. Assign new tensors; what is there must not be changed in
+        place.
         """
 
     @abstractmethod
     def rank(self, entries: Entries) -> Float[Tensor, "B K"]:
-        """The lowest leave first; of equals the oldest.
+        """Rank the entries: the lowest is evicted first; of equals the oldest.
 
-        Equal are scores that differ by rounding alone (`asymvlm.selectors`), so do not count positions in them: for "the
-        oldest of these" give all of these one score, such as minus infinity. Slots that are not text may hold anything.
+        Equal are scores that differ by rounding alone (`asymvlm.selectors`), so do not count
+        positions in them: for "the oldest of these" give all of these one score, such as minus
+        infinity. Slots that are not text may hold anything.
         """

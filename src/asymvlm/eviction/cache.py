@@ -1,7 +1,8 @@
-"""A cache layer that loses entries: `DynamicLayer` as long as nothing has left, then slots that are used again.
+"""A cache layer that evicts: `DynamicLayer` until something is evicted, then reused slots.
 
-Attention does not mind in which order its keys stand, since their positions are in them. So what leaves only frees its slot, and the
-next token of the row is written there: nothing is moved while decoding.
+Attention does not mind in which order its keys stand, since their positions are in them. So what
+leaves only frees its slot, and the next token of the row is written there: nothing is moved while
+decoding.
 """
 
 from __future__ import annotations
@@ -22,9 +23,10 @@ _MOST_POSITIONS = 2**32
 
 
 class EvictingLayer(DynamicLayer):
-    """Entries of a full-attention layer. One step is `expect`, `update`, `register`, attention, `evict`.
+    """One full-attention layer. A step is `expect`, `update`, `register`, attention, `evict`.
 
-    To the model it looks as if nothing had left: its length and its masks are those of all tokens seen.
+    To the model it looks as if nothing had left: its length and its masks are those of all tokens
+    seen.
     """
 
     is_croppable = False
@@ -48,16 +50,28 @@ class EvictingLayer(DynamicLayer):
         self._written: tuple[Tensor, Tensor] | None = None
 
     def expect(self) -> None:
-        """The next `update` comes from a call that `register` and `evict` follow."""
+        """Announce an `update` of a call that `register` and `evict` follow."""
         self._expected = True
 
-    def update(self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object) -> tuple[Tensor, Tensor]:
-        """Keys and values of all that the new tokens may attend to. Raises ValueError outside of `asymvlm.evict`."""
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
+    ) -> tuple[Tensor, Tensor]:
+        """Return keys and values of all that the new tokens attend to.
+
+        Raises ValueError outside of `asymvlm.evict`.
+        """
         if not self._expected:
-            raise ValueError("past_key_values: this cache loses entries and is understood by asymvlm.evict alone; go on with it in there")
+            raise ValueError(
+                "past_key_values: this cache loses entries and is understood by asymvlm.evict "
+                "alone; go on with it in there"
+            )
         self._expected, self._slot, self._written = False, None, (key_states, value_states)
         self.seen += key_states.shape[-2]
-        if not self.has_evicted or key_states.shape[-2] > 1 or max(self._num_valid) == self.keys.shape[-2]:
+        if (
+            not self.has_evicted
+            or key_states.shape[-2] > 1
+            or max(self._num_valid) == self.keys.shape[-2]
+        ):
             return super().update(key_states, value_states)
         assert self.entries is not None
         self._slot = self.entries.valid.view(torch.uint8).argmin(-1, keepdim=True)
@@ -66,7 +80,7 @@ class EvictingLayer(DynamicLayer):
         return self.keys, self.values
 
     def register(self, new: NewTokens, policy: Evictor, mask: Tensor | None) -> Tensor | None:
-        """Take note of the tokens just written; the mask that this step's attention needs instead of the model's."""
+        """Register the tokens just written; returns the mask for this step's attention."""
         assert self._written is not None, "a layer is updated before it attends"
         (keys, values), self._written = self._written, None
         score = policy.initial_score(NewEntries(self.number, keys, values, new.position))
@@ -78,7 +92,12 @@ class EvictingLayer(DynamicLayer):
             self.entries = self.entries.and_then(self.keys, entries)
         else:
             self.entries.write(self._slot, entries)
-        self._num_valid = [count + real for count, real in zip(self._num_valid or [0] * len(new.counts), new.counts, strict=True)]
+        self._num_valid = [
+            count + real
+            for count, real in zip(
+                self._num_valid or [0] * len(new.counts), new.counts, strict=True
+            )
+        ]
         self.ledger.add_text(new.texts)
         return self._mask(mask, new.real.shape[1]) if self.has_evicted else mask
 
@@ -88,53 +107,88 @@ class EvictingLayer(DynamicLayer):
         if new == 1:
             return None if min(self._num_valid) == valid.shape[-1] else valid
         assert mask is not None, "several tokens behind a cache come with a mask"
-        return torch.cat([valid[..., :-new].expand(-1, 1, new, -1), mask[..., -new:].expand(len(valid), 1, new, new)], dim=-1)
+        return torch.cat(
+            [
+                valid[..., :-new].expand(-1, 1, new, -1),
+                mask[..., -new:].expand(len(valid), 1, new, new),
+            ],
+            dim=-1,
+        )
 
     def evict(self, new: NewTokens, policy: Evictor, budget: Budget) -> None:
-        """Let go what is above the budget, now that this step's tokens have seen it."""
+        """Evict what is above the budget, now that this step's tokens have attended to it."""
         entries, steps = self.entries, new.real.shape[1]
         assert entries is not None
         if steps == 1:
             self.ledger.peak = max(self.ledger.peak, *self.ledger.held)
-        visions = [count - text for count, text in zip(self._num_valid, self.ledger.held, strict=True)]
+        visions = [
+            count - text for count, text in zip(self._num_valid, self.ledger.held, strict=True)
+        ]
         texts_over = [max(0, count - budget.text) for count in self.ledger.held]
-        visions_over = [0 if budget.vision is None else max(0, count - budget.vision) for count in visions]
+        visions_over = [
+            0 if budget.vision is None else max(0, count - budget.vision) for count in visions
+        ]
         if any(texts_over):
-            may = (entries.text_position >= budget.sinks) & (entries.text_position < new.text_seen - budget.recent)
+            may = (entries.text_position >= budget.sinks) & (
+                entries.text_position < new.text_seen - budget.recent
+            )
             self._evict_lowest(policy.rank(entries), may, texts_over, new)
-            self.ledger.held = [count - gone for count, gone in zip(self.ledger.held, texts_over, strict=True)]
+            self.ledger.held = [
+                count - gone for count, gone in zip(self.ledger.held, texts_over, strict=True)
+            ]
         if any(visions_over):
-            self._evict_lowest(policy.rank(entries), entries.valid & ~entries.text, visions_over, new)
+            self._evict_lowest(
+                policy.rank(entries), entries.valid & ~entries.text, visions_over, new
+            )
         if steps > 1 and self.has_evicted:
             self._compact()
         self.ledger.update_peak(self.keys.nbytes + self.values.nbytes)
 
-    def _evict_lowest(self, order: Float[Tensor, "B K"], may: Bool[Tensor, "B K"], counts: list[int], new: NewTokens) -> None:
+    def _evict_lowest(
+        self,
+        order: Float[Tensor, "B K"],
+        may: Bool[Tensor, "B K"],
+        counts: list[int],
+        new: NewTokens,
+    ) -> None:
         assert self.entries is not None
         slots = lowest(order, may, self.entries.position, max(counts))
         goes = None
         if min(counts) < max(counts):
-            goes = torch.arange(slots.shape[1], device=slots.device) < torch.tensor(counts, device=slots.device)[:, None]
-        self.ledger.record_evicted(self.entries.position.gather(1, slots), goes, new.newest, self.seen)
+            goes = (
+                torch.arange(slots.shape[1], device=slots.device)
+                < torch.tensor(counts, device=slots.device)[:, None]
+            )
+        self.ledger.record_evicted(
+            self.entries.position.gather(1, slots), goes, new.newest, self.seen
+        )
         self.entries.free(slots, goes)
-        self._num_valid = [count - gone for count, gone in zip(self._num_valid, counts, strict=True)]
+        self._num_valid = [
+            count - gone for count, gone in zip(self._num_valid, counts, strict=True)
+        ]
         self.has_evicted = True
 
     def _compact(self) -> None:
         """Give up the slots that no row needs."""
         assert self.entries is not None
         slots, _ = left_pack(self.entries.valid)
-        self.keys, self.values = (torch.take_along_dim(held, slots[:, None, :, None], 2) for held in (self.keys, self.values))
+        self.keys, self.values = (
+            torch.take_along_dim(held, slots[:, None, :, None], 2)
+            for held in (self.keys, self.values)
+        )
         self.entries = self.entries.at(self.keys, slots)
 
     def get_seq_length(self) -> int:
-        """Tokens seen."""
+        """Return the number of tokens seen."""
         return self.seen
 
     def crop(self, tokens_to_remove: int) -> None:
-        """Raises ValueError for any token: what left on its account cannot come back."""
+        """Raise ValueError for any token: what was evicted for it cannot come back."""
         if tokens_to_remove:
-            raise ValueError("past_key_values: tokens cannot be taken back from a cache that loses entries; start anew")
+            raise ValueError(
+                "past_key_values: tokens cannot be taken back from a cache that loses entries; "
+                "start anew"
+            )
 
     def reset(self) -> None:
         super().reset()
@@ -162,14 +216,18 @@ class EvictingLayer(DynamicLayer):
 
 
 def lowest(
-    order: Float[Tensor, "B K"], may: Bool[Tensor, "B K"], position: Int64[Tensor, "B K"], count: int
+    order: Float[Tensor, "B K"],
+    may: Bool[Tensor, "B K"],
+    position: Int64[Tensor, "B K"],
+    count: int,
 ) -> Int64[Tensor, "B n"]:
-    """Slots of the `count` entries that leave first, of those that `may`: the lowest, of equals the oldest.
+    """Find the slots of the `count` lowest entries of those that `may` be evicted.
 
-    Equal is what `selectors.tie_groups` calls so among a row's entries that may leave. A row with fewer of them than
-    `count` has others behind them.
+    Equal is what `selectors.tie_groups` calls so among a row's entries that may leave. A row with
+    fewer of them than `count` has others behind them.
     """
     group = tie_groups(-order.masked_fill(~may, torch.inf))
-    # One whole number per entry, no two alike, so that one step of decoding and a long prompt take the same path.
+    # One whole number per entry, no two alike, so that one step of decoding and a long prompt take
+    # the same path.
     place = group * _MOST_POSITIONS + position
     return place.masked_fill(~may, torch.iinfo(torch.int64).max).topk(count, largest=False).indices

@@ -1,4 +1,4 @@
-"""What `evict` refuses before anything is decoded."""
+"""Checks before anything is decoded under `evict`."""
 
 from __future__ import annotations
 
@@ -15,22 +15,38 @@ from ..errors import DataError
 
 
 def full_attention_layers(backbone: Backbone) -> list[int]:
-    """The numbers of the LLM's full-attention layers. Raises DataError for models that have none that can lose entries."""
+    """List the LLM's full-attention layers.
+
+    Raises DataError for models without a layer that can evict.
+    """
     name = type(backbone.model).__name__
     if isinstance(backbone, CrossAttention):
-        raise DataError(f"{name} reads pictures through cross-attention; asymvlm.evict needs image tokens in the sequence")
+        raise DataError(
+            f"{name} reads pictures through cross-attention; asymvlm.evict needs image tokens in "
+            "the sequence"
+        )
     config = backbone.model.config.get_text_config()
     if getattr(config, "kv_sharing_modes", None):
-        raise DataError(f"{name} shares keys between layers, which then would have to lose the same entries; use another model")
-    found = [number for number, layer in enumerate(DynamicCache(config=config).layers) if type(layer) is DynamicLayer]
+        raise DataError(
+            f"{name} shares keys between layers, which then would have to lose the same entries; "
+            "use another model"
+        )
+    found = [
+        number
+        for number, layer in enumerate(DynamicCache(config=config).layers)
+        if type(layer) is DynamicLayer
+    ]
     if not found:
-        raise DataError(f"{name} has no layer with full attention, so every entry leaves by itself; asymvlm.evict has nothing to do")
+        raise DataError(
+            f"{name} has no layer with full attention, so every entry leaves by itself; "
+            "asymvlm.evict has nothing to do"
+        )
     return found
 
 
 @contextmanager
 def checked_generation(model: Any) -> Iterator[None]:
-    """While open, `model.generate` raises ValueError for arguments that leave no cache to evict from, or take tokens back from it."""
+    """Refuse arguments of `generate` that leave no cache or take tokens back, while open."""
     original, before = model.generate, vars(model).get("generate")
 
     def generate(*args: Any, **kwargs: Any) -> Any:
@@ -53,7 +69,12 @@ def _check(arguments: Mapping[str, Any], defaults: Any) -> None:
         raise ValueError("use_cache: False leaves no cache to evict from; leave it out")
     kind = arguments.get("cache_implementation", defaults.cache_implementation)
     if kind not in (None, "dynamic"):
-        raise ValueError(f"cache_implementation: {kind!r} cannot lose entries; leave it out for a dynamic cache")
+        raise ValueError(
+            f"cache_implementation: {kind!r} cannot lose entries; leave it out for a dynamic cache"
+        )
     for name in ("assistant_model", "prompt_lookup_num_tokens"):
         if arguments.get(name, getattr(defaults, name, None)) is not None:
-            raise ValueError(f"{name}: guessed tokens are taken back, and what left the cache on their account cannot return; leave it out")
+            raise ValueError(
+                f"{name}: guessed tokens are taken back, and what left the cache on their account "
+                "cannot return; leave it out"
+            )

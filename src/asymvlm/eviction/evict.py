@@ -1,4 +1,4 @@
-"""`with asymvlm.evict(model, policy, text_budget=256) as report:` and text entries leave the cache while the model decodes."""
+"""`with asymvlm.evict(model, policy, text_budget=256)`: cap the text entries of the KV cache."""
 
 from __future__ import annotations
 
@@ -34,25 +34,35 @@ _MARK = "_asymvlm_eviction"  # on attention modules, who evicts there
 
 @contextmanager
 def evict(
-    model: PreTrainedModel, policy: Evictor | str | Path | None = None, text_budget: int = 256, vision_budget: int | None = None
+    model: PreTrainedModel,
+    policy: Evictor | str | Path | None = None,
+    text_budget: int = 256,
+    vision_budget: int | None = None,
 ) -> Iterator[EvictionReport]:
-    """While open, each full-attention layer's cache holds at most `text_budget` text entries per row; above it, `policy` says which leave.
+    """Keep at most `text_budget` text entries per row in every full-attention layer, while open.
 
-    A path as `policy` is that of a learned rule, as `asymvlm.training.fit_eviction` fits it to the model: of all, it loses least. Without
-    one it is AsymVLM's threshold, which loses least at half of the text of those that nobody has to fit (README, "Text, too").
+    A path as `policy` is that of a learned rule, as `asymvlm.training.fit_eviction` fits it to the
+    model: of all, it loses least. Without one it is AsymVLM's threshold, which loses least at half
+    of the text of those that nobody has to fit (README, "Text, too").
 
-    Vision entries stay, unless `vision_budget` limits them under the same policy (AsymVLM's second half, arXiv 2605.29535). A prompt is
-    read in full before it is cut down. Sliding layers are as they always are. Goes together with `asymvlm.prune` in either order; below
-    the budget nothing changes. A cache that is kept can be gone on with in here, and nowhere else. The LLM attends by SDPA.
+    Vision entries stay, unless `vision_budget` limits them under the same policy (AsymVLM's second
+    half, arXiv 2605.29535). A prompt is read in full before it is cut down. Sliding layers are as
+    they always are. Goes together with `asymvlm.prune` in either order; below the budget nothing
+    changes. A cache that is kept can be gone on with in here, and nowhere else. The LLM attends by
+    SDPA.
 
-    Raises ValueError for a bad policy or budget, DataError for a model without full self-attention over its vision tokens. Warns if the
-    model was not called with a cache.
+    Raises ValueError for a bad policy or budget, DataError for a model without full self-attention
+    over its vision tokens. Warns if the model was not called with a cache.
     """
     evicting = Evicting(backbone_of(model), _policy(policy), text_budget, vision_budget)
     with evicting.open():
         yield evicting.report
     if not evicting.report.calls:
-        warnings.warn("asymvlm.evict: the model was not called with a cache inside the context, so nothing left", stacklevel=3)
+        warnings.warn(
+            "asymvlm.evict: the model was not called with a cache inside the context, so nothing "
+            "left",
+            stacklevel=3,
+        )
 
 
 def _policy(given: Evictor | str | Path | None) -> Evictor:
@@ -63,36 +73,44 @@ def _policy(given: Evictor | str | Path | None) -> Evictor:
     if isinstance(given, str | Path) and Path(given).is_file():
         return LinearEvictor(given)
     raise ValueError(
-        f"policy: {given!r} is neither an asymvlm.Evictor nor the file of a learned one; give an object, asymvlm.evictors() has the "
+        f"policy: {given!r} is neither an asymvlm.Evictor nor the file of a learned one; give an "
+        "object, asymvlm.evictors() has the "
         "built-in ones, or fit a rule: python -m asymvlm.training.fit_eviction"
     )
 
 
 class Evicting:
-    """Stands between one model and its caches."""
+    """Evicts from the caches of one model."""
 
-    def __init__(self, backbone: Backbone, policy: Evictor, text_budget: int, vision_budget: int | None) -> None:
+    def __init__(
+        self, backbone: Backbone, policy: Evictor, text_budget: int, vision_budget: int | None
+    ) -> None:
         self.backbone, self.policy = backbone, policy
         self.budget = budget_for(policy, text_budget, vision_budget)
         policy.check(backbone.model)
         self.report = EvictionReport()
         self._layers = full_attention_layers(backbone)
-        # BLIP-2 and the like have no base model; their language model generates by itself, from embeddings.
+        # BLIP-2 and the like have no base model; their language model generates by itself, from
+        # embeddings.
         base: Any = backbone.model.base_model
         self._reads_embeddings = base is backbone.model
         self._reader = base.language_model if self._reads_embeddings else base
         self._names = tuple(inspect.signature(self._reader.forward).parameters)
         self._embedded: Tensor | None = None  # ids that became embeddings last
         self._cache: DynamicCache | None = None  # of the call under way, if it evicts
-        self._known: WeakKeyDictionary[Any, Ledger] = WeakKeyDictionary()  # caches that the report tells of
+        self._known: WeakKeyDictionary[Any, Ledger] = (
+            WeakKeyDictionary()
+        )  # caches that the report tells of
         self._new: dict[int, NewTokens] = {}  # by layer, for this call
         self._attend: Callable[..., Any] = sdpa_attention_forward  # what ours is put around
 
     @contextmanager
     def open(self) -> Iterator[None]:
-        """While open, calls of the model with a cache evict."""
+        """Evict in calls of the model with a cache, while open."""
         model: Any = self.backbone.model
-        modules = [module for module in self.backbone.decoder.modules() if hasattr(module, "layer_idx")]
+        modules = [
+            module for module in self.backbone.decoder.modules() if hasattr(module, "layer_idx")
+        ]
         if any(hasattr(module, _MARK) for module in modules):
             raise ValueError("model: it is evicted from already; open one asymvlm.evict at a time")
         self._attend = _function(self._config._attn_implementation)
@@ -101,10 +119,16 @@ class Evicting:
             for module in modules:
                 setattr(module, _MARK, self)
                 stack.callback(delattr, module, _MARK)
-            stack.callback(self._reader.register_forward_pre_hook(self.before_forward, with_kwargs=True).remove)
+            stack.callback(
+                self._reader.register_forward_pre_hook(self.before_forward, with_kwargs=True).remove
+            )
             stack.callback(self._reader.register_forward_hook(self._after_forward).remove)
             if self._reads_embeddings:
-                stack.callback(model.get_input_embeddings().register_forward_pre_hook(self._before_embedding).remove)
+                stack.callback(
+                    model.get_input_embeddings()
+                    .register_forward_pre_hook(self._before_embedding)
+                    .remove
+                )
             stack.enter_context(checked_generation(model))
             yield
 
@@ -112,8 +136,10 @@ class Evicting:
     def _config(self) -> Any:
         return self.backbone.model.config.get_text_config()
 
-    def before_forward(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[()], dict[str, Any]] | None:
-        """A forward pre-hook of what reads the prompt: gives a new call a cache that evicts, and tells its layers what comes."""
+    def before_forward(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[()], dict[str, Any]] | None:
+        """Prepare the cache of a call; a forward pre-hook of the module that reads the prompt."""
         inputs = dict(zip(self._names, args, strict=False)) | kwargs
         cache = inputs.get("past_key_values")
         self._after_forward()
@@ -137,63 +163,112 @@ class Evicting:
         self._cache, self._new = None, {}
 
     def _prepare(self, cache: Any) -> None:
-        """Layers that evict, in a cache that is empty. Raises ValueError for other caches."""
+        """Replace the layers of an empty cache by evicting ones.
+
+        Raises ValueError for other caches.
+        """
         if type(cache) is not DynamicCache or cache.offloading:
-            raise ValueError(f"past_key_values: a {type(cache).__name__} that is static or offloaded cannot lose entries; leave it out")
+            raise ValueError(
+                f"past_key_values: a {type(cache).__name__} that is static or offloaded cannot "
+                "lose entries; leave it out"
+            )
         name = type(self.policy).__name__
         made_for = {layer.made_for for layer in cache.layers if isinstance(layer, EvictingLayer)}
         if made_for and made_for != {name}:
-            raise ValueError(f"past_key_values: this cache was scored by {made_for.pop()}; go on with it under that, or start anew")
+            raise ValueError(
+                f"past_key_values: this cache was scored by {made_for.pop()}; go on with it under "
+                "that, or start anew"
+            )
         if not made_for:
             if cache.get_seq_length() > 0:
-                raise ValueError("past_key_values: this cache was begun outside of asymvlm.evict; begin the conversation inside")
+                raise ValueError(
+                    "past_key_values: this cache was begun outside of asymvlm.evict; begin the "
+                    "conversation inside"
+                )
             layers: list[Any] = DynamicCache(config=self._config).layers
-            cache.layers = [EvictingLayer(name, number) if number in self._layers else layer for number, layer in enumerate(layers)]
+            cache.layers = [
+                EvictingLayer(name, number) if number in self._layers else layer
+                for number, layer in enumerate(layers)
+            ]
             cache.layer_class_to_replicate = None
         ledger = cache.layers[self._layers[0]].ledger
         if self._known.get(cache) is not ledger:
             self._known[cache] = ledger
-            self.report.calls.append(EvictionCall({number: cache.layers[number].ledger for number in self._layers}))
+            self.report.calls.append(
+                EvictionCall({number: cache.layers[number].ledger for number in self._layers})
+            )
 
     def _read(self, inputs: Mapping[str, Any], cache: DynamicCache) -> NewTokens:
-        """Which of the new tokens are real, and which are text: all that the model writes itself is."""
-        ids = inputs["input_ids"] if inputs.get("input_ids") is not None else self._ids_of(inputs["inputs_embeds"])
+        """Find which of the new tokens are real, and which are text."""
+        ids = (
+            inputs["input_ids"]
+            if inputs.get("input_ids") is not None
+            else self._ids_of(inputs["inputs_embeds"])
+        )
         past, new = int(cache.get_seq_length()), ids.shape[1]
         mask = inputs.get("attention_mask")
         if mask is None:
             mask = ids.new_ones(len(ids), past + new)
         if mask.shape != (len(ids), past + new):
-            raise ValueError(f"attention_mask: {tuple(mask.shape)} must be {(len(ids), past + new)}, [batch, tokens seen and new]")
+            raise ValueError(
+                f"attention_mask: {tuple(mask.shape)} must be {(len(ids), past + new)}, [batch, "
+                "tokens seen and new]"
+            )
         entries = cache.layers[self._layers[0]].entries
         before = 0 if entries is None else entries.text_position.amax(-1, keepdim=True) + 1
-        return new_tokens(mask, self._vision(ids) if new > 1 else torch.zeros_like(ids, dtype=torch.bool), before)
+        return new_tokens(
+            mask, self._vision(ids) if new > 1 else torch.zeros_like(ids, dtype=torch.bool), before
+        )
 
     def _vision(self, ids: Tensor) -> Bool[Tensor, "B q"]:
-        return torch.isin(ids, torch.tensor([one.token_id for one in self.backbone.modalities], device=ids.device))
+        return torch.isin(
+            ids, torch.tensor([one.token_id for one in self.backbone.modalities], device=ids.device)
+        )
 
     def _before_embedding(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         self._embedded = args[0]
 
     def _ids_of(self, embeddings: Tensor) -> Tensor:
-        """The ids behind embeddings, whose rows may be beams by now."""
+        """Find the ids behind embeddings, whose rows may be beams by now."""
         ids = self._embedded
         if ids is None or ids.shape[-1] != embeddings.shape[1] or len(embeddings) % len(ids):
-            raise ValueError("inputs_embeds: text and vision look alike in there; give input_ids and pixel_values to asymvlm.evict")
+            raise ValueError(
+                "inputs_embeds: text and vision look alike in there; give input_ids and "
+                "pixel_values to asymvlm.evict"
+            )
         return ids.repeat_interleave(len(embeddings) // len(ids), dim=0)
 
-    def attend(self, module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, **kwargs: Any) -> tuple[Tensor, Any]:
-        """A layer's attention, then what it means for the layer's entries."""
+    def attend(
+        self,
+        module: Any,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        mask: Tensor | None,
+        **kwargs: Any,
+    ) -> tuple[Tensor, Any]:
+        """Attend, then update and evict the layer's entries."""
         new = self._new.get(module.layer_idx)
         if new is None or self._cache is None:
             return self._attend(module, query, key, value, mask, **kwargs)
-        if kwargs.get("attention_recorder") is not None:  # a prefill that is cut inside the LLM: this layer may read fewer columns
-            stage = [one for one in kwargs["attention_recorder"].stages if one.layer <= module.layer_idx][-1]
+        if (
+            kwargs.get("attention_recorder") is not None
+        ):  # a prefill that is cut inside the LLM: this layer may read fewer columns
+            stage = [
+                one for one in kwargs["attention_recorder"].stages if one.layer <= module.layer_idx
+            ][-1]
             new = new.cut(stage.rows, stage.real)
         layer: Any = self._cache.layers[module.layer_idx]
         mask = layer.register(new, self.policy, mask)
         out = self._attend(module, query, key, value, mask, **kwargs)
         if self.policy.rows:
-            self._observe(layer, new, attention_of_newest(query, key, mask, new.real, self.policy.rows, kwargs.get("scaling")))
+            self._observe(
+                layer,
+                new,
+                attention_of_newest(
+                    query, key, mask, new.real, self.policy.rows, kwargs.get("scaling")
+                ),
+            )
         layer.evict(new, self.policy, self.budget)
         return out
 
@@ -205,15 +280,29 @@ class Evicting:
             self.policy.update(entries, rows)
         if min(new.counts) == 0:  # rows that padding alone was added to have seen nothing
             there = new.real.any(-1, keepdim=True)
-            entries.score, entries.attention_window = torch.where(there, entries.score, score), torch.where(there[..., None], entries.attention_window, past)
+            entries.score, entries.attention_window = (
+                torch.where(there, entries.score, score),
+                torch.where(there[..., None], entries.attention_window, past),
+            )
 
 
-def _attention(module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any) -> tuple[Tensor, Any]:
+def _attention(
+    module: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    **kwargs: Any,
+) -> tuple[Tensor, Any]:
     evicting = getattr(module, _MARK, None)
     attend = sdpa_attention_forward if evicting is None else evicting.attend
     return attend(module, query, key, value, attention_mask, **kwargs)
 
 
 def _function(name: str) -> Callable[..., Any]:
-    """What to compute attention by where the LLM was told to by `name`: another of our functions, or SDPA as in all of them."""
-    return AttentionInterface._global_mapping[name] if name.startswith("asymvlm_") else sdpa_attention_forward
+    """Find the attention function to wrap: another one of ours, or SDPA."""
+    return (
+        AttentionInterface._global_mapping[name]
+        if name.startswith("asymvlm_")
+        else sdpa_attention_forward
+    )

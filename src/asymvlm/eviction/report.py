@@ -1,4 +1,4 @@
-"""What left the cache, for the caller of `evict`."""
+"""What was evicted, for the caller of `evict`."""
 
 from __future__ import annotations
 
@@ -14,47 +14,69 @@ _ROOM = 256  # columns by which the record of departures grows
 
 @dataclass
 class Ledger:
-    """Counts of one layer, per row of the batch (after a beam search: per live beam), as they stand after the last step."""
+    """Counts of one layer per row of the batch (per live beam), after the last step."""
 
     seen: list[int] = field(default_factory=list)  # text tokens
     held: list[int] = field(default_factory=list)  # text entries
-    peak: int = 0  # the most text entries of a row; several tokens at once, as a prompt, are counted once the layer has cut them
+    # The most text entries of a row; several tokens at once, as a prompt, are counted once the
+    # layer has cut them.
+    peak: int = 0
     bytes: int = 0  # keys and values
     peak_bytes: int = 0
-    # By position + 1, the position of the row's newest token when the entry left; -1 while it stays. Column 0 takes what is nobody's.
+    # By position + 1, the position of the row's newest token when the entry left; -1 while it
+    # stays. Column 0 takes what is nobody's.
     gone: Int64[Tensor, "B P"] | None = None
 
     def add_text(self, texts: list[int]) -> None:
-        """New text tokens per row."""
-        self.seen = [count + new for count, new in zip(self.seen or [0] * len(texts), texts, strict=True)]
-        self.held = [count + new for count, new in zip(self.held or [0] * len(texts), texts, strict=True)]
+        """Count new text tokens per row."""
+        self.seen = [
+            count + new for count, new in zip(self.seen or [0] * len(texts), texts, strict=True)
+        ]
+        self.held = [
+            count + new for count, new in zip(self.held or [0] * len(texts), texts, strict=True)
+        ]
 
-    def record_evicted(self, position: Int64[Tensor, "B n"], goes: Bool[Tensor, "B n"] | None, newest: Int64[Tensor, "B 1"], most: int) -> None:
-        """Entries left: all of them, or those that `goes` names; no row has seen more than `most` tokens."""
+    def record_evicted(
+        self,
+        position: Int64[Tensor, "B n"],
+        goes: Bool[Tensor, "B n"] | None,
+        newest: Int64[Tensor, "B 1"],
+        most: int,
+    ) -> None:
+        """Record evicted entries: all of them, or those that `evicted` names."""
         if self.gone is None:
             self.gone = position.new_full((len(position), 1), -1)
         if self.gone.shape[1] <= most:
-            self.gone = torch.nn.functional.pad(self.gone, (0, most + _ROOM - self.gone.shape[1]), value=-1)
+            self.gone = torch.nn.functional.pad(
+                self.gone, (0, most + _ROOM - self.gone.shape[1]), value=-1
+            )
         place = position + 1 if goes is None else (position + 1).masked_fill(~goes, 0)
         self.gone.scatter_(1, place, newest.expand_as(place))
 
     def update_peak(self, size: int) -> None:
-        """A step is over, and the layer holds `size` bytes."""
+        """Note the layer's size after a step."""
         self.peak = max(self.peak, *self.held)
         self.bytes, self.peak_bytes = size, max(self.peak_bytes, size)
 
     def reordered(self, rows: Int64[Tensor, "n"]) -> None:
-        """The rows of the batch were chosen anew."""
+        """Follow a new choice of the batch's rows."""
         index = rows.tolist()
         self.seen, self.held = [self.seen[row] for row in index], [self.held[row] for row in index]
         if self.gone is not None:
             self.gone = self.gone[rows]
 
     def evicted(self) -> list[list[tuple[int, int]]]:
-        """Per row, which entries left: (its position, the position of the newest token when it left), ascending by the second."""
+        """List, per row, each evicted entry's position and the newest token's at that time."""
         if self.gone is None:
             return [[] for _ in self.seen]
-        rows = [[(place - 1, int(row[place])) for place in (row >= 0).nonzero().flatten().tolist() if place] for row in self.gone.cpu()]
+        rows = [
+            [
+                (place - 1, int(row[place]))
+                for place in (row >= 0).nonzero().flatten().tolist()
+                if place
+            ]
+            for row in self.gone.cpu()
+        ]
         return [sorted(row, key=lambda pair: (pair[1], pair[0])) for row in rows]
 
 
@@ -75,17 +97,17 @@ class EvictionCall:
 
     @property
     def held(self) -> list[int]:
-        """Text entries per row that each of the layers still holds."""
+        """Text entries per row that each layer still holds."""
         return self._any.held
 
     @property
     def gone(self) -> list[int]:
-        """Text entries per row that have left each of the layers."""
+        """Text entries per row that each layer has evicted."""
         return [seen - held for seen, held in zip(self.seen, self.held, strict=True)]
 
     @property
     def peak(self) -> int:
-        """The most text entries that a layer ever held of a row; those of a turn that is read at once count when it has been cut."""
+        """The most text entries that a layer held of a row, counted after it has evicted."""
         return max(ledger.peak for ledger in self.ledgers.values())
 
     @property
@@ -100,15 +122,16 @@ class EvictionCall:
 
     @property
     def evicted(self) -> dict[int, list[list[tuple[int, int]]]]:
-        """By layer and row: the position of what left, and of the row's newest token when it did, which was the last to see it.
+        """List, per row, each evicted entry's position and the newest token's at that time.
 
-        Positions count the real tokens of the row as the LLM was given it, so what `asymvlm.prune` dropped before is not counted.
+        Positions count the real tokens of the row as the LLM was given it, so what `asymvlm.prune`
+        dropped before is not counted.
         """
         return {layer: ledger.evicted() for layer, ledger in self.ledgers.items()}
 
 
 @dataclass
 class EvictionReport:
-    """What left, prompt by prompt."""
+    """What was evicted, prompt by prompt."""
 
     calls: list[EvictionCall] = field(default_factory=list)

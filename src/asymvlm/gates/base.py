@@ -1,4 +1,4 @@
-"""What a gate takes and gives, and the threshold that all of them share."""
+"""The interface of gates, and the threshold that all of them share."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ _HALVINGS = 64
 
 
 class Gate(nn.Module, ABC):
-    """Scores and a count per sample to gates in (0, 1], given as logarithms.
+    """From scores and a count per sample to gates in (0, 1], given as logarithms.
 
     Args:
-        temperature: Of the first step. The gates are sigmoid((s_i + t) / temperature); a lower one is nearer to a hard choice.
-        last_temperature: Of the last step; between the two it falls geometrically. None leaves it at `temperature`.
+        temperature: Of the first step. The gates are sigmoid((s_i + t) / temperature); a lower one
+            is nearer to a hard choice.
+        last_temperature: Of the last step; between the two it falls geometrically. None leaves it
+            at `temperature`.
     """
 
     removes: ClassVar[bool] = False  # whether what is not chosen is out of sight
@@ -29,29 +31,44 @@ class Gate(nn.Module, ABC):
         super().__init__()
         last = temperature if last_temperature is None else last_temperature
         if min(temperature, last) <= 0:
-            raise ValueError(f"temperature: {temperature} to {last} must be above 0; lower is harder")
+            raise ValueError(
+                f"temperature: {temperature} to {last} must be above 0; lower is harder"
+            )
         self.first, self.last = temperature, last
 
     @abstractmethod
     def forward(
-        self, scores: Float[Tensor, "B N"], mask: Bool[Tensor, "B N"], counts: Float[Tensor, "B"], progress: float
+        self,
+        scores: Float[Tensor, "B N"],
+        mask: Bool[Tensor, "B N"],
+        counts: Float[Tensor, "B"],
+        progress: float,
     ) -> Float[Tensor, "B N"]:
-        """Logarithms of the gates; -inf on padding.
+        """Compute the logarithms of the gates; -inf on padding.
 
-        `counts` may be fractions and may carry gradients; `progress` is the share of the training that is done, in [0, 1].
+        `counts` may be fractions and may carry gradients; `progress` is the share of the training
+        that is done, in [0, 1].
         """
 
     def soft(
-        self, scores: Float[Tensor, "B N"], mask: Bool[Tensor, "B N"], counts: Float[Tensor, "B"], progress: float
+        self,
+        scores: Float[Tensor, "B N"],
+        mask: Bool[Tensor, "B N"],
+        counts: Float[Tensor, "B"],
+        progress: float,
     ) -> Float[Tensor, "B N"]:
-        """log sigmoid((s_i + t) / temperature) with t such that a sample's gates sum to its count."""
+        """Compute log sigmoid((s_i + t) / temperature), t such that a sample's gates sum to its
+        count.
+        """
         scaled = scores.float() / (self.first * (self.last / self.first) ** progress)
         shifted = scaled + threshold(scaled, mask, counts.float())[:, None]
         return logsigmoid(shifted).masked_fill(~mask, -torch.inf)
 
 
 class _Threshold(torch.autograd.Function):
-    """t with sum_i sigmoid(s_i + t) = k, by bisection; its gradient by the implicit function theorem.
+    """t with sum_i sigmoid(s_i + t) = k, by bisection.
+
+    Its gradient by the implicit function theorem.
 
     With v_i = m_i (1 - m_i): dt/ds_i = -v_i / sum v, dt/dk = 1 / sum v.
     """
@@ -79,8 +96,12 @@ class _Threshold(torch.autograd.Function):
         return -gradient[:, None] * slopes / total[:, None], None, gradient * inside / total
 
 
-def threshold(scores: Float[Tensor, "B N"], mask: Bool[Tensor, "B N"], counts: Float[Tensor, "B"]) -> Float[Tensor, "B"]:
-    """t such that sigmoid(s_i + t) over a sample's own tokens sums to its count, differentiable in scores and counts.
+def threshold(
+    scores: Float[Tensor, "B N"], mask: Bool[Tensor, "B N"], counts: Float[Tensor, "B"]
+) -> Float[Tensor, "B"]:
+    """Find t such that sigmoid(s_i + t) sums to the count over a sample's own tokens.
+
+    Differentiable in scores and counts.
 
     A count of all tokens (or more) opens every gate to within 1e-3 of their sum.
     Reference: differentiable top-k of VisionSelector, arXiv 2510.16598.
@@ -89,15 +110,18 @@ def threshold(scores: Float[Tensor, "B N"], mask: Bool[Tensor, "B N"], counts: F
 
 
 def at_least_one(counts: Float[Tensor, "B"]) -> Float[Tensor, "B"]:
-    """Counts of 1 where less is asked for; gradients pass as if they had not been raised.
+    """Raise counts to 1 where less is asked for; gradients pass unchanged.
 
-    Without them a budget head that sparsity has once pushed below one token would never hear what that costs.
+    Without them a budget head that sparsity has once pushed below one token would never hear what
+    that costs.
     """
     return counts + (1 - counts).clamp_min(0).detach()
 
 
-def hard_choice(scores: Float[Tensor, "B N"], mask: Bool[Tensor, "B N"], counts: Float[Tensor, "B"]) -> Bool[Tensor, "B N"]:
-    """True for each sample's best tokens, as many as its count rounded half up, at least one.
+def hard_choice(
+    scores: Float[Tensor, "B N"], mask: Bool[Tensor, "B N"], counts: Float[Tensor, "B"]
+) -> Bool[Tensor, "B N"]:
+    """Mark each sample's best tokens, as many as its count rounded half up, at least one.
 
     Ranks as `selectors.top_k` does, so that training keeps what pruning will keep.
     """

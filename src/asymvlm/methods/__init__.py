@@ -16,14 +16,14 @@ __all__ = ["Learned", "Method", "Tokens", "methods"]
 
 
 def methods() -> dict[str, type[Method]]:
-    """All built-in methods by name."""
+    """List all built-in methods by name."""
     from ..registry import discover
 
     return discover(__name__, Method)
 
 
 class _CallablePackage(ModuleType):
-    """`asymvlm.methods()` is the public name of the function above, and this package has the same name."""
+    """Makes the package callable, as `asymvlm.methods()` is the function of the same name."""
 
     def __call__(self) -> dict[str, type[Method]]:
         return methods()

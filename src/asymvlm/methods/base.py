@@ -1,4 +1,4 @@
-"""The one interface of all methods, built in or not."""
+"""The interface of all methods, built in or not."""
 
 from __future__ import annotations
 
@@ -18,19 +18,24 @@ from ..typing import Bool, Float, Int64
 
 @dataclass(frozen=True)
 class LayerView:
-    """What the decoder layer below a method's own computed. Keys are rotated; G groups of keys, H heads, L text tokens, n vision tokens."""
+    """What the decoder layer below a method's own computed, with rotated keys.
+
+    G groups of keys, H heads, L text tokens, n vision tokens.
+    """
 
     keys: Float[Tensor, "n G*d"]
     text_keys: Float[Tensor, "L G*d"]
-    attention: Callable[[slice | Tensor], Float[Tensor, "H l n"]]  # of some of the text's rows, to the vision tokens that are left
+    attention: Callable[
+        [slice | Tensor], Float[Tensor, "H l n"]
+    ]  # of some of the text's rows, to the vision tokens that are left
 
 
 @dataclass
 class Tokens:
-    """What a method sees of one sample. n vision tokens, L text tokens, D the LLM's width.
+    """One sample as a method sees it. n vision tokens, L text tokens, D the LLM's hidden size.
 
-    `vision` and `text` are what the layer reads that the method stands before; the LLM's own inputs where it stands before the LLM. What
-    is callable is worked out only when a method calls it.
+    `vision` and `text` are what the layer reads that the method stands before; the LLM's own inputs
+    where it stands before the LLM. What is callable is worked out only when a method calls it.
     """
 
     vision: Float[Tensor, "n D"]
@@ -39,51 +44,79 @@ class Tokens:
     question: Bool[Tensor, "L"]  # what was asked (`Layout.question`)
     grid: Int64[Tensor, "n 3"]  # picture, row, column
     tower: Callable[[], TowerView]  # attention, keys and states of the vision tower's feature layer
-    pixel_contrast: Callable[[], Float[Tensor, "n"]]  # how much the pixels of each token differ: their standard deviation
-    dense_attention: Callable[[str], Float[Tensor, "n"]]  # the dense LLM's attention from "question", "last" or "answer" rows
-    at_resolution: Callable[[int, int], Float[Tensor, "m D"]]  # features of the picture seen at rows x columns tokens
+    pixel_contrast: Callable[
+        [], Float[Tensor, "n"]
+    ]  # how much the pixels of each token differ: their standard deviation
+    dense_attention: Callable[
+        [str], Float[Tensor, "n"]
+    ]  # the dense LLM's attention from "question", "last" or "answer" rows
+    at_resolution: Callable[
+        [int, int], Float[Tensor, "m D"]
+    ]  # features of the picture seen at rows x columns tokens
     below: Callable[[], LayerView]  # of the layer below, for methods inside the LLM
-    template: Bool[Tensor, "L"] | None = None  # what the template writes around the question behind the last picture, where it is known
+    template: Bool[Tensor, "L"] | None = (
+        # What the template writes around the question behind the last picture, where it is known.
+        None
+    )
 
     @property
     def after_pictures(self) -> Bool[Tensor, "L"]:
-        """Text behind the last picture: the question and the template around it; all text where there is none behind it."""
+        """Text behind the last picture, template included.
+
+        All text where there is none behind it.
+        """
         behind = self.question if self.template is None else self.question | self.template
         return behind if bool(behind.any()) else torch.ones_like(behind)
 
 
 class Method(ABC):
-    """Says which vision tokens to keep. Override `score`; the rest has defaults.
+    """Chooses which vision tokens to keep. Override `score`; the rest has defaults.
 
-    One object serves one `prune`; it is called once per sample (and stage) and must not depend on other samples.
+    One object serves one `prune`; it is called once per sample (and stage) and must not depend on
+    other samples.
     """
 
     kind: ClassVar[str]
-    state: ClassVar[tuple[str, ...]] = ()  # attributes that change while it works, and are no settings
-    reads_tower: bool = False  # True has the tower watched while it runs; else `tokens.tower()` runs it again
+    state: ClassVar[
+        tuple[str, ...]
+    ] = ()  # attributes that change while it works, and are no settings
+    reads_tower: bool = (
+        False  # True has the tower watched while it runs; else `tokens.tower()` runs it again
+    )
     layer: int | None = None  # the LLM layer before which it acts; None stands for before the LLM
     adapter: Path | None = None  # a peft directory that the model wears meanwhile
 
     def score(self, tokens: Tokens) -> Float[Tensor, "n"]:
         """Importance of each vision token; higher keeps."""
-        raise NotImplementedError(f"{type(self).__name__} must define score(tokens) or select(tokens, count)")
+        raise NotImplementedError(
+            f"{type(self).__name__} must define score(tokens) or select(tokens, count)"
+        )
 
     def select(self, tokens: Tokens, count: int) -> Int64[Tensor, "count"]:
-        """Indices of the `count` tokens to keep, ascending. Override it for methods that choose a set, not a ranking."""
+        """Choose `count` tokens, ascending.
+
+        Override it for methods that choose a set, not a ranking.
+        """
         return top_k(self.score(tokens), count)
 
     def merge(self, tokens: Tokens, kept: Int64[Tensor, "k"]) -> Float[Tensor, "k D"]:
-        """Features of the kept tokens. Override it for methods that fuse what they drop into what they keep."""
+        """Return features of the kept tokens.
+
+        Override it for methods that fuse dropped ones into them.
+        """
         return tokens.vision[kept]
 
     def budget(self, tokens: Tokens) -> float:
         """The keep ratio in (0, 1] for `keep="auto"`."""
-        raise ValueError(f'keep: "auto" needs a method with a budget head; {type(self).__name__} has none, give a share or a count')
+        raise ValueError(
+            f'keep: "auto" needs a method with a budget head; {type(self).__name__} has none, '
+            "give a share or a count"
+        )
 
     def stages(self, count: int, total: int, depth: int) -> dict[int, int]:
-        """Tokens left from each LLM layer on, for methods inside an LLM of `depth` layers. Override it for several stages."""
+        """Return the tokens left from each LLM layer on. Override it for several stages."""
         assert self.layer is not None
         return {self.layer: count}
 
     def begin(self, samples: Sequence[Any]) -> None:  # noqa: B027 - a default, not a duty
-        """Told by an evaluation which samples the next batch holds; only oracles listen."""
+        """Receive the samples of the next batch, in evaluations; only oracles use them."""

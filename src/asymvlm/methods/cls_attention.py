@@ -1,4 +1,4 @@
-"""What the vision tower itself looks at; blind to the question."""
+"""The vision tower's own attention; blind to the question."""
 
 from __future__ import annotations
 

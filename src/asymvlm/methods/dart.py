@@ -1,4 +1,4 @@
-"""Tokens unlike a few pivots: duplicates go, whatever they show."""
+"""Tokens unlike a few pivots: drops duplicates."""
 
 from __future__ import annotations
 
@@ -12,15 +12,21 @@ from .common.similarity import unit_rows
 
 
 class DART(Method):
-    """Pivots are the vision and the question tokens with the largest L1 norm of their keys; each in turn brings its share of the tokens
-    that are least like it, by cosine of hidden states (DART, arXiv 2502.11494).
+    """Tokens least like a few pivots, by cosine of hidden states (DART, arXiv 2502.11494).
 
-    The question is the text behind the last picture, as published; all text where there is none. Deviations:
+    Pivots are the vision and the question tokens with the largest L1 norm of their keys; each in
+    turn brings its share of the tokens.
 
-    - Shares are equal up to one token and add up to `count`. The published quota, rounded once for all pivots, keeps a few tokens more or
+    The question is the text behind the last picture, as published; all text where there is none.
+    Deviations:
+
+    - Shares are equal up to one token and add up to `count`. The published quota, rounded once for
+    all pivots, keeps a few tokens more or
       fewer than asked for.
-    - Vision pivots come first, then text, each in the order of the prompt. The published order is that of a Python set.
-    - Hidden states as the layer reads them. The published code passes them through the LLM's final norm, whose weights a method does not
+    - Vision pivots come first, then text, each in the order of the prompt. The published order is
+    that of a Python set.
+    - Hidden states as the layer reads them. The published code passes them through the LLM's final
+    norm, whose weights a method does not
       see.
 
     Costs O(N D) for each pivot.
@@ -30,14 +36,22 @@ class DART(Method):
 
     def __init__(self, layer: int = 2, vision_pivots: int = 4, text_pivots: int = 4) -> None:
         if min(vision_pivots, text_pivots) < 0 or vision_pivots + text_pivots == 0:
-            raise ValueError(f"vision_pivots, text_pivots: {vision_pivots} and {text_pivots}; give numbers of which one is above 0")
+            raise ValueError(
+                f"vision_pivots, text_pivots: {vision_pivots} and {text_pivots}; give numbers of "
+                "which one is above 0"
+            )
         self.layer, self.vision_pivots, self.text_pivots = layer, vision_pivots, text_pivots
 
     def select(self, tokens: Tokens, count: int) -> Int64[Tensor, "count"]:
         view = tokens.below()
         asked = tokens.after_pictures
         own = _largest(view.keys, min(self.vision_pivots, count))
-        pivots = torch.cat([tokens.vision[own], tokens.text[asked][_largest(view.text_keys[asked], self.text_pivots)]])
+        pivots = torch.cat(
+            [
+                tokens.vision[own],
+                tokens.text[asked][_largest(view.text_keys[asked], self.text_pivots)],
+            ]
+        )
         likeness = unit_rows(pivots) @ unit_rows(tokens.vision).T
         kept = torch.zeros(len(tokens.vision), dtype=torch.bool, device=own.device)
         kept[own] = True

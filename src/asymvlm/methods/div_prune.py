@@ -1,4 +1,4 @@
-"""Tokens as far from each other as can be; blind to what is important."""
+"""Tokens as different from each other as possible; blind to the question."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from .common.similarity import nearest_other, unit_rows
 
 
 class DivPrune(Method):
-    """Max-min diversity by farthest first on the distance 1 - cos of projected tokens (DivPrune, arXiv 2503.02175).
+    """Max-min diversity, farthest first, by 1 - cosine (DivPrune, arXiv 2503.02175).
 
-    First the token whose nearest neighbour is farthest, then always the one farthest from all that are chosen. Of equals the earlier.
+    First the token whose nearest neighbour is farthest, then always the one farthest from all that
+    are chosen. Of equals the earlier.
 
-    O(N^2 D) time for the first token, O(k N D) for the others; O(N) memory, where the published code makes the N x N matrix.
+    O(N^2 D) time for the first token, O(k N D) for the others; O(N) memory, where the published
+    code makes the N x N matrix.
     """
 
     kind = "div_prune"

@@ -1,4 +1,4 @@
-"""Fewer pixels instead of fewer tokens: the control that many compressors lose to."""
+"""Fewer pixels instead of fewer tokens: a control that many compressors lose to."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from .grid import evenly
 
 
 class Downsample(Method):
-    """The picture seen at a lower resolution, at exactly as many tokens (VTC-AnswerCache, arXiv 2510.07143).
+    """The picture at a lower resolution, at exactly as many tokens (VTC-Bench, arXiv 2510.07143).
 
-    The coarse grid is the one of at most `count` cells that is nearest to it and not more than twice as long as wide; what is
-    missing to `count` keeps its full-resolution feature. Single pictures only.
+    The coarse grid is the one of at most `count` cells that is nearest to it and not more than
+    twice as long as wide; what is missing to `count` keeps its full-resolution feature. Single
+    pictures only.
     """
 
     kind = "downsample"
@@ -23,8 +24,13 @@ class Downsample(Method):
 
     def merge(self, tokens: Tokens, kept: Int64[Tensor, "k"]) -> Float[Tensor, "k D"]:
         if int(tokens.grid[:, 0].max()) > 0 or int(tokens.grid.min()) < 0:
-            raise ValueError("downsample: samples with several pictures, tiles or a resampler are not supported; use grid")
-        rows, columns = coarse_shape(len(kept), int(tokens.grid[:, 1].max()) + 1, int(tokens.grid[:, 2].max()) + 1)
+            raise ValueError(
+                "downsample: samples with several pictures, tiles or a resampler are not "
+                "supported; use grid"
+            )
+        rows, columns = coarse_shape(
+            len(kept), int(tokens.grid[:, 1].max()) + 1, int(tokens.grid[:, 2].max()) + 1
+        )
         features = tokens.vision[kept].clone()
         if rows * columns == len(tokens.vision):
             return features
@@ -34,7 +40,10 @@ class Downsample(Method):
 
 
 def coarse_shape(count: int, rows: int, columns: int) -> tuple[int, int]:
-    """The (rows, columns) of most cells, at most `count` of them, whose aspect is within twice the picture's."""
+    """Find the largest (rows, columns) with at most `count` cells.
+
+    Its aspect is within twice the picture's.
+    """
     if count >= rows * columns:
         return rows, columns
     best = (1, 1)

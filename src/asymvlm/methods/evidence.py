@@ -1,4 +1,4 @@
-"""The boxes that hold the answer: an oracle where the data has them."""
+"""An oracle: the boxes that hold the answer."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from .base import Method, Tokens
 
 
 class Evidence(Method):
-    """Tokens by the share of their cell that lies in an evidence box; labels next to the value count half.
+    """Tokens by the share of their cell in an evidence box; key boxes count half.
 
-    An evaluation tells it the samples by `begin`; each says what share of each cell of a grid `[n, 3]` lies in a box:
-    `evidence_share(grid)` and `key_share(grid)`, `[n]`.
+    An evaluation tells it the samples by `begin`; each says what share of each cell of a grid `[n,
+    3]` lies in a box: `evidence_share(grid)` and `key_share(grid)`, `[n]`.
     """
 
     kind = "evidence"
@@ -29,7 +29,10 @@ class Evidence(Method):
 
     def score(self, tokens: Tokens) -> Float[Tensor, "n"]:
         if not self._waiting:
-            raise ValueError("evidence: needs samples with evidence boxes; use it through eval.py on data that has them")
+            raise ValueError(
+                "evidence: needs samples with evidence boxes; use it through eval.py on data that "
+                "has them"
+            )
         sample = self._waiting.pop(0)
         share = sample.evidence_share(tokens.grid) + 0.5 * sample.key_share(tokens.grid)
         return share.to(tokens.vision.device)

@@ -1,4 +1,4 @@
-"""What the last row of the prompt looks at in the layer below."""
+"""Attention of the last prompt row in the layer below."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from .base import Method, Tokens
 
 
 class FastV(Method):
-    """Attention of the prompt's last text row in the layer below, mean over heads (FastV, arXiv 2403.06764).
+    """Attention of the last text row in the layer below, mean over heads (FastV, arXiv 2403.06764).
 
-    The paper averages over all rows; its code, and so its numbers, take the last row alone, and so does this. The code cuts at a fixed
-    place and length of one picture in a batch of one; here it is any prompt. Published with half the tokens left: `keep=0.5`.
+    The paper averages over all rows; its code, and so its numbers, take the last row alone, and so
+    does this. The code cuts at a fixed place and length of one picture in a batch of one; here it
+    is any prompt. Published with half the tokens left: `keep=0.5`.
 
     Costs O(H L N d): the view below works out the attention of all L text rows.
     """

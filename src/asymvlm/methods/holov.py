@@ -1,4 +1,4 @@
-"""Every part of the picture keeps some tokens, the more so the more it is looked at and the more varied it is."""
+"""Quotas for every part of the picture, by attention and variety."""
 
 from __future__ import annotations
 
@@ -17,13 +17,15 @@ _ROUNDING = 2.0**-18
 class HoloV(Method):
     """Quotas for 16 groups of tokens, filled by CLS attention (HoloV, arXiv 2510.02912).
 
-    Groups follow each other in raster order. A token scores a_i + beta * scale * var_i: a is the attention, var the variance of its
-    cosines with the others of its group, scale the mean of a over the mean of var. A group's quota is its share of the sum of mean
-    scores, rounded down; what is left over goes to the groups with the largest scores, one each.
+    Groups follow each other in raster order. A token scores a_i + beta * scale * var_i: a is the
+    attention, var the variance of its cosines with the others of its group, scale the mean of a
+    over the mean of var. A group's quota is its share of the sum of mean scores, rounded down; what
+    is left over goes to the groups with the largest scores, one each.
 
-    Unlike published: scale is of the whole sample, since taken in each group, as the code does, the variance cancels out of every group's
-    mean (beta = 0 gives those quotas); a token's own cosine is left out of its variance; what a group is too small for goes round the
-    others, where the code pads with zeros. O(N^2 D / 16) time, O(N^2 / 256) memory.
+    Unlike published: scale is of the whole sample, since taken in each group, as the code does, the
+    variance cancels out of every group's mean (beta = 0 gives those quotas); a token's own cosine
+    is left out of its variance; what a group is too small for goes round the others, where the code
+    pads with zeros. O(N^2 D / 16) time, O(N^2 / 256) memory.
 
     Args:
         beta: Weight of the variance.
@@ -42,7 +44,12 @@ class HoloV(Method):
         scores = attention + self.beta * attention.mean() / (variance.mean() + 1e-6) * variance
         means = torch.stack([scores[group].mean() for group in groups])
         quotas = _quotas(means / means.sum(), [len(group) for group in groups], count)
-        return torch.cat([group[top_k(attention[group], quota)] for group, quota in zip(groups, quotas, strict=True)])
+        return torch.cat(
+            [
+                group[top_k(attention[group], quota)]
+                for group, quota in zip(groups, quotas, strict=True)
+            ]
+        )
 
 
 def _variance(unit: Float[Tensor, "g D"]) -> Float[Tensor, "g"]:

@@ -1,4 +1,4 @@
-"""Another method's scores, less what is already said by the tokens kept."""
+"""Another method's scores, less the similarity to tokens already kept."""
 
 from __future__ import annotations
 
@@ -17,11 +17,13 @@ from .common.similarity import unit_rows
 class IDPruner(Method):
     """Maximal marginal relevance on any method's scores (IDPruner, arXiv 2602.13315).
 
-    Takes one by one the token with the highest trade * importance - (1 - trade) * (highest cosine with a token taken). Importance is the
-    base's score, moved to [0, 1] per sample; published is it with VisionSelector's scorer. O(k N D) time, O(N) memory.
+    Takes one by one the token with the highest trade * importance - (1 - trade) * (highest cosine
+    with a token taken). Importance is the base's score, moved to [0, 1] per sample; published is it
+    with VisionSelector's scorer. O(k N D) time, O(N) memory.
 
     Args:
-        base: The method whose `score` is the importance. When and where it acts, and its budget, are its own.
+        base: The method whose `score` is the importance. When and where it acts, and its budget,
+            are its own.
         trade: Weight of the importance, in [0, 1].
 
     Raises ValueError for a trade out of range.
@@ -31,7 +33,9 @@ class IDPruner(Method):
 
     def __init__(self, base: Method, trade: float = 0.5) -> None:
         if not 0 <= trade <= 1:
-            raise ValueError(f"trade: {trade} is not in [0, 1]; 1 is the base's scores alone, 0 diversity alone")
+            raise ValueError(
+                f"trade: {trade} is not in [0, 1]; 1 is the base's scores alone, 0 diversity alone"
+            )
         self.base, self.trade = base, trade
         self.layer, self.reads_tower = base.layer, base.reads_tower
 

@@ -15,10 +15,11 @@ from .base import Method, Tokens
 
 
 class Learned(Method):
-    """A trained scorer and its budget head (AsymVLM, arXiv 2605.29535, and the forms beside it in `asymvlm.scorers`).
+    """A trained scorer and its budget head (AsymVLM, arXiv 2605.29535, and `asymvlm.scorers`).
 
     Args:
-        trained: The scorer, or the directory or repository that it is loaded from when it is first needed.
+        trained: The scorer, or the directory or repository that it is loaded from when it is first
+            needed.
         adapter: Have the model wear the LoRA adapter that was trained beside the scorer.
     """
 
@@ -39,20 +40,26 @@ class Learned(Method):
         if not self._wears:
             return None
         if self.trained.adapter is None:
-            raise ValueError("adapter: the scorer's directory has none; train one with --model.recovery lora, or leave adapter out")
+            raise ValueError(
+                "adapter: the scorer's directory has none; train one with --model.recovery lora, "
+                "or leave adapter out"
+            )
         return self.trained.adapter
 
     def _batch(self, tokens: Tokens) -> TokenBatch:
         if tokens.vision.shape[-1] != self.trained.width:
             raise ValueError(
-                f"scorer: trained for a width of {self.trained.width}, this model's is {tokens.vision.shape[-1]}; "
+                f"scorer: trained for a width of {self.trained.width}, this model's is "
+                f"{tokens.vision.shape[-1]}; "
                 "train one on this model, or load the scorer of this model"
             )
         weights = next(self.trained.parameters())
         if weights.device != tokens.vision.device:
             self.trained.to(tokens.vision.device)
         mask = self.trained.text_mask(tokens.text_ids)
-        return TokenBatch.single(tokens.vision.to(weights.dtype), tokens.text.to(weights.dtype), tokens.grid, mask)
+        return TokenBatch.single(
+            tokens.vision.to(weights.dtype), tokens.text.to(weights.dtype), tokens.grid, mask
+        )
 
     @torch.no_grad()
     def score(self, tokens: Tokens) -> Float[Tensor, "n"]:

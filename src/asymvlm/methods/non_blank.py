@@ -1,4 +1,4 @@
-"""Where something is printed: the control for pages that are mostly paper."""
+"""A control for pages that are mostly paper: the cells with the most contrast."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .grid import Grid
 
 
 class NonBlank(Method):
-    """The tokens with the most ink; of equals, such as all blank paper, evenly spread ones (a control, ours). O(N log N)."""
+    """Tokens with the highest pixel contrast; of equals evenly spread ones (ours). O(N log N)."""
 
     kind = "non_blank"
 

@@ -1,4 +1,4 @@
-"""Outliers of the tower's attention and an even spread, each with its neighbours fused into it."""
+"""Outliers of the tower's attention and an even spread, with neighbours fused in."""
 
 from __future__ import annotations
 
@@ -15,15 +15,20 @@ _NEIGHBOURS = 32
 
 
 class PruMergePlus(Method):
-    """Top tokens by CLS attention with all heads read as one, three times as many evenly spaced (PruMerge+, arXiv 2403.15388).
+    """Top tokens by CLS attention, and three times as many evenly spaced (arXiv 2403.15388).
 
-    Each kept token becomes x_i + sum a_j x_j over the 32 other tokens with the most similar keys; a is the attention, unnormalised.
-    One more token is appended: the sum of a_j x_j over all tokens not kept.
+    The attention is that of all heads read as one.
 
-    Published: outliers by the interquartile rule, a share r of all tokens, and every 1/(3r)-th token besides. Under a given count a
-    quarter are top tokens and the rest are spaced evenly among the others, the same one to three. So that the count is exact, the
-    appended token is one of it: it takes the place of the last token not kept otherwise. `keep="auto"` gives the published adaptive
-    share. Tokens are fused behind the projector instead of before it; where all tokens stay, nothing is fused. O(k N (C + D)) time.
+    Each kept token becomes x_i + sum a_j x_j over the 32 other tokens with the most similar keys; a
+    is the attention, unnormalised. One more token is appended: the sum of a_j x_j over all tokens
+    not kept.
+
+    Published: outliers by the interquartile rule, a share r of all tokens, and every 1/(3r)-th
+    token besides. Under a given count a quarter are top tokens and the rest are spaced evenly among
+    the others, the same one to three. So that the count is exact, the appended token is one of it:
+    it takes the place of the last token not kept otherwise. `keep="auto"` gives the published
+    adaptive share. Tokens are fused behind the projector instead of before it; where all tokens
+    stay, nothing is fused. O(k N (C + D)) time.
     """
 
     kind = "prumerge_plus"
@@ -54,7 +59,9 @@ class PruMergePlus(Method):
         return merged.to(tokens.vision.dtype)
 
     def budget(self, tokens: Tokens) -> float:
-        """The share of outliers above Q3 + 1.5 IQR, three times that of the others, and the appended token."""
+        """Return the share of outliers above Q3 + 1.5 IQR, three times that, and the appended
+        token.
+        """
         attention = tokens.tower().single_head().float()
         low, high = attention.quantile(attention.new_tensor([0.25, 0.75]))
         outliers = float((attention > high + 1.5 * (high - low)).float().mean())
@@ -62,7 +69,7 @@ class PruMergePlus(Method):
 
 
 def _themselves(attention: Float[Tensor, "n"], count: int) -> Int64[Tensor, "count"]:
-    """The tokens that stay as themselves, ascending: a quarter, rounded up, by attention, the others evenly spaced among the rest."""
+    """Choose the tokens that stay: a quarter by attention, the others evenly spaced."""
     top = top_k(attention, (count + 3) // 4)
     rest = others(len(attention), top)
     return torch.cat([top, rest[evenly(len(rest), count - len(top)).to(rest.device)]]).sort().values

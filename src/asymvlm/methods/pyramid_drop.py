@@ -12,14 +12,17 @@ from .base import Method, Tokens
 
 
 class PyramidDrop(Method):
-    """Attention of the last instruction token, mean over heads, before a quarter, half and three quarters of the LLM's layers
-    (PyramidDrop, arXiv 2410.17247, section 3.2).
+    """Attention of the last instruction token at three depths (PyramidDrop, arXiv 2410.17247).
 
-    Each stage leaves the same share of what the stage before left, so that `count` are left at the end: 12.5 % is the published 50 %,
-    25 %, 12.5 %. LLMs of fewer than four layers have fewer stages.
+    Mean over heads, before a quarter, half and three quarters of the LLM's layers (section 3.2).
 
-    Deviation: the attention is that of the layer below. The published code works out queries and keys of the stage's own layer ahead of
-    time, which a method that sees what the LLM has computed cannot.
+    Each stage leaves the same share of what the stage before left, so that `count` are left at the
+    end: 12.5 % is the published 50 %, 25 %, 12.5 %. LLMs of fewer than four layers have fewer
+    stages.
+
+    Deviation: the attention is that of the layer below. The published code works out queries and
+    keys of the stage's own layer ahead of time, which a method that sees what the LLM has computed
+    cannot.
 
     Costs O(H L N d) a stage.
     """
@@ -28,12 +31,17 @@ class PyramidDrop(Method):
     layer = 1  # stands for inside the LLM; `stages` says before which layers
 
     def stages(self, count: int, total: int, depth: int) -> dict[int, int]:
-        return geometric(count, total, sorted({max(1, depth * quarter // 4) for quarter in (1, 2, 3)}))
+        return geometric(
+            count, total, sorted({max(1, depth * quarter // 4) for quarter in (1, 2, 3)})
+        )
 
     def score(self, tokens: Tokens) -> Float[Tensor, "n"]:
         return tokens.below().attention(slice(-1, None)).mean((0, 1))
 
 
 def geometric(count: int, total: int, layers: Sequence[int]) -> dict[int, int]:
-    """Tokens left from each of `layers` on, from `total` to `count` by the same share each time; rounded half up."""
-    return {layer: count_for((count / total) ** (stage / len(layers)), total) for stage, layer in enumerate(layers, start=1)}
+    """Shrink from `total` to `count` by the same factor at each of `layers`; rounded half up."""
+    return {
+        layer: count_for((count / total) ** (stage / len(layers)), total)
+        for stage, layer in enumerate(layers, start=1)
+    }

@@ -1,4 +1,4 @@
-"""The control that every method has to beat."""
+"""Random tokens: the control that every method has to beat."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _CHANNELS = 6
 
 
 class Random(Method):
-    """Tokens drawn uniformly; the same for the same sample, whatever else is in the batch."""
+    """Tokens drawn uniformly; the same for a sample whatever else is in the batch."""
 
     kind = "random"
 
@@ -21,9 +21,11 @@ class Random(Method):
         self.seed = seed
 
     def score(self, tokens: Tokens) -> Float[Tensor, "n"]:
-        # Seeded by what the sample is, so that a batch and its samples one by one agree: its words, and where a few channels are largest,
-        # which rounding does not change.
+        # Seeded by what the sample is, so that a batch and its samples one by one agree: its words,
+        # and where a few channels are largest, which rounding does not change.
         largest = best(tokens.vision[:, :_CHANNELS].T).tolist()
-        mark = int(tokens.text_ids.sum()) * 1_000_003 + sum(place * 257**power for power, place in enumerate(largest))
+        mark = int(tokens.text_ids.sum()) * 1_000_003 + sum(
+            place * 257**power for power, place in enumerate(largest)
+        )
         generator = torch.Generator().manual_seed((self.seed * 7_919 + mark) % 2**63)
         return torch.rand(len(tokens.vision), generator=generator).to(tokens.vision.device)

@@ -1,4 +1,4 @@
-"""Tokens that stand for the others, weighted by what the tower looks at."""
+"""Tokens that represent the others, weighted by the tower's attention."""
 
 from __future__ import annotations
 
@@ -19,11 +19,13 @@ _RIVAL = 1 - 2.0**-10  # of the best gain; far more than ties can be apart
 class SCOPE(Method):
     """Greedy on coverage times saliency (SCOPE, arXiv 2510.24214).
 
-    gain(v) = sum over u of max(0, cos(u, v) - c_u) * a_v^alpha. c_u is the highest cosine of u with a token taken, 0 at first; a is the
-    attention of CLS; cosines are of the tower's states. Of equal gains the earlier token.
+    gain(v) = sum over u of max(0, cos(u, v) - c_u) * a_v^alpha. c_u is the highest cosine of u with
+    a token taken, 0 at first; a is the attention of CLS; cosines are of the tower's states. Of
+    equal gains the earlier token.
 
-    Gains never grow, so a gain worked out earlier bounds today's, and only tokens whose bound could win are worked out anew (lazy
-    greedy, Minoux 1978): the published choice without its N x N matrix. O(N^2 D) time at least and O(k N^2 D) at most, O(N) memory.
+    Gains never grow, so a gain worked out earlier bounds today's, and only tokens whose bound could
+    win are worked out anew (lazy greedy, Minoux 1978): the published choice without its N x N
+    matrix. O(N^2 D) time at least and O(k N^2 D) at most, O(N) memory.
 
     Args:
         alpha: Power of the attention; 0 is coverage alone.
@@ -43,8 +45,12 @@ class SCOPE(Method):
         bound = torch.full_like(saliency, torch.inf)
 
         def gain(index: Int64[Tensor, "m"]) -> Float[Tensor, "m"]:
-            # What is covered but for rounding is covered, or noise would choose among the copies of what was taken.
-            return functional.threshold(unit[index] @ unit.mT - covered, _ROUNDING, 0.0).sum(1) * saliency[index]
+            # What is covered but for rounding is covered, or noise would choose among the copies of
+            # what was taken.
+            return (
+                functional.threshold(unit[index] @ unit.mT - covered, _ROUNDING, 0.0).sum(1)
+                * saliency[index]
+            )
 
         for _ in range(count):
             known = taken.clone()

@@ -1,4 +1,4 @@
-"""Tokens that the question's own words look at; what goes leaves its gist behind."""
+"""Tokens that the question's words attend to; dropped ones are recycled into a few."""
 
 from __future__ import annotations
 
@@ -15,24 +15,32 @@ _ROUNDING = 2.0**-18  # of distances, as a share of the largest
 
 
 class SparseVLM(Method):
-    """Attention of the raters, mean over them and over heads, in several layers (SparseVLM v1.5, arXiv 2410.04417, section 3).
+    """Attention of the rater words, in several layers (SparseVLM v1.5, arXiv 2410.04417).
 
-    Raters are the question tokens to which the vision tokens turn more than to the mean one: with the vision tokens' dot products with the
-    question tokens made a softmax over the question, those of more than mean probability. The question is the text behind the last
-    picture; all text where there is none. Where no token is above the mean (as of one token) all are raters.
+    Mean over raters and heads (section 3).
 
-    What is dropped is recycled: the best `recycle` of it by score is clustered by density peaks, and each cluster stays as one token, the
-    mean of its members at the place of its centre; the published code takes the mean where descriptions of it say the sum. `recycle=0`
-    does without, as v2 does.
+    Raters are the question tokens to which the vision tokens turn more than to the mean one: with
+    the vision tokens' dot products with the question tokens made a softmax over the question, those
+    of more than mean probability. The question is the text behind the last picture; all text where
+    there is none. Where no token is above the mean (as of one token) all are raters.
+
+    What is dropped is recycled: the best `recycle` of it by score is clustered by density peaks,
+    and each cluster stays as one token, the mean of its members at the place of its centre; the
+    published code takes the mean where descriptions of it say the sum. `recycle=0` does without, as
+    v2 does.
 
     Deviations:
 
-    - Counts. The published ones are written down for four budgets of 576 tokens, and clusters come on top. Here each stage leaves the
-      same share of what the stage before left, so that `count` are left at the end, and clusters take some of the places: as many as the
-      published rule makes of what does not fit, but at most `count - 1`.
-    - Raters are found anew at each stage, from the states that its layer reads. Published: once, from the LLM's inputs.
+    - Counts. The published ones are written down for four budgets of 576 tokens, and clusters come
+    on top. Here each stage leaves the
+      same share of what the stage before left, so that `count` are left at the end, and clusters
+      take some of the places: as many as the published rule makes of what does not fit, but at most
+      `count - 1`.
+    - Raters are found anew at each stage, from the states that its layer reads. Published: once,
+    from the LLM's inputs.
     - Density ties go to the earlier token; published: random noise.
-    - The published code ranks with the attention of layers 2, 6 and 15 themselves, so that tokens leave behind these; that is
+    - The published code ranks with the attention of layers 2, 6 and 15 themselves, so that tokens
+    leave behind these; that is
       `layers=(3, 7, 16)` here. Its counting of tokens, and the default, have them leave before.
 
     Costs O(H L N d + L N D) a stage, and O(R^2 D) for R recycled tokens.
@@ -42,9 +50,13 @@ class SparseVLM(Method):
 
     def __init__(self, layers: tuple[int, ...] = (2, 6, 15), recycle: float = 0.3) -> None:
         if not layers or list(layers) != sorted(set(layers)):
-            raise ValueError(f"layers: {layers} must be one or more layers, ascending and different")
+            raise ValueError(
+                f"layers: {layers} must be one or more layers, ascending and different"
+            )
         if not 0.0 <= recycle <= 1.0:
-            raise ValueError(f"recycle: {recycle} must be a share of the dropped tokens, from 0 to 1")
+            raise ValueError(
+                f"recycle: {recycle} must be a share of the dropped tokens, from 0 to 1"
+            )
         self.layers, self.layer, self.recycle = layers, layers[0], recycle
 
     def stages(self, count: int, total: int, depth: int) -> dict[int, int]:
@@ -71,8 +83,10 @@ class SparseVLM(Method):
             features[torch.searchsorted(kept, members[centres])] = means.to(features.dtype)
         return features
 
-    def _split(self, tokens: Tokens, count: int) -> tuple[Int64[Tensor, "b"], Int64[Tensor, "m"], Int64[Tensor, "c"], Int64[Tensor, "m"]]:
-        """Tokens that stay as they are, those that are recycled, which of these are centres, and each one's cluster."""
+    def _split(
+        self, tokens: Tokens, count: int
+    ) -> tuple[Int64[Tensor, "b"], Int64[Tensor, "m"], Int64[Tensor, "c"], Int64[Tensor, "m"]]:
+        """Split into tokens that stay, tokens to recycle, and the clusters of the latter."""
         scores, total = self.score(tokens), len(tokens.vision)
         clusters = 0
         if self.recycle > 0 and count < total:
@@ -86,16 +100,28 @@ class SparseVLM(Method):
         return int(self.recycle * dropped) + 1
 
 
-def _density_peaks(states: Float[Tensor, "m D"], count: int) -> tuple[Int64[Tensor, "c"], Int64[Tensor, "m"]]:
-    """Centres and each one's cluster. A centre is dense (near its `count` nearest, itself one of them) and far from what is denser."""
+def _density_peaks(
+    states: Float[Tensor, "m D"], count: int
+) -> tuple[Int64[Tensor, "c"], Int64[Tensor, "m"]]:
+    """Cluster by density peaks; returns the centres and each token's cluster.
+
+    A centre is dense (near its `count` nearest, itself one of them) and far from denser ones.
+    """
     if count == 0:
         none = torch.zeros(0, dtype=torch.long, device=states.device)
         return none, none
-    states = states - states.mean(0)  # states share a large offset, which would cost the distances their digits
+    states = states - states.mean(
+        0
+    )  # states share a large offset, which would cost the distances their digits
     # Not by matrix products, whose errors make copies of a token as far apart as neighbours.
-    distance = torch.cdist(states, states, compute_mode="donot_use_mm_for_euclid_dist") / states.shape[-1] ** 0.5
+    distance = (
+        torch.cdist(states, states, compute_mode="donot_use_mm_for_euclid_dist")
+        / states.shape[-1] ** 0.5
+    )
     distance = F.threshold(distance, _ROUNDING * float(distance.max()), 0.0)
-    density = -distance.topk(count, largest=False).values.square().mean(-1)  # its logarithm: the exponential of all may be 0
+    density = (
+        -distance.topk(count, largest=False).values.square().mean(-1)
+    )  # its logarithm: the exponential of all may be 0
     place = rank(density).argsort()
     lonely = distance.masked_fill(place >= place[:, None], float(distance.max())).amin(-1)
     centres = top_k(lonely * (density - density.max()).exp(), count)

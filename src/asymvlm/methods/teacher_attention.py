@@ -1,4 +1,4 @@
-"""The dense model's own attention: an oracle, since it runs the whole LLM first."""
+"""An oracle: the dense model's own attention, which runs the whole LLM first."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from .base import Method, Tokens
 
 
 class TeacherAttention(Method):
-    """Relevance by the dense LLM's attention from some rows of the prompt.
+    """The dense LLM's attention from some rows of the prompt.
 
-    `rows`: "question" (its tokens, without the template's where `prune` is told them), "last" (the row that gives the first answer
-    token), or "answer" (that row and those of the model's own dense answer, forced; it knows the answer). Costs a dense prefill, so it
-    saves nothing: it shows what there is
-    to learn.
+    `rows`: "question" (its tokens, without the template's where `prune` is told them), "last" (the
+    row that gives the first answer token), or "answer" (that row and those of the model's own dense
+    answer, forced; it knows the answer). Costs a dense prefill, so it saves nothing: it shows what
+    there is to learn.
     """
 
     kind = "teacher_attention"

@@ -1,4 +1,4 @@
-"""Tokens the tower looks at, and the least alike of the rest."""
+"""Tokens that the tower attends to, and the least alike of the rest."""
 
 from __future__ import annotations
 
@@ -14,13 +14,16 @@ _AT_A_TIME = 8
 
 
 class VisPruner(Method):
-    """Important tokens by CLS attention; of the rest what is left when duplicates are gone (VisPruner, arXiv 2412.01818).
+    """CLS attention for a part, the rest without duplicates (VisPruner, arXiv 2412.01818).
 
-    The rest, by falling attention, is split into even and odd places. The even tokens that are most similar to an odd one are removed,
-    eight at a time at most, until as many are left as are wanted. The next split is, as in the published code, of the even tokens left,
-    the most similar ones first, followed by the odd ones. Similarity is the cosine of what the tower gives, before the projector.
+    The rest, by falling attention, is split into even and odd places. The even tokens that are most
+    similar to an odd one are removed, eight at a time at most, until as many are left as are
+    wanted. The next split is, as in the published code, of the even tokens left, the most similar
+    ones first, followed by the odd ones. Similarity is the cosine of what the tower gives, before
+    the projector.
 
-    O(N) rounds of O(N^2 E) time and O(N) memory; the published code makes the whole matrix of a round.
+    O(N) rounds of O(N^2 E) time and O(N) memory; the published code makes the whole matrix of a
+    round.
 
     Args:
         important: Share of the tokens kept that attention chooses, rounded down.
@@ -33,7 +36,10 @@ class VisPruner(Method):
 
     def __init__(self, important: float = 0.5) -> None:
         if not 0 <= important < 1:
-            raise ValueError(f"important: {important} is not in [0, 1); choose cls_attention to keep important tokens alone")
+            raise ValueError(
+                f"important: {important} is not in [0, 1); choose cls_attention to keep important "
+                "tokens alone"
+            )
         self.important = important
 
     def select(self, tokens: Tokens, count: int) -> Int64[Tensor, "count"]:

@@ -1,4 +1,4 @@
-"""Tokens the tower looks at, and averages of the rest."""
+"""Tokens that the tower attends to, and averages of the rest."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ from .common.similarity import in_blocks, others, unit_rows
 
 
 class VisionZip(Method):
-    """Dominant tokens by CLS attention, contextual ones that take in all the rest (VisionZip, arXiv 2412.04467).
+    """Dominant tokens by CLS attention, contextual ones that average the rest (arXiv 2412.04467).
 
-    Contextual targets stand evenly spaced among the tokens that are not dominant, in their original order. Every other token joins the
-    target with the highest cosine of keys averaged over heads, and a target becomes itself plus the mean of those that joined it.
+    Contextual targets stand evenly spaced among the tokens that are not dominant, in their original
+    order. Every other token joins the target with the highest cosine of keys averaged over heads,
+    and a target becomes itself plus the mean of those that joined it.
 
-    Published code works inside CLIP and also keeps the CLS token. Here tokens are fused behind the projector, where all methods
-    act, and CLS is not among them. O(N c (C + D)) time for c contextual tokens.
+    Published code works inside CLIP and also keeps the CLS token. Here tokens are fused behind the
+    projector, where all methods act, and CLS is not among them. O(N c (C + D)) time for c
+    contextual tokens.
 
     Args:
         contextual: Their share of the tokens kept, rounded; the published 10 of 64 as default.
@@ -32,7 +34,9 @@ class VisionZip(Method):
 
     def __init__(self, contextual: float = 10 / 64) -> None:
         if not 0 <= contextual <= 1:
-            raise ValueError(f"contextual: {contextual} is not a share of the tokens kept; give one in [0, 1]")
+            raise ValueError(
+                f"contextual: {contextual} is not a share of the tokens kept; give one in [0, 1]"
+            )
         self.contextual = contextual
 
     def select(self, tokens: Tokens, count: int) -> Int64[Tensor, "count"]:

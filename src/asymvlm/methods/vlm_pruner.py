@@ -1,4 +1,4 @@
-"""Tokens grown from a few pivots outwards, unlike each other and near each other first."""
+"""Tokens grown outwards from a few pivots, unlike each other and close together first."""
 
 from __future__ import annotations
 
@@ -12,31 +12,41 @@ from .common.similarity import in_blocks, others, unit_rows
 
 
 class VLMPruner(Method):
-    """Centrifugal growth with a buffer for spatial sparsity (VLM-Pruner, arXiv 2512.02700); defaults are the published ones.
+    """Centrifugal growth with a buffer for spatial sparsity (VLM-Pruner, arXiv 2512.02700).
 
-    1. `pivots`: the first has the keys of the largest L1 norm, each next is the farthest from those before (max-min, L2 in key space).
-    2. Redundancy of a candidate: its largest cosine with a kept token, over the `channels` of the hidden states that vary most, times
-       (1 + `buffer` * distance to the nearest kept token on the grid). Far candidates so look more redundant and wait. A pass sorts the
-       candidates once and walks them in blocks of `block`; of each block those below the threshold stay, the least redundant ones where
-       not all fit; tokens of one block are not compared with each other. The threshold is `threshold` in the first pass and `step`
-       higher in each next.
-    3. Every dropped token goes to the kept one that it is most like, which becomes `beta` of itself and the rest the mean of its dropped
+    Defaults are the published ones.
+
+    1. `pivots`: the first has the keys of the largest L1 norm, each next is the farthest from those
+    before (max-min, L2 in key space).
+    2. Redundancy of a candidate: its largest cosine with a kept token, over the `channels` of the
+    hidden states that vary most, times
+       (1 + `buffer` * distance to the nearest kept token on the grid). Far candidates so look more
+       redundant and wait. A pass sorts the candidates once and walks them in blocks of `block`; of
+       each block those below the threshold stay, the least redundant ones where not all fit; tokens
+       of one block are not compared with each other. The threshold is `threshold` in the first pass
+       and `step` higher in each next.
+    3. Every dropped token goes to the kept one that it is most like, which becomes `beta` of itself
+    and the rest the mean of its dropped
        ones, weighted by cosine. Kept tokens that none goes to are unchanged.
 
-    Distances are shares of the longest diagonal of the sample's pictures; two tokens of different pictures are as far from each other as
-    the larger of their pictures' diagonals. (Published: the first picture only.) The grid is that of the tokens, behind a merger where
-    there is one. (Published for Qwen2-VL: that of the patches, twice as wide.)
+    Distances are shares of the longest diagonal of the sample's pictures; two tokens of different
+    pictures are as far from each other as the larger of their pictures' diagonals. (Published: the
+    first picture only.) The grid is that of the tokens, behind a merger where there is one.
+    (Published for Qwen2-VL: that of the patches, twice as wide.)
 
-    A negative cosine is buffered as published: it becomes more negative, so of two candidates unlike everything kept the farther one
-    comes first. Deviations:
+    A negative cosine is buffered as published: it becomes more negative, so of two candidates
+    unlike everything kept the farther one comes first. Deviations:
 
-    - A pass that adds nothing is followed by the next threshold, so that always exactly `count` stay. The published code stops there with
+    - A pass that adds nothing is followed by the next threshold, so that always exactly `count`
+    stay. The published code stops there with
       fewer.
-    - In step 3 a cosine below 0 weighs nothing; as published, weights of both signs are divided by a sum that may be almost 0.
+    - In step 3 a cosine below 0 weighs nothing; as published, weights of both signs are divided by
+    a sum that may be almost 0.
     - Keys are not repeated for the heads of a group, which only scales all norms and distances.
 
-    Costs O(N k C) for k kept tokens and C channels in step 2, O(N k (C + D)) in step 3, and memory of O(N (C + `block`)): what is kept
-    acts through two running numbers of each token, its largest cosine and its least distance, so no N x N exists.
+    Costs O(N k C) for k kept tokens and C channels in step 2, O(N k (C + D)) in step 3, and memory
+    of O(N (C + `block`)): what is kept acts through two running numbers of each token, its largest
+    cosine and its least distance, so no N x N exists.
     """
 
     kind = "vlm_pruner"
@@ -52,16 +62,30 @@ class VLMPruner(Method):
         channels: int = 256,
         beta: float = 0.3,
     ) -> None:
-        for name, value in (("pivots", pivots), ("step", step), ("block", block), ("channels", channels)):
+        for name, value in (
+            ("pivots", pivots),
+            ("step", step),
+            ("block", block),
+            ("channels", channels),
+        ):
             if value <= 0:
                 raise ValueError(f"{name}: {value} must be above 0")
-        self.layer, self.pivots, self.threshold, self.step, self.block = layer, pivots, threshold, step, block
+        self.layer, self.pivots, self.threshold, self.step, self.block = (
+            layer,
+            pivots,
+            threshold,
+            step,
+            block,
+        )
         self.buffer, self.channels, self.beta = buffer, channels, beta
 
     def select(self, tokens: Tokens, count: int) -> Int64[Tensor, "count"]:
         directions, diagonal = self._directions(tokens.vision), _diagonals(tokens.grid)
         kept = torch.zeros(len(directions), dtype=torch.bool, device=directions.device)
-        cosine, distance = torch.full_like(directions[:, 0], -torch.inf), torch.full_like(directions[:, 0], torch.inf)
+        cosine, distance = (
+            torch.full_like(directions[:, 0], -torch.inf),
+            torch.full_like(directions[:, 0], torch.inf),
+        )
 
         def redundancy(of: Int64[Tensor, "c"]) -> Float[Tensor, "c"]:
             return cosine[of] * (1 + self.buffer * distance[of])
@@ -97,7 +121,9 @@ class VLMPruner(Method):
         for part, cosines in in_blocks(directions[dropped], directions[kept]):
             nearest = best(cosines)
             cosine = cosines.gather(-1, nearest[:, None])[:, 0]
-            share = cosines.new_zeros(len(kept), len(cosine)).scatter_(0, nearest[None], cosine.clamp_min(0)[None])
+            share = cosines.new_zeros(len(kept), len(cosine)).scatter_(
+                0, nearest[None], cosine.clamp_min(0)[None]
+            )
             weighed += share @ states[dropped[part]]
             weight += share.sum(-1, keepdim=True)
         fused = self.beta * states[kept] + (1 - self.beta) * weighed / weight.clamp_min(1e-8)
@@ -106,7 +132,10 @@ class VLMPruner(Method):
     def _directions(self, vision: Float[Tensor, "n D"]) -> Float[Tensor, "n C"]:
         states = vision.float()
         if not bool(torch.isfinite(states).all()):
-            raise ValueError("vision: hidden states that are not finite have no cosine; load the model in bfloat16 or float32")
+            raise ValueError(
+                "vision: hidden states that are not finite have no cosine; load the model in "
+                "bfloat16 or float32"
+            )
         varied = rank(states.var(0, correction=0))[: self.channels]
         return unit_rows(states[:, varied])
 
@@ -124,16 +153,21 @@ def _pivots(keys: Float[Tensor, "n d"], count: int) -> Int64[Tensor, "count"]:
 
 
 def _diagonals(grid: Int64[Tensor, "n 3"]) -> Float[Tensor, "n"]:
-    """Of the picture that each token belongs to, in tokens."""
+    """Diagonal of the picture that each token belongs to, in tokens."""
     picture, place = grid[:, 0], grid[:, 1:]
     sides = torch.ones(int(picture.max()) + 1, 2, dtype=place.dtype, device=grid.device)
     sides.scatter_reduce_(0, picture[:, None].expand_as(place), place + 1, "amax")
     return sides.float().norm(dim=-1)[picture]
 
 
-def _distances(grid: Int64[Tensor, "n 3"], diagonal: Float[Tensor, "n"], new: Int64[Tensor, "c"]) -> Float[Tensor, "n c"]:
-    """From every token to those in `new`, as shares of the longest diagonal."""
+def _distances(
+    grid: Int64[Tensor, "n 3"], diagonal: Float[Tensor, "n"], new: Int64[Tensor, "c"]
+) -> Float[Tensor, "n c"]:
+    """Distance of every token to those in `new`, as shares of the longest diagonal."""
     place = grid[:, 1:].float()
     together = grid[:, :1] == grid[new, 0]
     within = torch.cdist(place, place[new], compute_mode="donot_use_mm_for_euclid_dist")
-    return torch.where(together, within, torch.maximum(diagonal[:, None], diagonal[new])) / diagonal.max()
+    return (
+        torch.where(together, within, torch.maximum(diagonal[:, None], diagonal[new]))
+        / diagonal.max()
+    )

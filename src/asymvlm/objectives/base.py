@@ -1,4 +1,4 @@
-"""What an objective takes and gives."""
+"""The interface of loss terms."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from ..typing import Bool, Float, Int64
 
 @dataclass
 class Prediction:
-    """What is trained says: a score per vision token, and the share of them to keep.
+    """The scorer's output: a score per vision token, and the share of them to keep.
 
-    Where it is trained through the LLM, also the logarithms of the gates, how many tokens they let through, and the logits of the answer's
-    tokens behind them.
+    Where it is trained through the LLM, also the logarithms of the gates, how many tokens they let
+    through, and the logits of the answer's tokens behind them.
     """
 
     scores: Float[Tensor, "B N"]
@@ -29,14 +29,16 @@ class Prediction:
 
 @dataclass
 class Labels:
-    """What the teacher says of the same tokens; where it was asked, also the logits of the answer's tokens with all vision tokens there."""
+    """The teacher's output on the same tokens, with answer logits where it was asked for them."""
 
     importance: Float[Tensor, "B N"]  # a distribution over each sample's tokens, zero on padding
     keep: Float[Tensor, "B"]  # the share that is enough, in (0, 1]
     vision_mask: Bool[Tensor, "B N"]
     answers: Float[Tensor, "B A V"] | None = None
     answer_ids: Int64[Tensor, "B A"] | None = None  # -100 on padding
-    distractors: Float[Tensor, "B N"] | None = None  # a distribution over what resembles the relevant and is not, or zeros
+    distractors: Float[Tensor, "B N"] | None = (
+        None  # a distribution over what resembles the relevant and is not, or zeros
+    )
 
 
 class Objective(nn.Module, ABC):
@@ -51,20 +53,23 @@ class Objective(nn.Module, ABC):
     def __init__(self, weight: float) -> None:
         super().__init__()
         if weight < 0:
-            raise ValueError(f"weight: {weight} of {type(self).__name__} must not be negative; 0 switches the term off")
+            raise ValueError(
+                f"weight: {weight} of {type(self).__name__} must not be negative; 0 switches the "
+                "term off"
+            )
         self.weight = weight
 
     def weight_at(self, progress: float) -> float:
-        """The weight when `progress`, in [0, 1], of the training is done. Override it for a term that comes or goes."""
+        """Return the weight at `progress` in [0, 1]. Override it for a term that comes or goes."""
         return self.weight
 
     @abstractmethod
     def forward(self, prediction: Prediction, labels: Labels) -> Float[Tensor, ""]:
-        """The unweighted term, a mean over samples."""
+        """Compute the unweighted term, a mean over samples."""
 
 
 def needs(objectives: Mapping[str, Objective]) -> set[str]:
-    """All that the terms with a weight need."""
+    """Collect all that the terms with a weight need."""
     return {need for term in objectives.values() if term.weight > 0 for need in term.needs}
 
 

@@ -1,4 +1,4 @@
-"""What must not be mistaken for the answer."""
+"""A term against tokens that resemble the evidence and are none."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from .base import Labels, Objective, Prediction
 
 
 class Distraction(Objective):
-    """Distractors are scored below the average token of their sample.
+    """Scores distractors below the average token of their sample.
 
-    Formula: sum_j d_j softplus(margin + s_j - mean_i s_i), d the distractors' distribution, the mean over the sample's own tokens; the mean
-    over samples. Once the evidence is in, a budget is better spent on anything but what resembles it.
-    Relates to `Distillation`: that one can say how little a token matters, not that it does harm; every proper score leaves what resembles
-    the evidence right behind it.
-    Reference: ours; the loss of a pair is RankNet's, Burges et al., ICML 2005.
+    Formula: sum_j d_j softplus(margin + s_j - mean_i s_i), d the distractors' distribution, the
+    mean over the sample's own tokens; the mean over samples. Once the evidence is in, a budget is
+    better spent on anything but what resembles it. Relates to `Distillation`: that one can say how
+    little a token matters, not that it does harm; every proper score leaves what resembles the
+    evidence right behind it. Reference: ours; the loss of a pair is RankNet's, Burges et al., ICML
+    2005.
     """
 
     needs = frozenset({"distractors"})
@@ -28,6 +29,8 @@ class Distraction(Objective):
     def forward(self, prediction: Prediction, labels: Labels) -> Float[Tensor, ""]:
         assert labels.distractors is not None
         scores, mask = prediction.scores.float(), labels.vision_mask
-        mean = scores.masked_fill(~mask, 0).sum(-1, keepdim=True) / mask.sum(-1, keepdim=True).clamp_min(1)
+        mean = scores.masked_fill(~mask, 0).sum(-1, keepdim=True) / mask.sum(
+            -1, keepdim=True
+        ).clamp_min(1)
         losses = F.softplus(self.margin + scores - mean)  # distractors are 0 on padding
         return (labels.distractors * losses).sum(-1).mean()

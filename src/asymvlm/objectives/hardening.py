@@ -1,4 +1,4 @@
-"""The pull from soft gates to a hard choice."""
+"""A term that pulls soft gates to a hard choice."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from .base import Labels, Objective, Prediction
 class Hardening(Objective):
     """Binary cross-entropy of the gates to the hard choice of as many tokens.
 
-    Formula: mean over samples and their tokens of -h_i log m_i - (1 - h_i) log(1 - m_i); h_i = 1 for the k best, k the rounded sum of the
-    gates. Its weight grows linearly from `first_weight` to `weight` over the training.
-    Relates to `Gate.last_temperature`, which hardens without a term of its own.
-    Reference: VisionSelector, arXiv 2510.16598 (0.1 to 2.0).
+    Formula: mean over samples and their tokens of -h_i log m_i - (1 - h_i) log(1 - m_i); h_i = 1
+    for the k best, k the rounded sum of the gates. Its weight grows linearly from `first_weight` to
+    `weight` over the training. Relates to `Gate.last_temperature`, which hardens without a term of
+    its own. Reference: VisionSelector, arXiv 2510.16598 (0.1 to 2.0).
     """
 
     needs = frozenset({"gates"})
@@ -24,7 +24,10 @@ class Hardening(Objective):
     def __init__(self, weight: float = 0.0, first_weight: float = 0.0) -> None:
         super().__init__(weight)
         if not 0 <= first_weight <= weight:
-            raise ValueError(f"first_weight: {first_weight} must lie in [0, weight = {weight}]: the term comes in, it does not go")
+            raise ValueError(
+                f"first_weight: {first_weight} must lie in [0, weight = {weight}]: the term comes "
+                "in, it does not go"
+            )
         self.first_weight = first_weight
 
     def weight_at(self, progress: float) -> float:

@@ -1,4 +1,4 @@
-"""The order of the scores at the top."""
+"""A term on the order of the best tokens."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ from .base import Labels, Objective, Prediction
 
 
 class Ranking(Objective):
-    """Pairwise logistic loss between the target's best tokens and the others, weighted by the target.
+    """Pairwise logistic loss between the target's best tokens and the others.
 
-    Formula: for the `best` tokens i of highest target p and every other token j with p_j < p_i, the mean over i (weighted by
-    p_i) and j of softplus(margin - (s_i - s_j)).
-    Relates to `Distillation`: insensitive to the scale of the tail, so that a token which must be kept is above those which
-    need not be, whatever mass they carry.
-    Reference: RankNet, Burges et al., ICML 2005.
+    Pairs are weighted by the target.
+
+    Formula: for the `best` tokens i of highest target p and every other token j with p_j < p_i, the
+    mean over i (weighted by p_i) and j of softplus(margin - (s_i - s_j)). Relates to
+    `Distillation`: insensitive to the scale of the tail, so that a token which must be kept is
+    above those which need not be, whatever mass they carry. Reference: RankNet, Burges et al., ICML
+    2005.
     """
 
     needs = frozenset({"target"})

@@ -1,4 +1,4 @@
-"""A further turn of a conversation on the cache that a pruned prefill left behind."""
+"""Further turns of a conversation on the cache of a pruned prefill."""
 
 from __future__ import annotations
 
@@ -11,33 +11,49 @@ from torch import Tensor
 
 
 @dataclass
-class Turn:
-    """The prompt as the caller knows it, and as the model saw it."""
+class CachedPrompt:
+    """A prompt as the caller knows it, and as the model saw it."""
 
     prompt: Tensor  # [B, S]
-    seen: Mapping[str, Tensor]  # input_ids, attention_mask, position_ids of the pruned prompt
+    model_inputs: Mapping[
+        str, Tensor
+    ]  # input_ids, attention_mask, position_ids of the pruned prompt
 
     def is_continued_by(self, inputs: Mapping[str, Any]) -> bool:
-        """Whether a call brings the cache of this prompt, and the prompt itself with more text behind it."""
+        """Whether a call brings this prompt's cache, and the prompt with more text behind it."""
         ids, past = inputs.get("input_ids"), inputs.get("past_key_values")
         if ids is None or past is None or int(past.get_seq_length()) == 0:
             return False
         length = self.prompt.shape[1]
-        return ids.shape[0] == len(self.prompt) and ids.shape[1] > length and bool(torch.equal(ids[:, :length], self.prompt))
+        return (
+            ids.shape[0] == len(self.prompt)
+            and ids.shape[1] > length
+            and bool(torch.equal(ids[:, :length], self.prompt))
+        )
 
-    def continued(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        """The same call over the pruned prompt; positions go on where those of the whole prompt ended."""
+    def extend(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Build the call over the pruned prompt; positions continue behind the whole one."""
         start = self.prompt.shape[1]
         new = inputs["input_ids"][:, start:]
-        there = inputs["attention_mask"][:, start:] if inputs.get("attention_mask") is not None else torch.ones_like(new)
-        positions = self.seen["position_ids"]
+        there = (
+            inputs["attention_mask"][:, start:]
+            if inputs.get("attention_mask") is not None
+            else torch.ones_like(new)
+        )
+        positions = self.model_inputs["position_ids"]
         steps = there.cumsum(-1).clamp_min(1).expand(*positions.shape[:-1], -1)
         changed = {
-            "input_ids": torch.cat([self.seen["input_ids"], new], dim=-1),
-            "attention_mask": torch.cat([self.seen["attention_mask"], there.to(self.seen["attention_mask"])], dim=-1),
+            "input_ids": torch.cat([self.model_inputs["input_ids"], new], dim=-1),
+            "attention_mask": torch.cat(
+                [
+                    self.model_inputs["attention_mask"],
+                    there.to(self.model_inputs["attention_mask"]),
+                ],
+                dim=-1,
+            ),
             "position_ids": torch.cat([positions, positions[..., -1:] + steps], dim=-1),
         }
         for name in ("token_type_ids", "mm_token_type_ids"):
-            if name in self.seen:
-                changed[name] = torch.cat([self.seen[name], torch.zeros_like(new)], dim=-1)
+            if name in self.model_inputs:
+                changed[name] = torch.cat([self.model_inputs[name], torch.zeros_like(new)], dim=-1)
         return {**inputs, **changed}

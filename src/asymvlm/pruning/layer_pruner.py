@@ -1,4 +1,4 @@
-"""One prefill from which vision tokens leave between two layers of the LLM, and the steps that follow it on the same cache."""
+"""A prefill that loses vision tokens between two LLM layers, and the steps on its cache."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .token_views import TokenViews
 
 @dataclass
 class Stage:
-    """What is left from a layer on: `rows` are columns of the prompt, ascending; filling comes first and is not `real`."""
+    """What is left from a layer on: columns of the prompt, ascending, padded on the left."""
 
     layer: int
     rows: Int64[Tensor, "B K"]
@@ -27,32 +27,45 @@ class Stage:
 
 
 class LayerPruner:
-    """Cuts what decoder layers read; `plans` says per sample how many vision tokens are left from which layer on.
+    """Prunes what decoder layers read, by plans of tokens left from which layer on.
 
-    `choose` makes the choice for one sample. Every `copies` rows of the batch are beams of one sample: they keep the same tokens, since
-    their caches change places.
+    `select` makes the choice for one sample. Every `copies` rows of the batch are beams of one
+    sample: they keep the same tokens, since their caches change places.
     """
 
-    def __init__(self, cutter: TokenViews, plans: list[dict[int, int]], copies: int, choose: Callable[[Tokens, int], Kept]) -> None:
-        self.cutter, self.plans, self.copies, self.choose = cutter, plans, copies, choose
+    def __init__(
+        self,
+        views: TokenViews,
+        plans: list[dict[int, int]],
+        copies: int,
+        select: Callable[[Tokens, int], Kept],
+    ) -> None:
+        self.views, self.plans, self.copies, self.select = views, plans, copies, select
         self.layers = {layer for plan in plans for layer in plan}
-        layout = cutter.layout
+        layout = views.layout
         there, self._vision, self._text = (
-            mask.repeat_interleave(copies, dim=0) for mask in (layout.attention_mask.bool(), layout.vision, layout.text)
+            mask.repeat_interleave(copies, dim=0)
+            for mask in (layout.attention_mask.bool(), layout.vision, layout.text)
         )
         self.length = there.shape[1]
-        self.stages = [Stage(0, torch.arange(self.length, device=there.device).expand_as(there), there)]
+        self.stages = [
+            Stage(0, torch.arange(self.length, device=there.device).expand_as(there), there)
+        ]
         self.kept = [Kept(torch.arange(count, device=there.device)) for count in layout.counts()]
         self.done = False
         self._last_attention: tuple[Tensor, Tensor, Tensor | None, float | None] | None = None
 
-    def record(self, module: Any, query: Tensor, key: Tensor, mask: Tensor | None, scaling: float | None) -> None:
-        """Called by the attention function of every layer in the prefill; that below a stage is remembered."""
+    def record(
+        self, module: Any, query: Tensor, key: Tensor, mask: Tensor | None, scaling: float | None
+    ) -> None:
+        """Keep the attention inputs of the layer below a stage; called by every layer."""
         if module.layer_idx + 1 in self.layers:
             self._last_attention = query, key, mask, scaling
 
-    def before(self, layer: int, hidden: Float[Tensor, "B S D"], kwargs: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
-        """What a layer is to read instead of `hidden` and `kwargs`."""
+    def before(
+        self, layer: int, hidden: Float[Tensor, "B S D"], kwargs: dict[str, Any]
+    ) -> tuple[Tensor, dict[str, Any]]:
+        """Return what a layer reads instead of `hidden` and `kwargs`."""
         if not self.done and layer in self.layers:
             hidden = self._drop(layer, hidden)
         stage = [one for one in self.stages if one.layer <= layer][-1]
@@ -60,15 +73,24 @@ class LayerPruner:
             return hidden, kwargs
         cache = kwargs.get("past_key_values")
         cached = int(cache.layers[layer].get_seq_length()) if self.done and cache is not None else 0
-        changed = {**kwargs, "attention_mask": self._mask(stage, kwargs.get("attention_mask"), hidden.shape[1], cached)}
+        changed = {
+            **kwargs,
+            "attention_mask": self._mask(
+                stage, kwargs.get("attention_mask"), hidden.shape[1], cached
+            ),
+        }
         if not self.done:
-            changed["position_embeddings"] = tuple(_rows(one, stage.rows) for one in kwargs["position_embeddings"])
+            changed["position_embeddings"] = tuple(
+                _rows(one, stage.rows) for one in kwargs["position_embeddings"]
+            )
             if kwargs.get("position_ids") is not None:
-                changed["position_ids"] = _rows(kwargs["position_ids"][..., None], stage.rows)[..., 0]
+                changed["position_ids"] = _rows(kwargs["position_ids"][..., None], stage.rows)[
+                    ..., 0
+                ]
         return hidden, changed
 
     def after_last(self, hidden: Float[Tensor, "B K D"]) -> Float[Tensor, "B S D"]:
-        """What leaves the last layer, at the columns of the prompt, 0 where tokens were dropped, so that logits and labels stay in line."""
+        """Scatter the last layer's output to the prompt's columns, 0 where tokens were dropped."""
         stage, prefill = self.stages[-1], not self.done
         self.done, self._last_attention = True, None
         if stage.layer == 0 or not prefill:
@@ -89,7 +111,9 @@ class LayerPruner:
             if count >= len(places):
                 continue
             if copy == 0:
-                chosen = self._chosen(sample, row, hidden[row], places, text[row].nonzero().squeeze(-1), count)
+                chosen = self._select(
+                    sample, row, hidden[row], places, text[row].nonzero().squeeze(-1), count
+                )
                 self.kept[sample] = Kept(self.kept[sample].index[chosen.index], None, chosen.scores)
             stay[row, places] = False
             stay[row, places[chosen.index]] = True
@@ -105,7 +129,9 @@ class LayerPruner:
         self.stages.append(Stage(layer, stage.rows.gather(1, columns), valid))
         return hidden.gather(1, columns[..., None].expand(-1, -1, hidden.shape[-1]))
 
-    def _chosen(self, sample: int, row: int, states: Tensor, vision: Tensor, text: Tensor, count: int) -> Kept:
+    def _select(
+        self, sample: int, row: int, states: Tensor, vision: Tensor, text: Tensor, count: int
+    ) -> Kept:
         assert self._last_attention is not None, "attention below a stage is recorded"
         query, key, mask, scaling = self._last_attention
         bias = None if mask is None else mask[min(row, len(mask) - 1)]
@@ -118,11 +144,13 @@ class LayerPruner:
             return probs[0, ..., vision]
 
         view = LayerView(keys[vision], keys[text], attention)
-        tokens = self.cutter(sample, states[vision], states[text], self.kept[sample].index, lambda: view)
-        return self.choose(tokens, count)
+        tokens = self.views(
+            sample, states[vision], states[text], self.kept[sample].index, lambda: view
+        )
+        return self.select(tokens, count)
 
     def _mask(self, stage: Stage, mask: Tensor | None, steps: int, cached: int) -> Tensor | None:
-        """The model's own mask at the columns that are left. Where it needs none, ours may be needed: samples have different counts."""
+        """Select the remaining columns of the model's mask; make one where samples differ."""
         batch, kept = stage.rows.shape
         keys = cached + steps if self.done else kept
         real = torch.cat([stage.real, stage.real.new_ones(batch, keys - kept)], dim=1)
@@ -132,18 +160,26 @@ class LayerPruner:
             step = torch.arange(steps, device=real.device)
             allowed = (torch.arange(keys, device=real.device) <= step[:, None] + cached)[None, None]
             return _without(allowed.expand(batch, 1, -1, -1), real, not self.done)
-        later = torch.arange(mask.shape[-1] - (keys - kept), mask.shape[-1], device=real.device).expand(batch, -1)
+        later = torch.arange(
+            mask.shape[-1] - (keys - kept), mask.shape[-1], device=real.device
+        ).expand(batch, -1)
         columns = torch.cat([stage.rows, later], dim=1)
         if mask.ndim == 2:
             return mask.gather(1, columns) * real
         mask = mask.expand(batch, -1, -1, -1)
         if not self.done:
-            mask = mask.gather(2, stage.rows[:, None, :, None].expand(-1, mask.shape[1], -1, mask.shape[3]))
-        return _without(mask.gather(3, columns[:, None, None].expand(-1, *mask.shape[1:3], -1)), real, not self.done)
+            mask = mask.gather(
+                2, stage.rows[:, None, :, None].expand(-1, mask.shape[1], -1, mask.shape[3])
+            )
+        return _without(
+            mask.gather(3, columns[:, None, None].expand(-1, *mask.shape[1:3], -1)),
+            real,
+            not self.done,
+        )
 
 
 def _without(mask: Tensor, real: Bool[Tensor, "B K"], square: bool) -> Tensor:
-    """The mask with filling hidden; filling itself sees itself, since a row that sees nothing has no softmax."""
+    """Hide padding in a mask; padding sees itself, since an empty row has no softmax."""
     hide = ~real[:, None, None]
     if square:
         hide = hide & ~torch.eye(real.shape[1], dtype=torch.bool, device=real.device)
@@ -153,7 +189,11 @@ def _without(mask: Tensor, real: Bool[Tensor, "B K"], square: bool) -> Tensor:
     return mask | torch.eye(real.shape[1], dtype=torch.bool, device=real.device) if square else mask
 
 
-def _rows(table: Float[Tensor, "*p B S d"], rows: Int64[Tensor, "B K"]) -> Float[Tensor, "*p B K d"]:
-    """Rows of each sample of something whose batch may be 1."""
+def _rows(
+    table: Float[Tensor, "*p B S d"], rows: Int64[Tensor, "B K"]
+) -> Float[Tensor, "*p B K d"]:
+    """Select rows of each sample; the batch dimension may be 1."""
     table = table.expand(*table.shape[:-3], len(rows), *table.shape[-2:])
-    return table.gather(-2, rows[..., None].expand(*table.shape[:-2], rows.shape[1], table.shape[-1]))
+    return table.gather(
+        -2, rows[..., None].expand(*table.shape[:-2], rows.shape[1], table.shape[-1])
+    )

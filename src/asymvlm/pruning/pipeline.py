@@ -1,4 +1,4 @@
-"""`pipeline("image-text-to-text", ..., pipeline_class=asymvlm.pruned_pipeline(scorer, keep=0.25))`."""
+"""A transformers pipeline whose calls are pruned."""
 
 from __future__ import annotations
 
@@ -12,8 +12,13 @@ from ..selectors import Keep, check_keep
 from .prune import prune
 
 
-def pruned_pipeline(scorer: TrainedScorer | Method, keep: Keep = 0.25) -> type[ImageTextToTextPipeline]:
-    """transformers' own pipeline, with every call inside `prune`. `keep` is a share, a count, "auto" or "gap".
+def pruned_pipeline(
+    scorer: TrainedScorer | Method, keep: Keep = 0.25
+) -> type[ImageTextToTextPipeline]:
+    """Make a pipeline class with every call inside `prune`.
+
+    `pipeline("image-text-to-text", ..., pipeline_class=asymvlm.pruned_pipeline(scorer,
+    keep=0.25))`; `keep` is a share, a count, "auto" or "gap".
 
     Raises ValueError for a bad `keep`. The pipeline's `report` is that of its newest call.
     """
@@ -22,7 +27,9 @@ def pruned_pipeline(scorer: TrainedScorer | Method, keep: Keep = 0.25) -> type[I
     class PrunedPipeline(ImageTextToTextPipeline):
         report: Any = None
 
-        def _forward(self, model_inputs: Any, generate_kwargs: Any = None) -> Any:  # type: ignore[override]
+        def _forward(  # type: ignore[override]
+            self, model_inputs: Any, generate_kwargs: Any = None
+        ) -> Any:
             with prune(self.model, scorer, keep) as report:
                 made = super()._forward(model_inputs, generate_kwargs)
             self.report = report

@@ -1,4 +1,4 @@
-"""`with asymvlm.prune(model, scorer, keep=0.25) as report:` and the model runs on fewer vision tokens."""
+"""`with asymvlm.prune(model, scorer, keep=0.25)`: run a model on fewer vision tokens."""
 
 from __future__ import annotations
 
@@ -26,28 +26,41 @@ def prune(
     adapter: bool = False,
     template_ids: Sequence[int] = (),
 ) -> Iterator[PruneReport]:
-    """While open, `model(...)` and `model.generate(...)` drop vision tokens: before the LLM, or before the LLM layer that a method names.
+    """Drop vision tokens in `model(...)` and `model.generate(...)`, while open.
 
-    `keep` is a share in (0, 1], a count per sample, "auto" (the scorer's budget head) or "gap" (the score-gap rule). What
-    `generate` returns starts with the original prompt. Survivors keep their positions. With `adapter` the model wears the LoRA adapter that
-    was trained beside the scorer meanwhile. `template_ids` are token ids that belong to the prompt's template and not to its question, for
-    methods that look at the question alone; without them, all text behind the last picture is taken for it.
+    Before the LLM, or before the LLM layer that a method names.
 
-    Raises ValueError for a bad `keep` or method, or an adapter that is not there or does not fit, DataError for a model that cannot be
-    pruned. Warns if the model was not called.
+    `keep` is a share in (0, 1], a count per sample, "auto" (the scorer's budget head) or "gap" (the
+    score-gap rule). What `generate` returns starts with the original prompt. Survivors keep their
+    positions. With `adapter` the model wears the LoRA adapter that was trained beside the scorer
+    meanwhile. `template_ids` are token ids that belong to the prompt's template and not to its
+    question, for methods that look at the question alone; without them, all text behind the last
+    picture is taken for it.
+
+    Raises ValueError for a bad `keep` or method, or an adapter that is not there or does not fit,
+    DataError for a model that cannot be pruned. Warns if the model was not called.
     """
     check_keep(keep)
     method = Learned(scorer, adapter) if isinstance(scorer, TrainedScorer) else scorer
     if not isinstance(method, Method):
-        raise ValueError(f"scorer: {scorer!r} is neither a scorer from asymvlm.load_scorer nor an asymvlm.Method")
+        raise ValueError(
+            f"scorer: {scorer!r} is neither a scorer from asymvlm.load_scorer nor an asymvlm.Method"
+        )
     if adapter and method is scorer:
         raise ValueError(
-            "adapter: true goes with a scorer from asymvlm.load_scorer; a Method says so itself, Learned(scorer, adapter=True)"
+            "adapter: true goes with a scorer from asymvlm.load_scorer; a Method says so itself, "
+            "Learned(scorer, adapter=True)"
         )
     backbone = backbone_of(model)
     backbone.template_ids = tuple(template_ids)
     pruner = (BeforeLLM if method.layer is None else InLLM)(backbone, method, keep)
-    with nullcontext() if method.adapter is None else applied_adapter(model, method.adapter), pruner.open():
+    with (
+        nullcontext() if method.adapter is None else applied_adapter(model, method.adapter),
+        pruner.open(),
+    ):
         yield pruner.report
     if not pruner.report.calls and not pruner.report.text_only:
-        warnings.warn("asymvlm.prune: the model was not called inside the context, so nothing was pruned", stacklevel=3)
+        warnings.warn(
+            "asymvlm.prune: the model was not called inside the context, so nothing was pruned",
+            stacklevel=3,
+        )

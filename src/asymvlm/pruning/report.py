@@ -18,15 +18,23 @@ class Call:
     kept: list[Tensor]  # per sample, ascending indices into its vision tokens
     scores: list[Tensor | None]  # per sample, where the method ranks
     grids: list[Tensor]  # per sample, picture, row and column of each of its vision tokens
-    stages: list[dict[int, int]]  # per sample, vision tokens from each LLM layer on where their number changes
+    stages: list[
+        dict[int, int]
+    ]  # per sample, vision tokens from each LLM layer on where their number changes
 
     def per_layer(self, depth: int) -> list[list[int]]:
-        """Vision tokens that each of `depth` LLM layers sees, per sample."""
-        return [seen_by_layer(stages, before, depth) for before, stages in zip(self.before, self.stages, strict=True)]
+        """List the vision tokens that each of `depth` LLM layers sees, per sample."""
+        return [
+            seen_by_layer(stages, before, depth)
+            for before, stages in zip(self.before, self.stages, strict=True)
+        ]
 
 
 def seen_by_layer(stages: dict[int, int], total: int, depth: int) -> list[int]:
-    """Vision tokens that each of `depth` layers sees; `stages` says how many are left from a layer on."""
+    """List the vision tokens that each of `depth` layers sees.
+
+    `stages` says how many are left from a layer on.
+    """
     counts, left = [], total
     for layer in range(depth):
         left = stages.get(layer, left)
@@ -36,7 +44,7 @@ def seen_by_layer(stages: dict[int, int], total: int, depth: int) -> list[int]:
 
 @dataclass
 class PruneReport:
-    """What was pruned. `text_only` counts calls without pictures, which passed through untouched."""
+    """What was pruned; `text_only` counts calls without pictures, which passed unchanged."""
 
     calls: list[Call] = field(default_factory=list)
     text_only: int = 0
@@ -44,4 +52,13 @@ class PruneReport:
     def note(self, grids: list[Tensor], kept: list[Kept], stages: list[dict[int, int]]) -> None:
         """Add a call."""
         index, scores = [one.index for one in kept], [one.scores for one in kept]
-        self.calls.append(Call([len(grid) for grid in grids], [len(one) for one in index], index, scores, grids, stages))
+        self.calls.append(
+            Call(
+                [len(grid) for grid in grids],
+                [len(one) for one in index],
+                index,
+                scores,
+                grids,
+                stages,
+            )
+        )

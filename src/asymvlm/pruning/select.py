@@ -1,4 +1,4 @@
-"""One method, one sample, one budget: what stays."""
+"""From a method and a budget to the tokens that are kept."""
 
 from __future__ import annotations
 
@@ -16,25 +16,40 @@ from .token_views import sample_tokens
 
 
 @torch.no_grad()
-def choose(backbone: Backbone, method: Method, keep: Keep, inputs: Mapping[str, Any], encoded: Encoded, layout: Layout) -> list[Kept]:
-    """What stays of each sample before the LLM, one call of the method per sample."""
-    return [select_tokens(method, keep, tokens) for tokens in sample_tokens(backbone, inputs, encoded, layout)]
+def select_batch(
+    backbone: Backbone,
+    method: Method,
+    keep: Keep,
+    inputs: Mapping[str, Any],
+    encoded: Encoded,
+    layout: Layout,
+) -> list[Kept]:
+    """Choose the kept tokens of each sample before the LLM, one call of the method each."""
+    return [
+        select_tokens(method, keep, tokens)
+        for tokens in sample_tokens(backbone, inputs, encoded, layout)
+    ]
 
 
 @torch.no_grad()
 def select_tokens(method: Method, keep: Keep, tokens: Tokens) -> Kept:
-    """What stays of one sample; nothing of a sample without vision tokens.
+    """Choose the kept tokens of one sample; none of a sample without vision tokens.
 
-    Raises ValueError where the method gives something else than scores for all tokens, or indices as many as asked for.
+    Raises ValueError where the method gives something else than scores for all tokens, or indices
+    as many as asked for.
     """
     if len(tokens.vision) == 0:
         return Kept(torch.zeros(0, dtype=torch.long, device=tokens.vision.device))
-    with torch.autocast(tokens.vision.device.type, enabled=False):  # a caller's autocast must not round what is compared here
+    with torch.autocast(
+        tokens.vision.device.type, enabled=False
+    ):  # a caller's autocast must not round what is compared here
         scores = _scores(method, tokens) if type(method).select is Method.select else None
         count = _count(method, keep, tokens, scores)
         index = top_k(scores, count) if scores is not None else method.select(tokens, count)
         if len(index) != count:
-            raise ValueError(f"{type(method).__name__}.select gave {len(index)} tokens, {count} were asked for")
+            raise ValueError(
+                f"{type(method).__name__}.select gave {len(index)} tokens, {count} were asked for"
+            )
         merges = type(method).merge is not Method.merge
         return Kept(index, method.merge(tokens, index) if merges else None, scores)
 
@@ -44,7 +59,8 @@ def _scores(method: Method, tokens: Tokens) -> Tensor:
     if scores.shape != (total,) or not bool(torch.isfinite(scores).all()):
         raise ValueError(
             f"{type(method).__name__}.score gave {tuple(scores.shape)} scores, finite: "
-            f"{bool(torch.isfinite(scores).all())}; it must give one finite score for each of {total} vision tokens"
+            f"{bool(torch.isfinite(scores).all())}; it must give one finite score for each of "
+            f"{total} vision tokens"
         )
     return scores
 
@@ -52,7 +68,10 @@ def _scores(method: Method, tokens: Tokens) -> Tensor:
 def _count(method: Method, keep: Keep, tokens: Tokens, scores: Tensor | None) -> int:
     if keep == "gap":
         if scores is None:
-            raise ValueError(f'keep: "gap" needs scores; {type(method).__name__} selects a set, give a share or a count')
+            raise ValueError(
+                f'keep: "gap" needs scores; {type(method).__name__} selects a set, '
+                "give a share or a count"
+            )
         return gap_count(scores)
     share = method.budget(tokens) if keep == "auto" else keep
     return count_for(share, len(tokens.vision))  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Cutting a batch into what a method sees of each sample; costly things are worked out when first asked for."""
+"""What a method sees of each sample of a batch; costly values are computed on demand."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ from ..targets.attention import AttentionTarget
 from ..typing import Float
 
 
-def sample_tokens(backbone: Backbone, inputs: Mapping[str, Any], encoded: Encoded, layout: Layout) -> Iterator[Tokens]:
-    """One `Tokens` per sample, in order, as they stand before the LLM."""
+def sample_tokens(
+    backbone: Backbone, inputs: Mapping[str, Any], encoded: Encoded, layout: Layout
+) -> Iterator[Tokens]:
+    """Yield `Tokens` per sample, in order, as they stand before the LLM."""
     cut = TokenViews(backbone, inputs, encoded, layout)
     for sample, count in enumerate(layout.counts()):
         rows = encoded.rows[cut.starts[sample] : cut.starts[sample] + count]
@@ -26,16 +28,26 @@ def sample_tokens(backbone: Backbone, inputs: Mapping[str, Any], encoded: Encode
 
 
 def _before_the_llm() -> NoReturn:
-    raise ValueError("tokens.below: this method acts before the LLM; one that asks for an LLM layer says before which (`layer = 2`)")
+    raise ValueError(
+        "tokens.below: this method acts before the LLM; one that asks for an LLM layer says before "
+        "which (`layer = 2`)"
+    )
 
 
 class TokenViews:
-    """Makes `Tokens` of one batch; what methods ask of the dense model is computed once per batch."""
+    """Makes `Tokens` of one batch; values of the dense model are computed once per batch."""
 
-    def __init__(self, backbone: Backbone, inputs: Mapping[str, Any], encoded: Encoded, layout: Layout) -> None:
+    def __init__(
+        self, backbone: Backbone, inputs: Mapping[str, Any], encoded: Encoded, layout: Layout
+    ) -> None:
         self.backbone, self.encoded, self.layout = backbone, encoded, layout
-        # Inside `generate` its own settings stand beside the model's inputs; labels are for the caller's forward pass.
-        self.inputs = {name: value for name, value in inputs.items() if isinstance(value, Tensor) and name != "labels"}
+        # Inside `generate` its own settings stand beside the model's inputs; labels are for the
+        # caller's forward pass.
+        self.inputs = {
+            name: value
+            for name, value in inputs.items()
+            if isinstance(value, Tensor) and name != "labels"
+        }
         counts = layout.counts()
         self.starts = [sum(counts[:sample]) for sample in range(len(counts))]
         self._dense_attention: dict[str, list[Tensor]] = {}
@@ -48,7 +60,7 @@ class TokenViews:
         left: slice | Tensor,
         below: Callable[[], LayerView],
     ) -> Tokens:
-        """Tokens of one sample; `left` says which of its vision tokens are left."""
+        """Make the tokens of one sample; `left` selects its remaining vision tokens."""
         layout = self.layout
         own = slice(self.starts[sample], self.starts[sample] + layout.counts()[sample])
         there = layout.text[sample]
@@ -68,7 +80,11 @@ class TokenViews:
 
     @cached_property
     def tower(self) -> TowerView:
-        encoded = self.encoded if self.encoded.tower is not None else self.backbone.encode(self.inputs, watch_tower=True)
+        encoded = (
+            self.encoded
+            if self.encoded.tower is not None
+            else self.backbone.encode(self.inputs, watch_tower=True)
+        )
         assert encoded.tower is not None
         return encoded.tower
 
@@ -79,7 +95,9 @@ class TokenViews:
     def dense_attention(self, kind: str) -> list[Tensor]:
         if kind not in self._dense_attention:
             target = AttentionTarget(rows=kind)
-            self._dense_attention[kind] = target.of_prompt(self.backbone, self.inputs, self.encoded, self.layout)
+            self._dense_attention[kind] = target.of_prompt(
+                self.backbone, self.inputs, self.encoded, self.layout
+            )
         return self._dense_attention[kind]
 
     def downsampled(self, sample: int, down: int, across: int) -> Tensor:

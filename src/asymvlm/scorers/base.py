@@ -1,6 +1,7 @@
-"""What every scorer takes and gives.
+"""The interface of scorers.
 
-Shape letters in this package: B samples, N vision tokens (padded), L text tokens (padded), D the LLM's width, R a small rank.
+Shape letters in this package: B samples, N vision tokens (padded), L text tokens (padded), D the
+LLM's width, R a small rank.
 """
 
 from __future__ import annotations
@@ -17,21 +18,25 @@ from ..typing import Bool, Float, Int64
 
 @dataclass
 class TokenBatch:
-    """What a scorer sees of a batch: the LLM's input, before the LLM.
+    """A batch as the scorer sees it: the LLM's input, before the LLM.
 
-    `grid` holds for each vision token its picture's number within the sample and its row and column in that picture, with
-    the picture's upper left token at row 0, column 0.
+    `grid` holds for each vision token its picture's number within the sample and its row and column
+    in that picture, with the picture's upper left token at row 0, column 0.
     """
 
     vision: Float[Tensor, "B N D"]
     vision_mask: Bool[Tensor, "B N"]  # False on padding
     text: Float[Tensor, "B L D"]
-    text_mask: Bool[Tensor, "B L"]  # False on padding and on tokens that are masked: template, special
+    text_mask: Bool[
+        Tensor, "B L"
+    ]  # False on padding and on tokens that are masked: template, special
     grid: Int64[Tensor, "B N 3"]  # picture, row, column
 
     @classmethod
-    def single(cls, vision: Tensor, text: Tensor, grid: Tensor, text_mask: Tensor | None = None) -> TokenBatch:
-        """A batch of one sample from `[N, D]`, `[L, D]` and `[N, 3]`."""
+    def single(
+        cls, vision: Tensor, text: Tensor, grid: Tensor, text_mask: Tensor | None = None
+    ) -> TokenBatch:
+        """Make a batch of one sample from `[N, D]`, `[L, D]` and `[N, 3]`."""
         if text_mask is None:
             text_mask = torch.ones(text.shape[0], dtype=torch.bool, device=text.device)
         there = torch.ones(vision.shape[0], dtype=torch.bool, device=vision.device)
@@ -50,10 +55,10 @@ class TokenBatch:
 
 
 class Scorer(nn.Module, ABC):
-    """Vision tokens and text to one score per vision token; a higher score is kept.
+    """From vision tokens and text to one score per vision token; higher is kept.
 
-    A subclass sets `kind`, takes `width` (the LLM's D) and its own plain arguments in `__init__`, and hands all of them to
-    `super().__init__` so that a checkpoint can rebuild it.
+    A subclass sets `kind`, takes `width` (the LLM's D) and its own plain arguments in `__init__`,
+    and hands all of them to `super().__init__` so that a checkpoint can rebuild it.
     """
 
     kind: ClassVar[str]
@@ -67,15 +72,20 @@ class Scorer(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, batch: TokenBatch) -> Float[Tensor, "B N"]:
-        """Scores, fit for a softmax over a sample's own tokens. Padded positions hold anything finite."""
+        """Compute scores, fit for a softmax over a sample's own tokens.
+
+        Padding holds anything finite.
+        """
 
 
 def unit(rows: Float[Tensor, "*b D"]) -> Float[Tensor, "*b D"]:
-    """Rows scaled to length one; zero rows stay zero."""
+    """Scale rows to length one; zero rows stay zero."""
     return nn.functional.normalize(rows, dim=-1)
 
 
-def max_over_text(similarity: Float[Tensor, "B N L"], text_mask: Bool[Tensor, "B L"]) -> Float[Tensor, "B N"]:
-    """The best unmasked text token for each vision token; zero for a sample with no text left."""
+def max_over_text(
+    similarity: Float[Tensor, "B N L"], text_mask: Bool[Tensor, "B L"]
+) -> Float[Tensor, "B N"]:
+    """Maximum over unmasked text tokens for each vision token; zero without any."""
     best = similarity.masked_fill(~text_mask[:, None, :], -torch.inf).amax(-1)
     return torch.where(text_mask.any(-1, keepdim=True), best, torch.zeros_like(best))

@@ -1,4 +1,4 @@
-"""Where a token stands on the page, and what its neighbours show."""
+"""A token's place on the page, and its neighbours."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ _WAVES = 3  # half waves per axis: 1, 2, 3 over the picture
 
 
 class GridContext(nn.Module):
-    """Adds to each token a 3x3 depthwise convolution on the token grid and a code of its place in its picture.
+    """A 3x3 depthwise convolution on the token grid and a code of each token's place.
 
-    Tokens are laid out on one map per picture, at their row and column; pictures of any size, several per sample. A token that is on no
-    map (a row's end mark, say) has a negative row or column; it is left as it is and lends nothing to others. The place is relative to
-    the picture's own rows and columns, so that it means the same at every resolution.
+    Tokens are laid out on one map per picture, at their row and column; pictures of any size,
+    several per sample. A token that is on no map (a row's end mark, say) has a negative row or
+    column; it is left as it is and lends nothing to others. The place is relative to the picture's
+    own rows and columns, so that it means the same at every resolution.
     """
 
     def __init__(self, channels: int) -> None:
@@ -29,7 +30,12 @@ class GridContext(nn.Module):
         nn.init.zeros_(self.filter.bias)
         nn.init.zeros_(self.place.weight)
 
-    def forward(self, tokens: Float[Tensor, "B N C"], grid: Int64[Tensor, "B N 3"], mask: Bool[Tensor, "B N"]) -> Float[Tensor, "B N C"]:
+    def forward(
+        self,
+        tokens: Float[Tensor, "B N C"],
+        grid: Int64[Tensor, "B N 3"],
+        mask: Bool[Tensor, "B N"],
+    ) -> Float[Tensor, "B N C"]:
         placed = mask & (grid[..., 1:] >= 0).all(-1)
         if not placed.any():
             return tokens
@@ -44,7 +50,9 @@ class GridContext(nn.Module):
         return tokens + torch.zeros_like(tokens).index_put((sample, slot), seen.to(tokens.dtype))
 
 
-def _place_code(number: Int64[Tensor, "T"], row: Int64[Tensor, "T"], column: Int64[Tensor, "T"]) -> Float[Tensor, "T W"]:
+def _place_code(
+    number: Int64[Tensor, "T"], row: Int64[Tensor, "T"], column: Int64[Tensor, "T"]
+) -> Float[Tensor, "T W"]:
     """sin and cos of whole half waves over each picture's height, then over its width."""
     codes = []
     for place in (row, column):

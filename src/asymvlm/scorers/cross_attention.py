@@ -1,4 +1,4 @@
-"""A small cross-attention scorer: the text is read as a whole, not word by word."""
+"""A small cross-attention scorer that reads the whole text."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from .context import GridContext
 
 
 class CrossAttentionScorer(Scorer):
-    """Vision tokens attend to the text at a small width, then an MLP with grid context scores them.
+    """Cross-attention to the text at a small width, then an MLP with grid context.
 
-    About 2 D d + 12 d^2 parameters: 0.57 M at D = 4096 and d = 64. Can express what a maximum over words cannot: "the largest" makes
-    all values matter, and a row's word counts only together with its column's.
+    About 2 D d + 12 d^2 parameters: 0.57 M at D = 4096 and d = 64. Can express what a maximum over
+    words cannot: "the largest" makes all values matter, and a row's word counts only together with
+    its column's.
     """
 
     kind = "cross_attention"
@@ -27,9 +28,13 @@ class CrossAttentionScorer(Scorer):
         self.heads = heads
         self.vision = nn.Linear(width, hidden)
         self.text = nn.Linear(width, hidden)
-        self.nothing = nn.Parameter(torch.zeros(hidden))  # a text token that is always there, so no row is empty
+        self.nothing = nn.Parameter(
+            torch.zeros(hidden)
+        )  # a text token that is always there, so no row is empty
         self.mix = nn.Linear(hidden, hidden)
-        self.mlp = nn.Sequential(nn.Linear(3 * hidden, 2 * hidden), nn.GELU(), nn.Linear(2 * hidden, hidden))
+        self.mlp = nn.Sequential(
+            nn.Linear(3 * hidden, 2 * hidden), nn.GELU(), nn.Linear(2 * hidden, hidden)
+        )
         self.context = GridContext(hidden)
         self.score = nn.Sequential(nn.LayerNorm(hidden), nn.Linear(hidden, 1))
 
@@ -43,7 +48,12 @@ class CrossAttentionScorer(Scorer):
         def by_head(rows: Tensor) -> Tensor:
             return rows.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
-        read = F.scaled_dot_product_attention(by_head(tokens), by_head(words), by_head(self.mix(words)), attn_mask=mask[:, None, None, :])
+        read = F.scaled_dot_product_attention(
+            by_head(tokens),
+            by_head(words),
+            by_head(self.mix(words)),
+            attn_mask=mask[:, None, None, :],
+        )
         read = read.transpose(1, 2).flatten(-2)
         mixed = tokens + self.mlp(torch.cat([tokens, read, tokens * read], dim=-1))
         return self.score(self.context(mixed, batch.grid, batch.vision_mask)).squeeze(-1)

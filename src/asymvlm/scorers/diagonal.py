@@ -12,8 +12,8 @@ from .base import Scorer, TokenBatch, max_over_text, unit
 class DiagonalScorer(Scorer):
     """s_i = max_j sum_d w_d v_id t_jd over unit rows v, t (AsymVLM, arXiv 2605.29535, section 3.2).
 
-    With all w equal it is a plain cosine. The size of w is the temperature of the distillation's softmax; `scale` is
-    where it starts.
+    With all w equal it is a plain cosine. The size of w is the temperature of the distillation's
+    softmax; `scale` is where it starts.
     """
 
     kind = "diagonal"

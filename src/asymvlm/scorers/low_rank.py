@@ -1,4 +1,4 @@
-"""A low-rank bilinear scorer that sees a token's neighbours."""
+"""A low-rank bilinear scorer with grid context."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ from .context import GridContext
 
 
 class LowRankScorer(Scorer):
-    """s_i = max_j <C(A v)_i, B t_j> + b(C(A v)_i), with A, B of `rank` rows and C a 3x3 context on the grid.
+    """s_i = max_j <C(A v)_i, B t_j> + b(C(A v)_i).
 
-    The full-matrix generalisation of the diagonal form, factored: 2 R D + 12 R + 1 parameters, 0.4 M at D = 4096, R = 48. The second
-    term does not read the text: where ink is, and all of the score where no text is left.
+    A, B of `rank` rows, C a 3x3 context on the grid.
+
+    The full-matrix generalisation of the diagonal form, factored: 2 R D + 12 R + 1 parameters, 0.4
+    M at D = 4096, R = 48. The second term does not read the text: where ink is, and all of the
+    score where no text is left.
     """
 
     kind = "low_rank"

@@ -1,4 +1,4 @@
-"""A scorer that does not read the question, for engines that have none at this point and as a control."""
+"""A scorer that does not read the question: for engines without one, and as a control."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .context import GridContext
 
 
 class TextFreeScorer(Scorer):
-    """s_i = MLP(C(A v)_i) from the vision tokens and their neighbours alone; D d + 11 d parameters or so."""
+    """s_i = MLP(C(A v)_i), from vision tokens and their neighbours; about D d + 11 d parameters."""
 
     kind = "text_free"
 
@@ -18,7 +18,9 @@ class TextFreeScorer(Scorer):
         super().__init__(width, hidden=hidden)
         self.vision = nn.Linear(width, hidden)
         self.context = GridContext(hidden)
-        self.score = nn.Sequential(nn.GELU(), nn.Linear(hidden, hidden), nn.GELU(), nn.Linear(hidden, 1))
+        self.score = nn.Sequential(
+            nn.GELU(), nn.Linear(hidden, hidden), nn.GELU(), nn.Linear(hidden, 1)
+        )
 
     def forward(self, batch: TokenBatch) -> Float[Tensor, "B N"]:
         tokens = self.vision(self.width**0.5 * unit(batch.vision))

@@ -10,11 +10,14 @@ from .base import Scorer, TokenBatch
 
 
 class VisionSelectorScorer(Scorer):
-    """s_i = q_i . mean_j k_j / sqrt(d) with q = Q v, k = K v; D D parameters with d = D / 2. Does not read the question.
+    """s_i = q_i . mean_j k_j / sqrt(d) with q = Q v, k = K v.
 
-    The mean over j of q_i . k_j is q_i times the mean of k, so nothing grows with N x N. Starts almost at zero, as published: which tokens
-    are kept is first a matter of chance.
-    Source: VisionSelector, arXiv 2510.16598 (the paper's LayerNorm is not in what its authors released, nor here).
+    D D parameters with d = D / 2. Does not read the question.
+
+    The mean over j of q_i . k_j is q_i times the mean of k, so nothing grows with N x N. Starts
+    almost at zero, as published: which tokens are kept is first a matter of chance. Source:
+    VisionSelector, arXiv 2510.16598 (the paper's LayerNorm is not in what its authors released, nor
+    here).
     """
 
     kind = "vision_selector"
@@ -30,4 +33,6 @@ class VisionSelectorScorer(Scorer):
     def forward(self, batch: TokenBatch) -> Float[Tensor, "B N"]:
         there = batch.vision_mask[..., None]
         mean = torch.where(there, self.key(batch.vision), 0.0).sum(1) / there.sum(1).clamp_min(1)
-        return torch.einsum("bnd,bd->bn", self.query(batch.vision), mean) / self.key.out_features**0.5
+        return (
+            torch.einsum("bnd,bd->bn", self.query(batch.vision), mean) / self.key.out_features**0.5
+        )

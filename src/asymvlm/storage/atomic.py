@@ -18,7 +18,7 @@ from pathlib import Path
 
 @contextmanager
 def draft_file(place: Path) -> Iterator[Path]:
-    """A path beside `place` to write to; it gets the name `place` when the block ends well.
+    """Give a path beside `place` to write to, which becomes `place` when the block ends well.
 
     The file has the permissions of the one that it replaces, or those that the folder's umask
     gives. Where `place` is a link, the file behind it is replaced.
@@ -40,7 +40,7 @@ def draft_file(place: Path) -> Iterator[Path]:
 
 @contextmanager
 def draft_directory(place: Path) -> Iterator[Path]:
-    """An empty directory beside `place`; what is left of it when the block ends is removed."""
+    """Give an empty directory beside `place`; what is left of it at the end is removed."""
     place.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=place.parent))
     draft.chmod(_new_mode(0o777))
@@ -51,7 +51,7 @@ def draft_directory(place: Path) -> Iterator[Path]:
 
 
 def publish_directory(draft: Path, place: Path, own: Collection[str] = ()) -> None:
-    """Give the directory `draft` the name `place`, at once.
+    """Rename the directory `draft` to `place`, at once.
 
     `own` names what belongs to an earlier one at `place` and is replaced; everything else that
     lies there stays. Raises OSError where `place` holds something and nothing of it is `own`.
@@ -70,7 +70,7 @@ def publish_directory(draft: Path, place: Path, own: Collection[str] = ()) -> No
 
 
 def check_replaceable(place: Path, is_own: Callable[[Path], bool], kind: str) -> Path:
-    """The absolute path of a directory that may be written: absent, empty, or one of `kind`.
+    """Return the absolute path of a directory that is absent, empty, or one of `kind`.
 
     Raises ValueError, saying what is in the way, for any other, and where none can be made.
     """
@@ -93,20 +93,22 @@ def check_replaceable(place: Path, is_own: Callable[[Path], bool], kind: str) ->
 
 
 def check_results(folder: Path, names: Collection[str], sign: str) -> Path:
-    """A folder that results may be written to: one in which no `names` are somebody else's.
+    """Check a folder for results: none of `names` in it may be somebody else's.
 
     They are a command's own where `sign` lies beside them. Raises ValueError for another folder.
     """
     taken = [name for name in names if (folder / name).exists()]
     if taken and not (folder / sign).exists():
-        raise ValueError(f"output: {folder} holds a {taken[0]} that is no result; name another folder")
+        raise ValueError(
+            f"output: {folder} holds a {taken[0]} that is no result; name another folder"
+        )
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"output: {folder} is a file; name a folder")
     return folder
 
 
 def _copy_by_link(source: Path, copy: Path) -> None:
-    """Hard links to all files, or copies where the file system has no links."""
+    """Hard-link all files, or copy them where the file system has no links."""
     if source.is_dir() and not source.is_symlink():
         shutil.copytree(source, copy, symlinks=True, copy_function=_link)
     else:
@@ -149,7 +151,7 @@ def _exchanged(first: Path, second: Path) -> bool:
 
 
 def _new_mode(most: int) -> int:
-    """Permissions of something new: `most` without what the umask takes."""
+    """Permissions of something new: `most` without the umask."""
     umask = os.umask(0)
     os.umask(umask)
     return most & ~umask

@@ -1,4 +1,4 @@
-"""Data sets that are made the first time and read from disk afterwards."""
+"""Data sets that are built the first time and read from disk afterwards."""
 
 from __future__ import annotations
 
@@ -24,14 +24,16 @@ def build_once(
     about: dict[str, Any] | None = None,
     **options: Any,
 ) -> datasets.Dataset:
-    """The data set in `directory`, made of `rows(**arguments)` where there is none; where several make it at once, the first one's stays.
+    """Load the data set in `directory`; build it of `rows(**arguments)` where there is none.
+
+    Where several processes build it at once, the first one's stays.
 
     Args:
         directory: Complete whenever it exists: what is being made lies beside it.
         rows: A generator of rows.
         arguments: What it is called with.
-        about: What the content depends on, kept as about.json. The directory's name is then `name-key`, and
-            where `name` is there under another key, what differs is said.
+        about: What the content depends on, kept as about.json. The directory's name is then
+            `name-key`, and where `name` is there under another key, what differs is said.
         options: More for `datasets.Dataset.from_generator`.
 
     Raises DataError for a directory that was damaged.
@@ -40,20 +42,30 @@ def build_once(
         if about is not None:
             _say_what_differs(directory, about)
         with draft_directory(directory) as draft, _no_bars_of_datasets():
-            made = datasets.Dataset.from_generator(rows, gen_kwargs=arguments, cache_dir=str(draft / "cache"), **options)
+            made = datasets.Dataset.from_generator(
+                rows, gen_kwargs=arguments, cache_dir=str(draft / "cache"), **options
+            )
             made.save_to_disk(str(draft / "made"))
             if about is not None:
-                (draft / "made" / ABOUT_FILE).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+                (draft / "made" / ABOUT_FILE).write_text(
+                    json.dumps(about, indent=2) + "\n", encoding="utf-8"
+                )
             _publish(draft / "made", directory)
     try:
         return datasets.load_from_disk(str(directory))
     except Exception as error:  # whatever a reader makes of broken files
-        raise DataError(f"{directory} is damaged ({type(error).__name__}); move it away, and it is made anew") from error
+        raise DataError(
+            f"{directory} is damaged ({type(error).__name__}); move it away, and it is made anew"
+        ) from error
 
 
 def _say_what_differs(directory: Path, about: dict[str, Any]) -> None:
     name = directory.name.rpartition("-")[0]
-    others = [file for file in directory.parent.glob(f"{name}-*/{ABOUT_FILE}") if file.parent.name.rpartition("-")[0] == name]
+    others = [
+        file
+        for file in directory.parent.glob(f"{name}-*/{ABOUT_FILE}")
+        if file.parent.name.rpartition("-")[0] == name
+    ]
     if others:
         newest = max(others, key=lambda file: file.stat().st_mtime_ns)
         changed = differences(json.loads(newest.read_text(encoding="utf-8")), about)
@@ -70,7 +82,7 @@ def _publish(made: Path, directory: Path) -> None:
 
 @contextmanager
 def _no_bars_of_datasets() -> Iterator[None]:
-    """Long work shows its own progress: a second bar beside it only scrolls it away."""
+    """Switch the bars of `datasets` off: a second bar only scrolls ours away."""
     shown = datasets.is_progress_bar_enabled()
     datasets.disable_progress_bars()
     try:

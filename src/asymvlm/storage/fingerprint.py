@@ -1,4 +1,4 @@
-"""What a result depends on, by content and in words: for keys of caches, and to say what differs.
+"""Fingerprints by content: for keys of caches, and to say what differs.
 
 A description is made of plain values (dicts, lists, texts, numbers). Paths and names of files are
 not in it, since they can change while the content stays, or stay while it changes.
@@ -31,17 +31,17 @@ _NOT_CONTENT = {"_name_or_path", "name_or_path", "transformers_version", "_commi
 
 
 def key_of(description: Any) -> str:
-    """A short text that is the same for equal descriptions, on any machine."""
+    """Hash a description to a short text, the same on any machine."""
     return digest(json.dumps(description, sort_keys=True).encode())
 
 
 def digest(content: bytes) -> str:
-    """The first 16 hexadecimal digits of the SHA-256."""
+    """Return the first 16 hexadecimal digits of the SHA-256."""
     return hashlib.sha256(content).hexdigest()[:16]
 
 
 def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What has changed between two descriptions, a line each: `dotted.name: old -> new`."""
+    """List what has changed between two descriptions, as `dotted.name: old -> new`."""
     old, new = flat(then), flat(now)
     names = sorted(old.keys() | new.keys())
     changed = [name for name in names if old.get(name) != new.get(name)]
@@ -49,7 +49,7 @@ def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 
 def flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested values by dotted names, as the command line writes them: without `init_args`."""
+    """Flatten nested values to dotted names, as the command line writes them."""
     values: dict[str, Any] = {}
     for key, value in nested.items():
         name = prefix if key == "init_args" else f"{prefix}.{key}".lstrip(".")
@@ -58,7 +58,7 @@ def flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def describe_teacher(path: str, processor: Any) -> dict[str, Any]:
-    """The VLM at `path`, a directory or a repository, and its processor: what targets depend on."""
+    """Describe the VLM at `path` and its processor: all that targets depend on."""
     config = AutoConfig.from_pretrained(path)
     commit = None if Path(path).is_dir() else getattr(config, "_commit_hash", None)
     try:
@@ -75,7 +75,7 @@ def describe_teacher(path: str, processor: Any) -> dict[str, Any]:
 
 
 def describe_processor(processor: Any) -> dict[str, Any]:
-    """All that prompts depend on: settings, chat template, tokenizer, and the versions that read them."""
+    """Describe all that prompts depend on: settings, template, tokenizer and versions."""
     tokenizer = processor.tokenizer
     template = getattr(processor, "chat_template", None) or getattr(tokenizer, "chat_template", "")
     backend = getattr(tokenizer, "backend_tokenizer", None)
@@ -86,13 +86,15 @@ def describe_processor(processor: Any) -> dict[str, Any]:
         "processor": describe(processor.to_dict()),
         "chat_template": digest(repr(template).encode()),
         "tokenizer": key_of(spelling),
-        "special_tokens": describe({key: str(one) for key, one in tokenizer.special_tokens_map.items()}),
+        "special_tokens": describe(
+            {key: str(one) for key, one in tokenizer.special_tokens_map.items()}
+        ),
         "versions": {"asymvlm": __version__, "transformers": transformers.__version__},
     }
 
 
 def describe_model(model: Any) -> dict[str, Any]:
-    """A loaded VLM: its weights as they are in memory, and how it computes and generates."""
+    """Describe a loaded VLM: weights as they are in memory, and how it computes."""
     return {
         "weights": key_of({name: describe(one) for name, one in model.state_dict().items()}),
         "class": _code(type(model)),
@@ -104,7 +106,7 @@ def describe_model(model: Any) -> dict[str, Any]:
 
 
 def describe(value: Any) -> Any:
-    """Anything as plain values: settings, weights, objects of a user's classes with their code.
+    """Describe anything as plain values: settings, weights, users' objects with their code.
 
     Of an object all attributes count, but those that its class lists in `state`, which change while
     it works, and cached properties, which are taken by their values.
@@ -113,7 +115,7 @@ def describe(value: Any) -> Any:
 
 
 def _described(value: Any, within: tuple[int, ...]) -> Any:
-    """`within` are the objects that the value is part of: a reference back to one of them is one."""
+    """Describe a value; `within` are the objects that it is part of, to end references to them."""
     if isinstance(value, str | int | float | bool | None):
         return value
     if id(value) in within:
@@ -164,9 +166,13 @@ def _attributes(value: Any) -> dict[str, Any]:
 
 
 def _code(value: Any) -> list[str]:
-    """The full name of a class or a function, and a digest of the files that it is written in."""
+    """Full name of a class or a function, and a digest of the files it is written in."""
     classes = inspect.getmro(value) if isinstance(value, type) else (value,)
-    own = [one for one in classes if one.__module__ not in ("builtins", "abc", "typing", "torch.nn.modules.module")]
+    own = [
+        one
+        for one in classes
+        if one.__module__ not in ("builtins", "abc", "typing", "torch.nn.modules.module")
+    ]
     return [f"{value.__module__}.{value.__qualname__}", digest(b"".join(map(_source, own)))]
 
 
@@ -181,7 +187,9 @@ def _source(value: Any) -> bytes:
         pass
     parts = vars(value).values() if isinstance(value, type) else [value]
     codes = [one.__code__ for one in parts if isinstance(one, types.FunctionType)]
-    return repr([(code.co_name, code.co_code, code.co_names, code.co_consts) for code in codes]).encode()
+    return repr(
+        [(code.co_name, code.co_code, code.co_names, code.co_consts) for code in codes]
+    ).encode()
 
 
 def _pickled(value: Any) -> str:
@@ -193,11 +201,15 @@ def _pickled(value: Any) -> str:
 
 def _digest_of(value: Tensor) -> str:
     plain = value.detach().cpu().contiguous()
-    return digest(plain.view(torch.uint8).numpy().tobytes() if plain.ndim else repr(plain.item()).encode())
+    return digest(
+        plain.view(torch.uint8).numpy().tobytes() if plain.ndim else repr(plain.item()).encode()
+    )
 
 
 def _files(place: Path) -> dict[str, str]:
-    found = [place] if place.is_file() else sorted(file for file in place.rglob("*") if file.is_file())
+    found = (
+        [place] if place.is_file() else sorted(file for file in place.rglob("*") if file.is_file())
+    )
     return {
         file.name if file == place else str(file.relative_to(place)): digest(file.read_bytes())
         for file in found

@@ -1,4 +1,4 @@
-"""Which weights a directory holds."""
+"""Fingerprint of the weights in a directory."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def weights_fingerprint(path: str) -> str:
-    """Changes when the weights in a local directory do; empty for a repository, whose commit is its own mark."""
+    """Digest the weight files of a directory; empty for a repository, which has a commit."""
     files: list[Path] = []
     if not path:
         return ""
@@ -19,6 +19,6 @@ def weights_fingerprint(path: str) -> str:
 
 @functools.cache
 def _digest(file: Path, changed: int) -> str:
-    """Of a file as it was last `changed`; shards of a large VLM take a while, so each is read once."""
+    """Digest a file once per change, as shards of a large VLM take a while."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,4 +1,6 @@
-"""Teacher signals: a distribution over each sample's vision tokens, and how many of them are enough.
+"""Teacher signals.
+
+A distribution over each sample's vision tokens, and how many of them are enough.
 
 One target, one file, one class. Distillation, pruning (for oracles) and training may import it; it
 imports backbone and selectors.

@@ -1,4 +1,4 @@
-"""Relevance from the frozen teacher's attention."""
+"""Importance from the frozen teacher's attention."""
 
 from __future__ import annotations
 
@@ -18,15 +18,23 @@ ROWS = ("question", "last", "answer")
 
 
 class AttentionTarget(Target):
-    """Attention from chosen rows of the prompt to the vision tokens, averaged over rows, heads and layers.
+    """Attention from chosen prompt rows to the vision tokens, mean over rows, heads and layers.
 
-    `rows`: "question" (`Layout.question`: its tokens, template and special ones left out where they are known), "last" (the last
-    prompt row, which gives the first answer token), "answer" (that row and those of the teacher-forced answer but its last token).
-    `layers`: which decoder layers, negative ones from the end; None takes all. Layers above the deepest wanted one do not run.
-    `heads`: "mean" or "max". `sharpen` raises the distribution to a power: above 1 it forgets the diffuse background.
+    `rows`: "question" (`Layout.question`: its tokens, template and special ones left out where they
+    are known), "last" (the last prompt row, which gives the first answer token), "answer" (that row
+    and those of the teacher-forced answer but its last token). `layers`: which decoder layers,
+    negative ones from the end; None takes all. Layers above the deepest wanted one do not run.
+    `heads`: "mean" or "max". `sharpen` raises the distribution to a power: above 1 it forgets the
+    diffuse background.
     """
 
-    def __init__(self, rows: str = "answer", layers: list[int] | None = None, heads: str = "mean", sharpen: float = 1.0) -> None:
+    def __init__(
+        self,
+        rows: str = "answer",
+        layers: list[int] | None = None,
+        heads: str = "mean",
+        sharpen: float = 1.0,
+    ) -> None:
         if rows not in ROWS:
             raise ValueError(f"rows: {rows!r} is not one of {', '.join(ROWS)}")
         if sharpen <= 0:
@@ -36,8 +44,10 @@ class AttentionTarget(Target):
     def __call__(self, backbone: Backbone, batch: EncodedBatch) -> list[Float[Tensor, "n"]]:
         return [normalised(one**self.sharpen) for one in self._mass(backbone, batch)]
 
-    def of_prompt(self, backbone: Backbone, inputs: Mapping[str, Any], encoded: Encoded, layout: Layout) -> list[Float[Tensor, "n"]]:
-        """Attention mass per vision token without known answers: the model's own dense ones are forced."""
+    def of_prompt(
+        self, backbone: Backbone, inputs: Mapping[str, Any], encoded: Encoded, layout: Layout
+    ) -> list[Float[Tensor, "n"]]:
+        """Compute it without known answers: the model's own greedy ones are appended."""
         answers = dense_answers(backbone, inputs) if self.rows == "answer" else []
         return self._mass(backbone, EncodedBatch(inputs, encoded, layout, layout.question, answers))
 
@@ -46,10 +56,14 @@ class AttentionTarget(Target):
         layers = _wanted_layers(self.layers, backbone.attending_layers)
         return backbone.attention(call, batch.layout, rows, layers, self.heads)
 
-    def _call(self, backbone: Backbone, batch: EncodedBatch) -> tuple[dict[str, Any], Float[Tensor, "B S"]]:
-        """Arguments of the forward pass and the weight of each query row."""
+    def _call(
+        self, backbone: Backbone, batch: EncodedBatch
+    ) -> tuple[dict[str, Any], Float[Tensor, "B S"]]:
+        """Build the arguments of the forward pass and the weight of each query row."""
         inputs, layout = batch.inputs, batch.layout
-        call = backbone.with_pictures({name: value for name, value in inputs.items() if name != "labels"}, batch.encoded)
+        call = backbone.with_pictures(
+            {name: value for name, value in inputs.items() if name != "labels"}, batch.encoded
+        )
         call["attention_mask"] = layout.attention_mask
         call["position_ids"] = backbone.positions(inputs, generating=True)
         rows = torch.zeros(layout.input_ids.shape, device=layout.input_ids.device)
@@ -65,10 +79,12 @@ class AttentionTarget(Target):
 
 
 def dense_answers(backbone: Backbone, inputs: Mapping[str, Any], longest: int = 16) -> list[Tensor]:
-    """Token ids of the model's own greedy answers, without padding."""
+    """Generate the model's own greedy answers, as token ids without padding."""
     prompt = inputs["input_ids"].shape[1]
     model: Any = backbone.model
-    own = functools.partial(type(model).generate, model)  # `prune` may have put another in its place
+    own = functools.partial(
+        type(model).generate, model
+    )  # `prune` may have put another in its place
     made = backbone.generate(own, **inputs, max_new_tokens=longest, do_sample=False)[:, prompt:]
     pad = backbone.model.generation_config.pad_token_id
     return [row[row != pad] for row in made]
@@ -79,5 +95,8 @@ def _wanted_layers(layers: list[int] | None, count: int) -> list[int]:
         return list(range(count))
     wanted = [layer + count if layer < 0 else layer for layer in layers]
     if not wanted or not all(0 <= layer < count for layer in wanted):
-        raise ValueError(f"layers: {layers} must name at least one of the teacher's {count} layers (0 to {count - 1}, or from the end)")
+        raise ValueError(
+            f"layers: {layers} must name at least one of the teacher's {count} layers (0 to "
+            f"{count - 1}, or from the end)"
+        )
     return wanted

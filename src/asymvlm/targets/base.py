@@ -1,4 +1,4 @@
-"""What a target takes and gives."""
+"""The interface of targets."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from ..typing import Float
 class EncodedBatch:
     """A batch of prompts, encoded once, with what is known of the samples.
 
-    `answer_ids` are the tokens of a right answer per sample; `evidence` and `key_boxes` the share of each vision token's cell that
-    lies in an evidence box or in a box of what has to be found first; None where the data has no boxes.
+    `answer_ids` are the tokens of a right answer per sample; `evidence` and `key_boxes` the share
+    of each vision token's cell that lies in an evidence box or in a box of what has to be found
+    first; None where the data has no boxes.
     """
 
     inputs: Mapping[str, Any]
@@ -30,22 +31,22 @@ class EncodedBatch:
     key_boxes: list[Tensor] | None = None
 
     def encoded_again(self, backbone: Backbone) -> EncodedBatch:
-        """The same with the pictures encoded by the VLM as it is now, with gradients."""
+        """Encode the pictures again with the VLM as it is now, with gradients."""
         return replace(self, encoded=backbone.encode(self.inputs))
 
 
 class Target(ABC):
-    """Relevance of each vision token for its sample. Knows the teacher, knows nothing of the scorer."""
+    """Importance of each vision token for its sample; knows the teacher, not the scorer."""
 
     needs_boxes: bool = False
 
     @abstractmethod
     def __call__(self, backbone: Backbone, batch: EncodedBatch) -> list[Float[Tensor, "n"]]:
-        """A distribution per sample: not negative, sums to one (uniform where nothing is relevant)."""
+        """Compute a distribution per sample: not negative, sums to one."""
 
 
 def normalised(mass: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
-    """Scaled to sum to one; uniform where the sum is zero."""
+    """Scale to sum to one; uniform where the sum is zero."""
     mass = mass.float().clamp_min(0)
     total = mass.sum()
     return mass / total if total > 0 else mass.new_full(mass.shape, 1 / max(1, mass.numel()))

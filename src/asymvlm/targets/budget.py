@@ -9,15 +9,19 @@ from ..typing import Bool, Float
 
 
 class BudgetTarget:
-    """The smallest share of tokens that holds a mass `tau` of the importance, or at which the teacher's answer stays the same.
+    """The smallest share of tokens that holds mass `tau`, or keeps the teacher's answer.
 
-    `ranking`: "target" counts along the importance's own order: what a perfect scorer would need. "scorer" counts along the scorer's
-    order of the moment: what this one needs, so that a poor ranking is paid for with tokens.
-    `ladder`: shares at which the teacher is asked (`asymvlm.targets.dense_answer_shares`): the smallest one from which on it gives its
-    own dense answer is then the target, and `tau` and `ranking` are not used. Costs a generation per share and sample.
+    `ranking`: "target" counts along the importance's own order: what a perfect scorer would need.
+    "scorer" counts along the scorer's order of the moment: what this one needs, so that a poor
+    ranking is paid for with tokens. `ladder`: shares at which the teacher is asked
+    (`asymvlm.targets.dense_answer_shares`): the smallest one from which on it gives its own dense
+    answer is then the target, and `tau` and `ranking` are not used. Costs a generation per share
+    and sample.
     """
 
-    def __init__(self, tau: float = 0.9, ranking: str = "scorer", ladder: list[float] | None = None) -> None:
+    def __init__(
+        self, tau: float = 0.9, ranking: str = "scorer", ladder: list[float] | None = None
+    ) -> None:
         if not 0 < tau <= 1:
             raise ValueError(f"tau: {tau} must lie in (0, 1]")
         if ranking not in ("target", "scorer"):
@@ -33,13 +37,18 @@ class BudgetTarget:
         mask: Bool[Tensor, "B N"],
         enough: Float[Tensor, "B"],
     ) -> Float[Tensor, "B"]:
-        """Shares in (0, 1]; 1 / n at least. `enough` is what the ladder gave, NaN where the teacher was not asked."""
+        """Compute shares in (0, 1], at least 1 / n."""
         if self.ladder is not None:
             if not bool(torch.isfinite(enough).all()):
-                raise ValueError("budget_target.ladder: these samples were observed without it; delete the target cache")
+                raise ValueError(
+                    "budget_target.ladder: these samples were observed without it; delete the "
+                    "target cache"
+                )
             return enough
         order = importance if self.ranking == "target" else scores.detach()
-        ranked = importance.gather(-1, order.masked_fill(~mask, -torch.inf).argsort(dim=-1, descending=True, stable=True))
+        ranked = importance.gather(
+            -1, order.masked_fill(~mask, -torch.inf).argsort(dim=-1, descending=True, stable=True)
+        )
         needed = (ranked.cumsum(-1) < self.tau - 1e-6).sum(-1) + 1
         count = mask.sum(-1).clamp_min(1)
         return torch.minimum(needed, count) / count

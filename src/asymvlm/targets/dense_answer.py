@@ -1,4 +1,4 @@
-"""At which share of vision tokens the teacher still gives its own dense answer."""
+"""The share of vision tokens at which the teacher still gives its dense answer."""
 
 from __future__ import annotations
 
@@ -14,18 +14,27 @@ from .base import EncodedBatch
 
 @torch.no_grad()
 def dense_answer_shares(
-    backbone: Backbone, batch: EncodedBatch, importance: list[Float[Tensor, "n"]], ladder: list[float]
+    backbone: Backbone,
+    batch: EncodedBatch,
+    importance: list[Float[Tensor, "n"]],
+    ladder: list[float],
 ) -> Float[Tensor, "B"]:
-    """The smallest share of `ladder` from which on (there and at all larger ones) the greedy answer equals the dense one; else 1.
+    """Find the smallest share of `ladder` from which on the greedy answer stays the dense one.
+
+    1 where none does.
 
     Tokens are kept along `importance`, the best first.
     """
     dense = dense_answers(backbone, dict(batch.inputs))
     enough = torch.ones(len(importance))
-    open_still = torch.ones(len(importance), dtype=torch.bool)  # no disagreement yet, coming from above
+    open_still = torch.ones(
+        len(importance), dtype=torch.bool
+    )  # no disagreement yet, coming from above
     for share in sorted(ladder, reverse=True):
         kept = [Kept(top_k(one, count_for(float(share), len(one)))) for one in importance]
-        pruned = backbone.drop(dict(batch.inputs), batch.encoded, batch.layout, kept, generating=True)
+        pruned = backbone.drop(
+            dict(batch.inputs), batch.encoded, batch.layout, kept, generating=True
+        )
         answers = dense_answers(backbone, pruned)
         for sample, (got, want) in enumerate(zip(answers, dense, strict=True)):
             open_still[sample] &= torch.equal(got, want)

@@ -1,4 +1,4 @@
-"""Relevance from boxes that people (or a generator) drew around the answer."""
+"""Importance from boxes around the answer."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ from .base import EncodedBatch, Target, normalised
 
 
 class EvidenceTarget(Target):
-    """Each token's share of its cell inside an evidence box, normalised per sample (as GlimpsePrune's masks, arXiv 2508.01548).
+    """Each token's share of its cell in an evidence box, normalised per sample.
 
-    `key_weight` weighs the boxes of what has to be found first (a label, a row's head) beside the evidence.
+    As GlimpsePrune's masks, arXiv 2508.01548.
+
+    `key_weight` weighs the boxes of what has to be found first (a label, a row's head) beside the
+    evidence.
     """
 
     needs_boxes = True
@@ -24,5 +27,11 @@ class EvidenceTarget(Target):
 
     def __call__(self, backbone: Backbone, batch: EncodedBatch) -> list[Float[Tensor, "n"]]:
         if batch.evidence is None or batch.key_boxes is None:
-            raise ValueError("target: EvidenceTarget needs data with evidence_boxes; choose AttentionTarget for data without")
-        return [normalised(evidence + self.key_weight * keys) for evidence, keys in zip(batch.evidence, batch.key_boxes, strict=True)]
+            raise ValueError(
+                "target: EvidenceTarget needs data with evidence_boxes; choose AttentionTarget for "
+                "data without"
+            )
+        return [
+            normalised(evidence + self.key_weight * keys)
+            for evidence, keys in zip(batch.evidence, batch.key_boxes, strict=True)
+        ]

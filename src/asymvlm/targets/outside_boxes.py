@@ -1,4 +1,4 @@
-"""What draws attention and is no evidence."""
+"""Tokens that draw attention and are no evidence."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from .base import EncodedBatch, Target, normalised
 
 
 class OutsideBoxes(Target):
-    """What another target finds relevant outside all boxes, normalised per sample: what resembles the answer and is none (ours).
+    """Another target's importance outside all boxes, normalised per sample (ours).
 
-    Not to be learned but to be avoided: for `objectives.Distraction`. All zero for a sample without boxes: who knows what is no evidence.
+    Not to be learned but to be avoided: for `objectives.Distraction`. All zero for a sample without
+    boxes: who knows what is no evidence.
     """
 
     needs_boxes = True
@@ -23,7 +24,16 @@ class OutsideBoxes(Target):
 
     def __call__(self, backbone: Backbone, batch: EncodedBatch) -> list[Float[Tensor, "n"]]:
         if batch.evidence is None or batch.key_boxes is None:
-            raise ValueError("distractors: OutsideBoxes needs data with evidence_boxes; set model.distraction.weight to 0 for data without")
-        inside = [evidence + keys > 0 for evidence, keys in zip(batch.evidence, batch.key_boxes, strict=True)]
+            raise ValueError(
+                "distractors: OutsideBoxes needs data with evidence_boxes; set "
+                "model.distraction.weight to 0 for data without"
+            )
+        inside = [
+            evidence + keys > 0
+            for evidence, keys in zip(batch.evidence, batch.key_boxes, strict=True)
+        ]
         rows = zip(self.inner(backbone, batch), inside, strict=True)
-        return [normalised(one.masked_fill(mine, 0)) if mine.any() else torch.zeros_like(one) for one, mine in rows]
+        return [
+            normalised(one.masked_fill(mine, 0)) if mine.any() else torch.zeros_like(one)
+            for one, mine in rows
+        ]

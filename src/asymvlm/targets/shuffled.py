@@ -11,7 +11,10 @@ from .base import EncodedBatch, Target
 
 
 class ShuffledTarget(Target):
-    """Another target's values at random places: same cost, same shape, no signal. A scorer trained on it must fall to `random`."""
+    """Another target's values at random places: same cost and shape, no signal.
+
+    A scorer trained on it must fall to `random`.
+    """
 
     def __init__(self, inner: Target, seed: int = 0) -> None:
         self.inner = inner
@@ -20,6 +23,8 @@ class ShuffledTarget(Target):
 
     def __call__(self, backbone: Backbone, batch: EncodedBatch) -> list[Float[Tensor, "n"]]:
         return [
-            importance[torch.randperm(len(importance), generator=self._generator).to(importance.device)]
+            importance[
+                torch.randperm(len(importance), generator=self._generator).to(importance.device)
+            ]
             for importance in self.inner(backbone, batch)
         ]

@@ -1,4 +1,4 @@
-"""Many questions about one page in one sequence: the page is read once, every question sees only the page and itself."""
+"""Many questions about one page in one sequence; each sees only the page and itself."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ def cells(boxes: Sequence[Box], page: Page, patch: int) -> np.ndarray:
     if not boxes:
         return np.zeros(0, np.int64)
     rows = page.size // patch
-    share = np.stack([box_shares(box, (page.size, page.size), (rows, rows)) for box in boxes]).sum(0)
+    share = np.stack([box_shares(box, (page.size, page.size), (rows, rows)) for box in boxes]).sum(
+        0
+    )
     return np.flatnonzero(share > _TOUCHES)
 
 
@@ -42,7 +44,15 @@ class Reading:
     questions: list[Question]
 
 
-def easy_reading(row: int, page: Page, rng: np.random.Generator, fields: int, tokens: int, questions: int, patch: int) -> Reading:
+def easy_reading(
+    row: int,
+    page: Page,
+    rng: np.random.Generator,
+    fields: int,
+    tokens: int,
+    questions: int,
+    patch: int,
+) -> Reading:
     """Questions about a page cut down to a few fields."""
     part, kept = _cut(page, rng, fields, tokens, patch)
     # With one entry left, "which is largest" and "which half" teach nothing.
@@ -61,7 +71,7 @@ def talking_reading(
     questions: tuple[int, int, int],
     patch: int,
 ) -> Reading:
-    """A dialogue about a page cut down to a few fields, and up to so many questions that end it: for the text, the page, and both.
+    """A dialogue about a page cut down to a few fields, and questions that end it.
 
     With no vision tokens there is no page.
     """
@@ -69,8 +79,12 @@ def talking_reading(
     return Reading(row, kept, dialogue(part, rng, difficulty, *questions))
 
 
-def _cut(page: Page, rng: np.random.Generator, fields: int, tokens: int, patch: int) -> tuple[Page, np.ndarray]:
-    """The page with a few of its fields, and their cells with blank ones, as if nothing else were printed."""
+def _cut(
+    page: Page, rng: np.random.Generator, fields: int, tokens: int, patch: int
+) -> tuple[Page, np.ndarray]:
+    """The page with a few of its fields, and their cells with blank ones, as if nothing else were
+    printed.
+    """
     if fields >= len(page.fields):
         part = page
     else:
@@ -78,12 +92,16 @@ def _cut(page: Page, rng: np.random.Generator, fields: int, tokens: int, patch: 
         part = replace(page, fields=tuple(page.fields[index] for index in sorted(chosen)))
     hidden = [box for field in page.fields if field not in part.fields for box in _boxes(field)]
     shown = cells([box for field in part.fields for box in _boxes(field)], page, patch)
-    blank = np.setdiff1d(np.arange((page.size // patch) ** 2), np.union1d(shown, cells(hidden, page, patch)))
+    blank = np.setdiff1d(
+        np.arange((page.size // patch) ** 2), np.union1d(shown, cells(hidden, page, patch))
+    )
     return part, _fill(shown, blank, tokens, rng)
 
 
-def sparse_reading(row: int, page: Page, rng: np.random.Generator, tokens: int, questions: int, patch: int) -> Reading:
-    """A whole page of which a few tokens are left: all evidence of the questions asked, and others at random."""
+def sparse_reading(
+    row: int, page: Page, rng: np.random.Generator, tokens: int, questions: int, patch: int
+) -> Reading:
+    """A whole page of which a few tokens are left: all evidence, and others at random."""
     kept = np.zeros(0, np.int64)
     asked: list[Question] = []
     for question in ask(page, rng, questions, max(1, questions // 2)):
@@ -98,14 +116,19 @@ def _boxes(field: Field) -> list[Box]:
     return [box for box in (field.name_box, field.value_box, field.column_box) if box is not None]
 
 
-def _fill(needed: np.ndarray, others: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+def _fill(
+    needed: np.ndarray, others: np.ndarray, count: int, rng: np.random.Generator
+) -> np.ndarray:
     needed = rng.permutation(needed)[:count]
     return np.sort(np.concatenate([needed, rng.permutation(others)[: count - len(needed)]]))
 
 
 @dataclass
 class BlockBatch:
-    """Readings as one LLM batch: S = prefix + K vision tokens + what was said before + all question blocks, right-padded."""
+    """Readings as one LLM batch, right-padded.
+
+    S = prefix + K vision tokens + what was said before + all question blocks.
+    """
 
     input_ids: Int64[Tensor, "B S"]
     position_ids: Int64[Tensor, "B S"]
@@ -128,41 +151,62 @@ class BlockBuilder:
         whole = tokenizer.apply_chat_template(template, tokenize=False, add_generation_prompt=True)
         before, after = whole.split(IMAGE_TOKEN)
         self.head, self.tail, again, _ = after.split("\x00")
-        self.again = again.removeprefix(tokenizer.eos_token)  # between a reply's end and what the user says next
+        self.again = again.removeprefix(
+            tokenizer.eos_token
+        )  # between a reply's end and what the user says next
         self.prefix = self._ids(before)
 
     def _ids(self, text: str) -> list[int]:
         return self.tokenizer(text, add_special_tokens=False).input_ids
 
     def _turn(self, before: str, user: str, assistant: str) -> tuple[list[int], list[int]]:
-        """(tokens of a turn up to the reply's last, the next token where it belongs to the reply)."""
+        """Tokenize a turn up to the reply's last token; returns what follows in the reply too."""
         prompt, reply = self._ids(before + user + self.tail), self._ids(assistant)
         return prompt + reply, [-100] * (len(prompt) - 1) + reply + [self.tokenizer.eos_token_id]
 
     def said(self, history: Sequence[tuple[str, str]]) -> list[int]:
-        """What all questions of a dialogue see of it, up to where the user goes on."""
+        """Build what all questions of a dialogue see of it."""
         ids: list[int] = []
         for number, (user, assistant) in enumerate(history):
-            ids += [*self._turn(self.again if number else self.head, user, assistant)[0], self.tokenizer.eos_token_id]
-        return ids + (self._ids(self.again.rstrip()) if history else [])  # a space goes with the word behind it
+            ids += [
+                *self._turn(self.again if number else self.head, user, assistant)[0],
+                self.tokenizer.eos_token_id,
+            ]
+        return ids + (
+            self._ids(self.again.rstrip()) if history else []
+        )  # a space goes with the word behind it
 
     def block(self, question: Question) -> tuple[list[int], list[int]]:
-        """(tokens from where the question starts to the answer's last, labels of the same length)."""
+        """Tokenize a question with its answer; returns labels of the same length too."""
         before = self.again.removeprefix(self.again.rstrip()) if question.history else self.head
         return self._turn(before, question.text, question.answers[0])
 
     def __call__(self, readings: list[Reading]) -> BlockBatch:
         count = len(readings[0].tokens)
         blocks = [[self.block(question) for question in reading.questions] for reading in readings]
-        histories = [self.said(reading.questions[0].history if reading.questions else ()) for reading in readings]
+        histories = [
+            self.said(reading.questions[0].history if reading.questions else ())
+            for reading in readings
+        ]
         seen_by_all = len(self.prefix) + count
-        sizes = [len(said) + sum(len(ids) for ids, _ in row) for said, row in zip(histories, blocks, strict=True)]
+        sizes = [
+            len(said) + sum(len(ids) for ids, _ in row)
+            for said, row in zip(histories, blocks, strict=True)
+        ]
         length = seen_by_all + max(sizes)
         shape = (len(readings), length)
         ids = np.full(shape, self.tokenizer.pad_token_id)
-        positions, labels, segment = np.zeros(shape, np.int64), np.full(shape, -100), np.full(shape, -1)
-        behind = len(self.prefix) + self.vision_tokens  # the position of the first word behind the picture
-        for row, (reading, said, questions) in enumerate(zip(readings, histories, blocks, strict=True)):
+        positions, labels, segment = (
+            np.zeros(shape, np.int64),
+            np.full(shape, -100),
+            np.full(shape, -1),
+        )
+        behind = (
+            len(self.prefix) + self.vision_tokens
+        )  # the position of the first word behind the picture
+        for row, (reading, said, questions) in enumerate(
+            zip(readings, histories, blocks, strict=True)
+        ):
             head = seen_by_all + len(said)
             ids[row, : len(self.prefix)], ids[row, seen_by_all:head] = self.prefix, said
             positions[row, : len(self.prefix)] = np.arange(len(self.prefix))
@@ -172,7 +216,11 @@ class BlockBuilder:
             start = head
             for number, (block, targets) in enumerate(questions, start=1):
                 end = start + len(block)
-                ids[row, start:end], labels[row, start:end], segment[row, start:end] = block, targets, number
+                ids[row, start:end], labels[row, start:end], segment[row, start:end] = (
+                    block,
+                    targets,
+                    number,
+                )
                 positions[row, start:end] = behind + len(said) + np.arange(len(block))
                 start = end
         seen = (segment[:, None, :] == 0) | (segment[:, None, :] == segment[:, :, None])
@@ -189,14 +237,22 @@ class BlockBuilder:
         )
 
 
-def block_logits(teacher: Any, batch: BlockBatch, features: Float[Tensor, "B P D"]) -> tuple[Float[Tensor, "T V"], Int64[Tensor, "T"]]:
-    """Logits and labels at the answer positions; `features` are all vision tokens of the batch's pages."""
+def block_logits(
+    teacher: Any, batch: BlockBatch, features: Float[Tensor, "B P D"]
+) -> tuple[Float[Tensor, "T V"], Int64[Tensor, "T"]]:
+    """Logits and labels at the answer positions.
+
+    `features` are all vision tokens of the batch's pages.
+    """
     embeds = teacher.get_input_embeddings()(batch.input_ids)
     vision = features.gather(1, batch.tokens[..., None].expand(-1, -1, features.shape[-1]))
     end = batch.prefix + vision.shape[1]
     embeds = torch.cat([embeds[:, : batch.prefix], vision.to(embeds.dtype), embeds[:, end:]], dim=1)
     hidden = teacher.model.language_model(
-        inputs_embeds=embeds, attention_mask=batch.mask, position_ids=batch.position_ids, use_cache=False
+        inputs_embeds=embeds,
+        attention_mask=batch.mask,
+        position_ids=batch.position_ids,
+        use_cache=False,
     ).last_hidden_state
     wanted = batch.labels != -100
     return teacher.lm_head(hidden[wanted]), batch.labels[wanted]

@@ -1,10 +1,11 @@
-"""Batches for the teacher's recipe: pages with labels and captions, and from the second stage on with questions."""
+"""Batches for the recipe: pages with labels and captions, later with questions."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cached_property, partial
+from typing import Any
 
 import lightning as L
 import numpy as np
@@ -24,9 +25,10 @@ from .tokens import PATCH_SIZE, caption_tokenizer
 
 # The second stage's lessons: (entries shown, vision tokens shown, questions a page).
 LESSONS = ((1, 24, 1), (2, 40, 2), (4, 80, 4), (6, 128, 6), (99, 256, 9))
-# Its lessons of dialogues, besides: (facts and turns of talk, entries shown, vision tokens shown, questions for text, page and both).
-# The first are without a page, and nothing else is taught meanwhile: beside lessons about pages this is learned late, or not at all.
-# Never so few that a number and a wish need not be told apart by their person.
+# Its lessons of dialogues, besides: (facts and turns of talk, entries shown, vision tokens shown,
+# questions for text, page and both). The first are without a page, and nothing else is taught
+# meanwhile: beside lessons about pages this is learned late, or not at all. Never so few that a
+# number and a wish need not be told apart by their person.
 TALKS = (
     (Difficulty(4, 0), 99, 0, (4, 0, 0)),
     (Difficulty(8, 0), 99, 0, (8, 0, 0)),
@@ -34,8 +36,8 @@ TALKS = (
     (Difficulty(8, 2), 4, 64, (3, 1, 3)),
     (Difficulty(8, 6), 8, 128, (3, 1, 3)),
 )
-# The next lesson starts when the loss is low, or when one has had its share of the steps: questions about halves can keep the loss of a
-# middle lesson up for good.
+# The next lesson starts when the loss is low, or when one has had its share of the steps: questions
+# about halves can keep the loss of a middle lesson up for good.
 _LEARNED, _LEARNED_TALK, _LONGEST = 0.6, 0.12, 0.15
 # Token dropout: vision tokens shown of a whole page, and questions whose evidence must fit.
 SPARSE = ((16, 2), (24, 3), (48, 4), (96, 6), (160, 8))
@@ -82,12 +84,15 @@ class TeacherPages(L.LightningDataModule):
         pages: Generated pages of the world's own layouts.
         crowded: Pages full of fields besides, for the first stage: much to read at once.
         tower_batch: Pages per step of the first stage.
-        reading_batch: Pages per step of the second stage, read from frozen features; half as many with a dialogue about each.
+        reading_batch: Pages per step of the second stage, read from frozen features; half as many
+            with a dialogue about each.
         joint_batch: Pages per step of the third stage.
-        sparse_from: Share of the second stage after which half of the batches without a dialogue show few tokens.
-        tables: How many times as often as other pages those with a table are read from the second stage on: a cell takes two steps to find
-            (its row and its column), so tables come last.
-        talk_share: Shares of the second stage's batches (once facts are remembered) and of the third's that are dialogues.
+        sparse_from: Share of the second stage after which half of the batches without a dialogue
+            show few tokens.
+        tables: How many times as often as other pages those with a table are read from the second
+            stage on: a cell takes two steps to find (its row and its column), so tables come last.
+        talk_share: Shares of the second stage's batches (once facts are remembered) and of the
+            third's that are dialogues.
         seed: Seed of pages and batches.
     """
 
@@ -106,15 +111,23 @@ class TeacherPages(L.LightningDataModule):
         super().__init__()
         self.sizes = (pages, crowded)
         self.batches = (tower_batch, reading_batch, joint_batch)
-        self.sparse_from, self.tables, self.talk_share, self.seed = sparse_from, tables, talk_share, seed
+        self.sparse_from, self.tables, self.talk_share, self.seed = (
+            sparse_from,
+            tables,
+            talk_share,
+            seed,
+        )
         self.pool: PagePool | None = None
 
     def train_dataloader(self) -> DataLoader:
         assert self.trainer is not None
         if self.pool is None:
             pages = self.sizes[0]
-            self.pool = PagePool(lambda index: generate(self.seed, "teacher", index)[0], pages, "teacher's pages")
-        return DataLoader(_Course(self, self.pool, self.trainer.lightning_module), batch_size=None)  # type: ignore[arg-type]
+            self.pool = PagePool(
+                lambda index: generate(self.seed, "teacher", index)[0], pages, "teacher's pages"
+            )
+        recipe: Any = self.trainer.lightning_module
+        return DataLoader(_Course(self, self.pool, recipe), batch_size=None)
 
 
 def _crowded_page(seed: int, index: int) -> Page:
@@ -130,7 +143,9 @@ class _Course(IterableDataset):
         self.steps = recipe.stages[self.stage].steps
         self.rng = np.random.default_rng([settings.seed, self.stage])
         self.captions = caption_tokenizer(recipe.processor.tokenizer)
-        self.builder = BlockBuilder(recipe.processor.tokenizer, (pool.pages[0].size // PATCH_SIZE) ** 2)
+        self.builder = BlockBuilder(
+            recipe.processor.tokenizer, (pool.pages[0].size // PATCH_SIZE) ** 2
+        )
 
     def __len__(self) -> int:
         return self.steps
@@ -153,19 +168,32 @@ class _Course(IterableDataset):
             readings = self._talk(rows, TALKS[-1]) if talk else self._whole_or_sparse(rows)
             yield self._labelled(self.pool, size, rows, readings)
 
-    def _labelled(self, pool: PagePool, size: int, rows: np.ndarray | None = None, readings: list[Reading] | None = None) -> TeacherBatch:
+    def _labelled(
+        self,
+        pool: PagePool,
+        size: int,
+        rows: np.ndarray | None = None,
+        readings: list[Reading] | None = None,
+    ) -> TeacherBatch:
         rows = pool.draw(self.rng, size) if rows is None else rows
         pages = [pool.pages[row] for row in rows]
         labels = PatchLabels.stack([patch_labels(page, PATCH_SIZE) for page in pages])
-        captions = self.captions([self._caption(page) for page in pages], return_tensors="pt", padding=True)
+        captions = self.captions(
+            [self._caption(page) for page in pages], return_tensors="pt", padding=True
+        )
         blocks = None if readings is None else self.builder(readings)
         return TeacherBatch(pool.batch(rows), None, labels, captions, blocks)
 
     def _caption(self, page: Page) -> str:
-        """A few of the page's entries in words, as CLIP's captions name some of what a picture shows."""
+        """A few of the page's entries in words, as CLIP's captions name some of what a picture
+        shows.
+        """
         chosen = self.rng.permutation(len(page.fields))[: self.rng.integers(1, 5)]
         fields = [page.fields[index] for index in chosen]
-        words = [f"{field.name} {field.value}" if self.rng.random() < 0.3 else field.name for field in fields]
+        words = [
+            f"{field.name} {field.value}" if self.rng.random() < 0.3 else field.name
+            for field in fields
+        ]
         return " ".join(words)
 
     def _reading(self) -> Iterator[TeacherBatch]:
@@ -178,24 +206,44 @@ class _Course(IterableDataset):
             alone = TALKS[talks.number][2] == 0  # facts come first, without a page
             lessons = talks if alone or self.rng.random() < share else pages
             if lessons is talks:
-                rows = rows[: (len(rows) + 1) // 2] if TALKS[talks.number][2] else rows  # a page and a dialogue together are long
+                rows = (
+                    rows[: (len(rows) + 1) // 2] if TALKS[talks.number][2] else rows
+                )  # a page and a dialogue together are long
                 readings = self._talk(rows, TALKS[talks.number])
             elif pages.last and step > self.settings.sparse_from * self.steps:
                 readings = self._whole_or_sparse(rows)
             else:
-                readings = [easy_reading(int(row), pool.pages[row], self.rng, *LESSONS[pages.number], PATCH_SIZE) for row in rows]
-            yield TeacherBatch(None, features[torch.from_numpy(rows)], None, None, self.builder(readings))
+                readings = [
+                    easy_reading(
+                        int(row), pool.pages[row], self.rng, *LESSONS[pages.number], PATCH_SIZE
+                    )
+                    for row in rows
+                ]
+            yield TeacherBatch(
+                None, features[torch.from_numpy(rows)], None, None, self.builder(readings)
+            )
             lessons.hear(self.recipe.last_answer_loss)
 
-    def _talk(self, rows: np.ndarray, lesson: tuple[Difficulty, int, int, tuple[int, int, int]]) -> list[Reading]:
-        return [talking_reading(int(row), self.pool.pages[row], self.rng, *lesson, PATCH_SIZE) for row in rows]
+    def _talk(
+        self, rows: np.ndarray, lesson: tuple[Difficulty, int, int, tuple[int, int, int]]
+    ) -> list[Reading]:
+        return [
+            talking_reading(int(row), self.pool.pages[row], self.rng, *lesson, PATCH_SIZE)
+            for row in rows
+        ]
 
     def _whole_or_sparse(self, rows: np.ndarray) -> list[Reading]:
         pool = self.pool
         if self.rng.random() < 0.5:
-            return [easy_reading(int(row), pool.pages[row], self.rng, *LESSONS[-1], PATCH_SIZE) for row in rows]
+            return [
+                easy_reading(int(row), pool.pages[row], self.rng, *LESSONS[-1], PATCH_SIZE)
+                for row in rows
+            ]
         tokens, questions = SPARSE[self.rng.integers(len(SPARSE))]
-        return [sparse_reading(int(row), pool.pages[row], self.rng, tokens, questions, PATCH_SIZE) for row in rows]
+        return [
+            sparse_reading(int(row), pool.pages[row], self.rng, tokens, questions, PATCH_SIZE)
+            for row in rows
+        ]
 
     @torch.no_grad()
     def _features(self, pool: PagePool, size: int = 64) -> Tensor:
@@ -224,5 +272,9 @@ class _Lessons:
         """The loss of the newest step's answers."""
         self.since += 1
         self.loss = loss if np.isnan(self.loss) else 0.95 * self.loss + 0.05 * loss
-        if not self.last and self.since > 20 and (self.loss < self.learned or self.since > self.longest):
+        if (
+            not self.last
+            and self.since > 20
+            and (self.loss < self.learned or self.since > self.longest)
+        ):
             self.number, self.since, self.loss = self.number + 1, 0, self.loss + 0.5

@@ -1,4 +1,4 @@
-"""Writing the trained teacher: a standard transformers directory, with CLIP's text side beside it."""
+"""Write the trained teacher as a standard transformers directory, with CLIP's text encoder."""
 
 from __future__ import annotations
 
@@ -20,10 +20,13 @@ REPORT_FILE = "report.json"
 
 
 class ExportTeacher(L.Callback):
-    """At the end of `fit`, writes `directory` (AutoProcessor and AutoModelForImageTextToText load it) and reports how well it reads.
+    """Writes `directory` at the end of `fit` and reports how well the teacher reads.
 
-    `directory/clip` holds what `asymvlm.methods.common.clip_similarity` reads: the text encoder that the tower's CLS was trained against, its
-    tokenizer, and the tower's last norm and projection.
+    AutoProcessor and AutoModelForImageTextToText load it.
+
+    `directory/clip` holds what `asymvlm.methods.common.clip_similarity` reads: the text encoder
+    that the tower's CLS was trained against, its tokenizer, and the tower's last norm and
+    projection.
 
     Args:
         directory: Where it goes: a new or empty folder, or an earlier teacher's, which is replaced.
@@ -64,11 +67,19 @@ def export_teacher(recipe: TeacherRecipe, directory: Path) -> None:
         text_side.to(torch.bfloat16).save_pretrained(draft / CLIP_FOLDER)
         caption_tokenizer(recipe.processor.tokenizer).save_pretrained(draft / CLIP_FOLDER)
         norm = teacher.model.vision_tower.post_layernorm
-        head = {"visual_projection.weight": recipe.reader.visual_projection.weight, "post_layernorm.weight": norm.weight}
+        head = {
+            "visual_projection.weight": recipe.reader.visual_projection.weight,
+            "post_layernorm.weight": norm.weight,
+        }
         head = {**head, "post_layernorm.bias": norm.bias}
-        save_file({name: part.detach().to(torch.bfloat16).contiguous() for name, part in head.items()}, draft / CLIP_FOLDER / HEAD_FILE)
+        save_file(
+            {name: part.detach().to(torch.bfloat16).contiguous() for name, part in head.items()},
+            draft / CLIP_FOLDER / HEAD_FILE,
+        )
         publish_directory(draft, target, [*(entry.name for entry in draft.iterdir()), REPORT_FILE])
 
 
 def _is_teacher(directory: Path) -> bool:
-    return all((directory / name).exists() for name in ("config.json", "model.safetensors", CLIP_FOLDER))
+    return all(
+        (directory / name).exists() for name in ("config.json", "model.safetensors", CLIP_FOLDER)
+    )

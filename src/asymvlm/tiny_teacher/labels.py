@@ -1,7 +1,8 @@
 """Dense labels for the tower: what every patch of a generated page should know.
 
-A patch on a value should know the value's digits and which name (and column) it belongs to; a patch on a name should know
-the name. This is what makes a small tower read in minutes: from answers alone the loss stays at the language prior.
+A patch on a value should know the value's digits and which name (and column) it belongs to; a patch
+on a name should know the name. This is what makes a small tower read in minutes: from answers alone
+the loss stays at the language prior.
 """
 
 from __future__ import annotations
@@ -31,18 +32,27 @@ class PatchLabels:
     name: Int64[Tensor, "*b P"]  # the name that what is printed here belongs to
     column: Int64[Tensor, "*b P"]
     digits: Int64[Tensor, "*b P 3"]  # hundreds, tens, units: 0 none, 1-10 a digit, 11 no such digit
-    characters: Int64[Tensor, "*b P 2"]  # in the left and right half: 0 none, else 1 + index in CHARACTERS
+    characters: Int64[
+        Tensor, "*b P 2"
+    ]  # in the left and right half: 0 none, else 1 + index in CHARACTERS
     sees_name: Bool[Tensor, "*b P P"]  # [patch of a value, patch of its name]
     sees_column: Bool[Tensor, "*b P P"]  # [patch of a value, patch of its column's header]
     magnitude: Float[Tensor, "*b P"]  # log10(value / 10) / 2 in [0, 1] on values, else -1
 
     @classmethod
     def stack(cls, labels: list[PatchLabels]) -> PatchLabels:
-        return cls(*(torch.stack([getattr(one, name) for one in labels]) for name in cls.__dataclass_fields__))
+        return cls(
+            *(
+                torch.stack([getattr(one, name) for one in labels])
+                for name in cls.__dataclass_fields__
+            )
+        )
 
 
 def patch_labels(page: Page, patch: int, smallest_share: float = 0.12) -> PatchLabels:
-    """Labels by the box that covers most of each patch, where it covers at least `smallest_share` of it."""
+    """Labels by the box that covers most of each patch, where it covers at least `smallest_share`
+    of it.
+    """
     rows = page.size // patch
 
     def shares(box: Box) -> np.ndarray:
@@ -61,7 +71,13 @@ def patch_labels(page: Page, patch: int, smallest_share: float = 0.12) -> PatchL
     owner = np.full((rows, rows), -1)  # which value stands on a patch
     for number, field in enumerate(page.fields):
         won = claim(field.name_box)
-        word[won], name[won], column[won], digits[won], magnitude[won] = WORD_IDS[field.name], WORD_IDS[field.name], 0, 0, -1
+        word[won], name[won], column[won], digits[won], magnitude[won] = (
+            WORD_IDS[field.name],
+            WORD_IDS[field.name],
+            0,
+            0,
+            -1,
+        )
         if field.column is not None and field.column_box is not None:
             won = claim(field.column_box)
             word[won], name[won], column[won], digits[won], magnitude[won] = (

@@ -1,4 +1,7 @@
-"""One pair of optimisers for every stage of the recipe: Muon on hidden matrices, AdamW on the rest."""
+"""One pair of optimisers for every stage of the recipe.
+
+Muon on hidden matrices, AdamW on the rest.
+"""
 
 from __future__ import annotations
 
@@ -7,22 +10,31 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-# The tower's queries and keys start where heads have to look. At the full rate they drift off before there is anything to see: the
-# tower then learns its first words five times as slowly and no binding at all (docs/log.md). So they move slowly until words are there.
+# The tower's queries and keys start where heads have to look. At the full rate they drift off
+# before there is anything to see: the tower then learns its first words five times as slowly and no
+# binding at all (docs/log.md). So they move slowly until words are there.
 _LOOKING = ("q_proj", "k_proj")
 
 
 def looking_scale(share: float) -> float:
-    """What the rate of the tower's queries and keys is multiplied with, by the share of the first stage that is done."""
+    """Factor on the rate of the tower's queries and keys, by progress of the first stage."""
     return 0.1 if share < 0.4 else 0.6
 
 
-def build_optimizers(modules: Iterable[nn.Module], tower: nn.Module | None) -> list[torch.optim.Optimizer]:
-    """[Muon with AdamW-matched step sizes, AdamW]. The groups of the tower's queries and keys are marked `looking`.
+def build_optimizers(
+    modules: Iterable[nn.Module], tower: nn.Module | None
+) -> list[torch.optim.Optimizer]:
+    """[Muon with AdamW-matched step sizes, AdamW].
+
+    The groups of the tower's queries and keys are marked `looking`.
 
     Embeddings, position tables, convolutions, biases and gains are no hidden matrices.
     """
-    looking = {id(parameter) for name, parameter in (tower.named_parameters() if tower else ()) if any(part in name for part in _LOOKING)}
+    looking = {
+        id(parameter)
+        for name, parameter in (tower.named_parameters() if tower else ())
+        if any(part in name for part in _LOOKING)
+    }
     matrices: list[nn.Parameter] = []
     rest: list[nn.Parameter] = []
     slow: list[nn.Parameter] = []
@@ -36,6 +48,12 @@ def build_optimizers(modules: Iterable[nn.Module], tower: nn.Module | None) -> l
             (slow if id(parameter) in looking else matrices if hidden else rest).append(parameter)
     groups = [{"params": rest, "looking": False}, {"params": slow, "looking": True}]
     return [
-        torch.optim.Muon([{"params": matrices, "looking": False}], weight_decay=0.02, adjust_lr_fn="match_rms_adamw"),
-        torch.optim.AdamW([group for group in groups if group["params"]], betas=(0.9, 0.98), weight_decay=0.0),
+        torch.optim.Muon(
+            [{"params": matrices, "looking": False}],
+            weight_decay=0.02,
+            adjust_lr_fn="match_rms_adamw",
+        ),
+        torch.optim.AdamW(
+            [group for group in groups if group["params"]], betas=(0.9, 0.98), weight_decay=0.0
+        ),
     ]

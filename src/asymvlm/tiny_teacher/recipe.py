@@ -1,8 +1,9 @@
-"""The tiny teacher's recipe as a LightningModule: three stages, each an epoch with its own batches, parameters and schedule.
+"""The recipe as a LightningModule: three stages, each an epoch of its own.
 
-Why stages: from answers alone a model of this size stays at the language prior for as long as one likes to wait. So the tower learns to
-read first, from dense labels (`tower.py`); then the LLM learns to look things up in frozen features, in small pages first, and
-in what was said (`blocks.py`); then both are trained together.
+Why stages: from answers alone a model of this size stays at the language prior for as long as one
+likes to wait. So the tower learns to read first, from dense labels (`tower.py`); then the LLM
+learns to look things up in frozen features, in small pages first, and in what was said
+(`blocks.py`); then both are trained together.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ from .tokens import build_processor
 from .tower import TowerReader
 
 _WARM_UP = 40  # steps
-_BINDING_LAYER = 2  # of the tower: the first that can look for a name, since words are there after the second
+_BINDING_LAYER = (
+    2  # of the tower: the first that can look for a name, since words are there after the second
+)
 _LOOKING_WEIGHT = 0.3
 
 
@@ -39,7 +42,10 @@ class Stage:
 
 @dataclass
 class TeacherBatch:
-    """Pages with their labels and, from the second stage on, questions. The second stage has features instead of pixels."""
+    """Pages with their labels and, from the second stage on, questions.
+
+    The second stage has features instead of pixels.
+    """
 
     pixels: Tensor | None
     features: Tensor | None
@@ -55,16 +61,25 @@ class TeacherRecipe(L.LightningModule):
         tower: First stage: tower and projector from dense labels, CLS as CLIP trains it.
         reading: Second stage: the LLM on frozen features.
         joint: Third stage: all together.
-        aligned: Whether V is read out against the LLM's own embeddings, so that it comes to lie in text space.
+        aligned: Whether V is read out against the LLM's own embeddings, so that it comes to lie in
+            text space.
         contrastive: Weight of CLIP's loss.
         dense: Weight of the dense labels in the third stage.
     """
 
     def __init__(
-        self, tower: Stage, reading: Stage, joint: Stage, aligned: bool = True, contrastive: float = 0.3, dense: float = 0.3
+        self,
+        tower: Stage,
+        reading: Stage,
+        joint: Stage,
+        aligned: bool = True,
+        contrastive: float = 0.3,
+        dense: float = 0.3,
     ) -> None:
         super().__init__()
-        self.automatic_optimization = False  # three optimisers in turn, each with a schedule of its own
+        self.automatic_optimization = (
+            False  # three optimisers in turn, each with a schedule of its own
+        )
         self.stages = (tower, reading, joint)
         self.contrastive, self.dense = contrastive, dense
         self.processor = build_processor()
@@ -97,7 +112,9 @@ class TeacherRecipe(L.LightningModule):
         features = batch.features
         if batch.pixels is not None and batch.labels is not None:
             features, states, cls = self.tower_features(batch.pixels)
-            losses = self._reading_losses(features, states, cls, batch.labels, 1.0 if batch.blocks is None else self.dense)
+            losses = self._reading_losses(
+                features, states, cls, batch.labels, 1.0 if batch.blocks is None else self.dense
+            )
             losses["clip"] = self.contrastive * self.reader.contrastive_loss(
                 cls, batch.captions["input_ids"], batch.captions["attention_mask"]
             )
@@ -108,10 +125,17 @@ class TeacherRecipe(L.LightningModule):
         return losses
 
     def _reading_losses(
-        self, features: Tensor, states: Sequence[Tensor], cls: Tensor, labels: PatchLabels, weight: float
+        self,
+        features: Tensor,
+        states: Sequence[Tensor],
+        cls: Tensor,
+        labels: PatchLabels,
+        weight: float,
     ) -> dict[str, Tensor]:
         embeddings: Any = self.teacher.get_input_embeddings()
-        dense = self.reader.dense_losses(features, [layer[:, 1:] for layer in states], labels, embeddings.weight)
+        dense = self.reader.dense_losses(
+            features, [layer[:, 1:] for layer in states], labels, embeddings.weight
+        )
         binding: Any = self.teacher.model.vision_tower.encoder.layers[_BINDING_LAYER]
         looking = self.reader.looking_losses(binding, states[_BINDING_LAYER], labels)
         return {
@@ -130,11 +154,20 @@ class TeacherRecipe(L.LightningModule):
             optimizer.zero_grad()
         self.manual_backward(total)
         rate = stage.learning_rate * warm_up_cosine(step, stage.steps, _WARM_UP)
-        parameters = [parameter for optimizer in optimizers for group in optimizer.param_groups for parameter in group["params"]]
+        parameters = [
+            parameter
+            for optimizer in optimizers
+            for group in optimizer.param_groups
+            for parameter in group["params"]
+        ]
         nn.utils.clip_grad_norm_(parameters, 1.0)
         for optimizer in optimizers:
             for group in optimizer.param_groups:
-                slow = looking_scale(step / stage.steps if number == 0 else 1.0) if group["looking"] else 1.0
+                slow = (
+                    looking_scale(step / stage.steps if number == 0 else 1.0)
+                    if group["looking"]
+                    else 1.0
+                )
                 group["lr"] = rate * slow
             optimizer.step()
         self.log_dict({f"train/{name}": loss for name, loss in losses.items()})

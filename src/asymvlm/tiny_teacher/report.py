@@ -1,4 +1,4 @@
-"""How well a teacher reads pages that it has not seen."""
+"""How well a teacher reads unseen pages."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LONGEST = 12  # tokens of an answer
 
 
 def reading_report(directory: str, pages: int, seed: int = 0) -> dict[str, Any]:
-    """Exact match per group and kind of question on held-out pages, dense and with a random eighth of the vision tokens; then dialogues."""
+    """Exact match on held-out pages, dense and with random tokens, then on dialogues."""
     teacher = Teacher.load(directory)
     with TemporaryDirectory() as root:
         asked = list(samples(generated_pages(Path(root), "test", pages, seed)))
@@ -36,10 +36,16 @@ def reading_report(directory: str, pages: int, seed: int = 0) -> dict[str, Any]:
     }
 
 
-def _marks(teacher: Teacher, asked: Sequence[Sample], method: Method | None, size: int = 40) -> dict[str, float]:
+def _marks(
+    teacher: Teacher, asked: Sequence[Sample], method: Method | None, size: int = 40
+) -> dict[str, float]:
     """Share of right answers by group and kind."""
     right: dict[str, list[float]] = defaultdict(list)
-    answers = [one for start in range(0, len(asked), size) for one in answer(teacher, asked[start : start + size], method, 0.125, _LONGEST)]
+    answers = [
+        one
+        for start in range(0, len(asked), size)
+        for one in answer(teacher, asked[start : start + size], method, 0.125, _LONGEST)
+    ]
     for sample, given in zip(asked, answers, strict=True):
         for key in {sample.group, sample.kind}:
             right[key].append(ExactMatch().score(given.text, sample.answers))

@@ -1,4 +1,4 @@
-"""Stage one of the recipe: the tower and the projector learn to read from dense labels, the CLS as CLIP learns it."""
+"""Stage one: tower and projector learn to read from dense labels, the CLS as in CLIP."""
 
 from __future__ import annotations
 
@@ -18,9 +18,15 @@ _BACKGROUND = 0.2  # weight of patches that carry nothing: they are most of the 
 
 
 class TowerReader(nn.Module):
-    """Read-outs of V and of the CLS; used while the teacher is trained and thrown away (the text side is kept)."""
+    """Read-outs of V and of the CLS, thrown away after training (the text encoder is kept)."""
 
-    def __init__(self, teacher: LlavaForConditionalGeneration, text_side: CLIPTextModelWithProjection, tokenizer: Any, aligned: bool):
+    def __init__(
+        self,
+        teacher: LlavaForConditionalGeneration,
+        text_side: CLIPTextModelWithProjection,
+        tokenizer: Any,
+        aligned: bool,
+    ):
         super().__init__()
         width = teacher.config.text_config.hidden_size
         self.aligned = aligned
@@ -32,7 +38,9 @@ class TowerReader(nn.Module):
         self.number = nn.Linear(width, 3 * 12)
         self.characters = nn.Linear(width, 2 * (len(CHARACTERS) + 1))
         self.magnitude = nn.Linear(width, 1)
-        self.visual_projection = nn.Linear(teacher.config.vision_config.hidden_size, width, bias=False)
+        self.visual_projection = nn.Linear(
+            teacher.config.vision_config.hidden_size, width, bias=False
+        )
         self.place = nn.Linear(width, 2)
         self.page_words = nn.Linear(teacher.config.vision_config.hidden_size, len(WORDS))
         self.text_side = text_side
@@ -42,8 +50,13 @@ class TowerReader(nn.Module):
         spaced = [tokenizer(" " + word).input_ids[0] for word in WORDS]
         self.register_buffer("word_tokens", torch.tensor([bare, spaced]), persistent=False)
 
-    def name_logits(self, vision: Float[Tensor, "B P D"], embeddings: Float[Tensor, "V D"]) -> Float[Tensor, "B P W"]:
-        """0 is "none"; aligned read-outs use the LLM's own embeddings, so that V comes to lie in text space."""
+    def name_logits(
+        self, vision: Float[Tensor, "B P D"], embeddings: Float[Tensor, "V D"]
+    ) -> Float[Tensor, "B P W"]:
+        """0 is "none".
+
+        Aligned read-outs use the LLM's own embeddings, so that V comes to lie in text space.
+        """
         if self.aligned:
             words = embeddings[self.word_tokens].mean(0)
             logits = self.name_scale.exp() * vision @ words.T / vision.shape[-1] ** 0.5
@@ -58,58 +71,87 @@ class TowerReader(nn.Module):
         labels: PatchLabels,
         embeddings: Float[Tensor, "V D"],
     ) -> dict[str, Tensor]:
-        """Cross-entropies per patch of name, column and digits, and the error of the magnitude on values.
+        """Cross-entropies per patch of name, column and digits, and the error of the magnitude on
+        values.
 
-        `layers` are the tower's hidden states: characters are read after its first layer, words and numbers after its second, so that the
-        layers above are left for finding what belongs together.
+        `layers` are the tower's hidden states: characters are read after its first layer, words and
+        numbers after its second, so that the layers above are left for finding what belongs
+        together.
         """
         on_value = labels.magnitude >= 0
         magnitude = self.magnitude(vision).squeeze(-1)[on_value]
         return {
-            "name": 2 * _balanced(self.name_logits(vision, embeddings), labels.name),  # what the LLM looks for: it must stand out
+            "name": 2
+            * _balanced(
+                self.name_logits(vision, embeddings), labels.name
+            ),  # what the LLM looks for: it must stand out
             "column": _balanced(self.column(vision), labels.column),
             "digits": _balanced(self.digits(vision).unflatten(-1, (3, 12)), labels.digits),
-            "characters": _balanced(self.characters(_plain(layers[1])).unflatten(-1, (2, -1)), labels.characters),
+            "characters": _balanced(
+                self.characters(_plain(layers[1])).unflatten(-1, (2, -1)), labels.characters
+            ),
             "word": _balanced(self.word(_plain(layers[2])), labels.word),
-            "number": _balanced(self.number(_plain(layers[2])).unflatten(-1, (3, 12)), labels.digits),
+            "number": _balanced(
+                self.number(_plain(layers[2])).unflatten(-1, (3, 12)), labels.digits
+            ),
             "place": self._place_loss(vision, labels),
-            "magnitude": 4 * F.smooth_l1_loss(magnitude.float(), labels.magnitude[on_value], beta=0.05),
+            "magnitude": 4
+            * F.smooth_l1_loss(magnitude.float(), labels.magnitude[on_value], beta=0.05),
         }
 
     def _place_loss(self, vision: Float[Tensor, "B P D"], labels: PatchLabels) -> Tensor:
-        """Row and column, as shares of the page, of patches that carry something: without them no question about halves can be answered."""
+        """Row and column of patches that carry something, for questions about halves."""
         side = round(vision.shape[1] ** 0.5)
         share = (torch.arange(side, device=vision.device) + 0.5) / side
-        place = torch.stack([share.repeat_interleave(side), share.repeat(side)], dim=-1).expand(len(vision), -1, -1)
+        place = torch.stack([share.repeat_interleave(side), share.repeat(side)], dim=-1).expand(
+            len(vision), -1, -1
+        )
         printed = labels.name > 0
         return F.smooth_l1_loss(self.place(vision[printed]).float(), place[printed], beta=0.05)
 
-    def looking_losses(self, layer: Any, states: Float[Tensor, "B 1+P D"], labels: PatchLabels) -> dict[str, Tensor]:
-        """-log of the attention that patches on values pay to their name (one head) and to their column's header (another).
+    def looking_losses(
+        self, layer: Any, states: Float[Tensor, "B 1+P D"], labels: PatchLabels
+    ) -> dict[str, Tensor]:
+        """-log of the attention of value patches to their name and to their column's header.
 
         `layer` is the tower's layer whose heads are taught, `states` what it reads, CLS first.
         """
         attention = layer.self_attn
         normed = layer.layer_norm1(states)
         query, key = (
-            part(normed).unflatten(-1, (attention.num_heads, -1)).transpose(1, 2) for part in (attention.q_proj, attention.k_proj)
+            part(normed).unflatten(-1, (attention.num_heads, -1)).transpose(1, 2)
+            for part in (attention.q_proj, attention.k_proj)
         )
         losses = {}
-        for name, head, wanted in (("sees_name", -2, labels.sees_name), ("sees_column", -1, labels.sees_column)):
-            mass = (query[:, head] @ key[:, head].mT * attention.scale).float().softmax(-1)[:, 1:, 1:]
+        for name, head, wanted in (
+            ("sees_name", -2, labels.sees_name),
+            ("sees_column", -1, labels.sees_column),
+        ):
+            mass = (
+                (query[:, head] @ key[:, head].mT * attention.scale).float().softmax(-1)[:, 1:, 1:]
+            )
             rows = wanted.any(-1)
             seen = (mass * wanted).sum(-1)[rows]
             losses[name] = -(seen + 1e-6).log().mean() if len(seen) else mass.sum() * 0
         return losses
 
     def page_loss(self, cls: Float[Tensor, "B D"], labels: PatchLabels) -> Tensor:
-        """Which words are on the page, from its CLS alone: gives CLIP's loss something to hold on to, without which it stays at chance."""
+        """Which words are on the page, from its CLS; without it CLIP's loss stays at chance."""
         words = torch.stack([labels.name, labels.column]).clamp_max(len(WORDS))
         present = F.one_hot(words, len(WORDS) + 1).amax((0, 2))[:, 1:].float()
-        return F.binary_cross_entropy_with_logits(self.page_words(cls).float(), present, pos_weight=torch.tensor(4.0))
+        return F.binary_cross_entropy_with_logits(
+            self.page_words(cls).float(), present, pos_weight=torch.tensor(4.0)
+        )
 
-    def contrastive_loss(self, cls: Float[Tensor, "B D"], input_ids: Int64[Tensor, "B L"], attention_mask: Int64[Tensor, "B L"]) -> Tensor:
-        """CLIP's symmetric loss between each page's CLS and the words of that page (arXiv 2103.00020)."""
+    def contrastive_loss(
+        self,
+        cls: Float[Tensor, "B D"],
+        input_ids: Int64[Tensor, "B L"],
+        attention_mask: Int64[Tensor, "B L"],
+    ) -> Tensor:
+        """CLIP's symmetric loss between each page's CLS and the words of that page (arXiv
+        2103.00020).
+        """
         text = self.text_side(input_ids=input_ids, attention_mask=attention_mask).text_embeds
         image = F.normalize(self.visual_projection(cls).float(), dim=-1)
         logits = self.logit_scale.exp() * image @ F.normalize(text.float(), dim=-1).T
@@ -118,7 +160,7 @@ class TowerReader(nn.Module):
 
 
 def _plain(states: Float[Tensor, "*b D"]) -> Float[Tensor, "*b D"]:
-    """Normalised, so that a read-out gains nothing from a stream that grows: growth drowns the position code in higher layers."""
+    """Normalise, so that a read-out gains nothing from a growing stream."""
     return F.layer_norm(states, states.shape[-1:])
 
 

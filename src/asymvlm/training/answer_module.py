@@ -1,4 +1,4 @@
-"""What the two ways of training through the frozen LLM share."""
+"""Common parts of both trainings through the frozen LLM."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class AnswerModule(ScorerModule):
         self._while_fitting.close()
 
     def predict(self, batch: AnswerBatch) -> Prediction:
-        """Scores and keep ratios; NaN without a budget head."""
+        """Compute scores and keep ratios; NaN without a budget head."""
         tokens = batch.distillation.tokens
         scores = self.scorer(tokens)
         if self.budget_head is None:
@@ -89,7 +89,7 @@ class AnswerModule(ScorerModule):
         return Prediction(scores, self.budget_head(tokens, scores))
 
     def labels(self, batch: AnswerBatch) -> Labels:
-        """What the prediction is compared with."""
+        """Collect what the prediction is compared with."""
         given = batch.distillation
         return Labels(
             given.importance,
@@ -101,13 +101,13 @@ class AnswerModule(ScorerModule):
         )
 
     def prompts(self, batch: AnswerBatch) -> EncodedBatch:
-        """The batch's prompts, with the pictures encoded again where adapters act on them."""
+        """Return the prompts, with the pictures encoded again where adapters act on them."""
         if self.adapters is None or not self.adapters.before_llm:
             return batch.prompts
         return batch.prompts.encoded_again(self.observer.teacher.backbone)
 
     def draw_shares(self, own: Float[Tensor, "B"]) -> Float[Tensor, "B"]:
-        """Keep ratios of a step: the budget head's for some samples, drawn ones for the others.
+        """Draw the step's keep ratios: the budget head's for some samples, random for the others.
 
         What is drawn is a function of seed, step and process, so that a resumed run draws the same.
         """
@@ -122,12 +122,12 @@ class AnswerModule(ScorerModule):
     def best_tokens(
         self, prediction: Prediction, labels: Labels, keeps: Sequence[float | int]
     ) -> list[Int64[Tensor, "k"]]:
-        """Indices of each sample's best tokens: a share or a count of them."""
+        """Index each sample's best tokens: a share or a count of them."""
         rows = zip(prediction.scores, labels.vision_mask, keeps, strict=True)
         return [top_k(row[mask], count_for(keep, int(mask.sum()))) for row, mask, keep in rows]
 
     def finish_step(self, batch: AnswerBatch, prediction: Prediction, labels: Labels) -> Tensor:
-        """The loss of a step, logged."""
+        """Compute and log the loss of a step."""
         terms = self.terms(prediction, labels)
         total = self.total(terms)
         self.log_step(terms, total, prediction, len(batch), batch.names)

@@ -1,4 +1,4 @@
-"""What happens around the loop: export, pictures, throughput, and how a killed process reports."""
+"""Callbacks: checkpoints, export, results table, memory and pictures."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from .scorer_module import ScorerModule
 
 
 def _is_dry(trainer: L.Trainer) -> bool:
-    """Whether the trainer only tries a few batches (`fast_dev_run`), and saves nothing."""
+    """Whether the trainer only tries a few batches (`fast_dev_run`) and saves nothing."""
     return bool(trainer.fast_dev_run)  # type: ignore[attr-defined]
 
 
@@ -43,7 +43,9 @@ class RunCheckpoint(ModelCheckpoint):
     """
 
     def __init__(self, monitor: str = "val/loss") -> None:
-        super().__init__(filename="best", monitor=monitor, save_last=True, enable_version_counter=False)
+        super().__init__(
+            filename="best", monitor=monitor, save_last=True, enable_version_counter=False
+        )
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         self.dirpath = trainer.default_root_dir
@@ -71,14 +73,16 @@ class RunCheckpoint(ModelCheckpoint):
 
 
 class CheckedCallback(L.Callback):
-    """A callback that can say before any work what its end would fail of."""
+    """A callback that refuses before any work what would fail at the end."""
 
-    def check(self, trainer: L.Trainer, module: L.LightningModule, data: L.LightningDataModule) -> None:
-        """Raises ValueError or DataError; called before `fit`."""
+    def check(
+        self, trainer: L.Trainer, module: L.LightningModule, data: L.LightningDataModule
+    ) -> None:
+        """Raise ValueError or DataError for what would fail at the end; called before `fit`."""
 
 
 class ExportScorer(CheckedCallback):
-    """Writes the scorer directory of the best checkpoint (the last one where none is best) at the end of `fit`, and as a wandb artifact.
+    """Exports the best checkpoint (else the last) at the end of `fit`, and as a wandb artifact.
 
     Args:
         directory: Where it goes: a new or empty folder, or one of a scorer, which is replaced. Left
@@ -91,8 +95,10 @@ class ExportScorer(CheckedCallback):
     def target(self, trainer: L.Trainer) -> Path:
         return Path(self.directory or Path(trainer.default_root_dir) / "scorer")
 
-    def check(self, trainer: L.Trainer, module: L.LightningModule, data: L.LightningDataModule) -> None:
-        """Raises ValueError where the end of the training could not be published."""
+    def check(
+        self, trainer: L.Trainer, module: L.LightningModule, data: L.LightningDataModule
+    ) -> None:
+        """Raise ValueError or DataError for what would fail at the end; called before `fit`."""
         if trainer.checkpoint_callback is None:
             raise ValueError("trainer.callbacks: ExportScorer needs a ModelCheckpoint beside it")
         check_target(self.target(trainer))
@@ -128,29 +134,34 @@ class ResultsTable(CheckedCallback):
     """Evaluates the exported scorer on held-out pages at the end of `fit` and prints the table.
 
     Args:
-        config: Configuration of the evaluation, as for eval.py; the scorer, its teacher, the data and the folder of the results are
-            this run's.
+        config: Configuration of the evaluation, as for eval.py; the scorer, its teacher, the data
+            and the folder of the results are this run's.
     """
 
     def __init__(self, config: str = "eval/quick") -> None:
         self.config = str(find_config(config))
 
-    def check(self, trainer: L.Trainer, module: L.LightningModule, data: L.LightningDataModule) -> None:
-        """Raises ValueError or DataError where the evaluation could not be made of the run's data."""
+    def check(
+        self, trainer: L.Trainer, module: L.LightningModule, data: L.LightningDataModule
+    ) -> None:
+        """Raise ValueError or DataError for what would fail at the end; called before `fit`."""
         if self._export(trainer) is not None and not _is_dry(trainer):
             given = self._parameters(trainer, module, data)
             held_out(given["data"], given["split"], given["pages"], judge_named(given["metric"]))
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.is_global_zero and self._export(trainer) is not None and not _is_dry(trainer):
-            evaluate(**self._parameters(trainer, pl_module, trainer.datamodule))  # type: ignore[attr-defined]
+            data = trainer.datamodule  # type: ignore[attr-defined]
+            evaluate(**self._parameters(trainer, pl_module, data))
 
     def _export(self, trainer: L.Trainer) -> Path | None:
         callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
         exports = [one.target(trainer) for one in callbacks if isinstance(one, ExportScorer)]
         return exports[0] if exports else None
 
-    def _parameters(self, trainer: L.Trainer, module: L.LightningModule, data: Any) -> dict[str, Any]:
+    def _parameters(
+        self, trainer: L.Trainer, module: L.LightningModule, data: Any
+    ) -> dict[str, Any]:
         assert isinstance(module, ScorerModule)
         own = {"teacher": module.observer.name, "scorer": str(self._export(trainer))}
         own["output"] = str(Path(trainer.default_root_dir) / "results")
@@ -159,9 +170,11 @@ class ResultsTable(CheckedCallback):
 
 
 class RememberRun(L.Callback):
-    """Keeps the wandb run's id in the checkpoint, so that a resumed training goes on in the same run (see `training.cli`)."""
+    """Keeps the wandb run's id in the checkpoint, so that a resumed training continues it."""
 
-    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+    def on_save_checkpoint(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
                 checkpoint["wandb_id"] = logger.version
@@ -177,7 +190,7 @@ class PeakMemory(L.Callback):
 
 
 class WatchPages(L.Callback):
-    """Logs to wandb, for the same few validation samples every time: page, target, prediction, kept tokens; and a histogram of keep ratios.
+    """Logs the same few validation pages to wandb: target, prediction, kept tokens, keep ratios.
 
     Args:
         count: How many samples.
@@ -189,7 +202,11 @@ class WatchPages(L.Callback):
         self.count, self.keep, self.every_n_epochs = count, keep, every_n_epochs
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if trainer.sanity_checking or not trainer.is_global_zero or trainer.current_epoch % self.every_n_epochs:
+        if (
+            trainer.sanity_checking
+            or not trainer.is_global_zero
+            or trainer.current_epoch % self.every_n_epochs
+        ):
             return
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
@@ -202,17 +219,32 @@ class WatchPages(L.Callback):
         assert isinstance(pl_module, ScorerModule)
         data = trainer.datamodule  # type: ignore[attr-defined]
         pages = data.pages("val")
-        chosen = [next(samples(pages, [row])) for row in np.linspace(0, len(pages) - 1, self.count).astype(int)]
+        chosen = [
+            next(samples(pages, [row]))
+            for row in np.linspace(0, len(pages) - 1, self.count).astype(int)
+        ]
         observed = pl_module.observer.observe(chosen)
         batch = collate(observed)
         batch.tokens = batch.tokens.to(pl_module.device)
         with torch.no_grad():
             scores = pl_module.scorer(batch.tokens)
             head = pl_module.budget_head
-            keep = torch.full((len(chosen),), torch.nan) if head is None else head(batch.tokens, scores)
-        table = wandb.Table(columns=["question", "answer", "page", "target", "predicted", "kept", "keep"])
+            keep = (
+                torch.full((len(chosen),), torch.nan)
+                if head is None
+                else head(batch.tokens, scores)
+            )
+        table = wandb.Table(
+            columns=["question", "answer", "page", "target", "predicted", "kept", "keep"]
+        )
         for index, (sample, one) in enumerate(zip(chosen, observed, strict=True)):
-            panels = page_panels(sample.image, one.grid, one.importance, scores[index, : len(one.grid)].cpu(), self.keep)
+            panels = page_panels(
+                sample.image,
+                one.grid,
+                one.importance,
+                scores[index, : len(one.grid)].cpu(),
+                self.keep,
+            )
             pictures = [wandb.Image(Image.fromarray(panel)) for panel in panels]
             table.add_data(sample.question, sample.answers[0], *pictures, float(keep[index]))
         histogram = {} if head is None else {"val/keep_histogram": wandb.Histogram(keep.tolist())}

@@ -1,4 +1,4 @@
-"""Training checkpoints that are replaced whole or not at all, on any file system."""
+"""Training checkpoints that are replaced whole or not at all."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..storage.atomic import draft_file
 
 
 class WholeFileCheckpointIO(TorchCheckpointIO):
-    """Drafts a checkpoint beside its place and renames it.
+    """Writes a checkpoint beside its place and renames it.
 
     Lightning's own writer drafts it in the system's temporary folder and copies it from there
     where that is another file system, over the checkpoint before.

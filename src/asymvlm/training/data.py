@@ -1,4 +1,4 @@
-"""Pages to training batches: from a cache of targets that is written once, or from the live teacher."""
+"""From pages to training batches, through a cache of targets or the live teacher."""
 
 from __future__ import annotations
 
@@ -24,13 +24,14 @@ from ..storage.fingerprint import key_of
 
 
 class PagesData(L.LightningDataModule):
-    """Pages of the generated world (`path` left out) or somebody's own.
+    """Pages of the generated world (`path` left out) or the user's own.
 
     Args:
         train_pages: Generated pages to train on.
         val_pages: Generated pages to validate on.
         batch_size: Samples per step and process.
-        cache: True asks the teacher once and keeps its answers on disk; False asks it at every step.
+        cache: True asks the teacher once and keeps its answers on disk; False asks it at every
+            step.
         teacher_batch_size: Samples per forward pass of the teacher while the cache is written.
         num_workers: Loader processes.
         source: Where pages come from: what `documents.source.DataSource` takes.
@@ -61,7 +62,7 @@ class PagesData(L.LightningDataModule):
         self._observed: dict[str, Dataset] = {}
 
     def pages(self, split: str) -> datasets.Dataset:
-        """The pages of a split, with its fingerprint noted."""
+        """Return the pages of a split and note their fingerprint."""
         if split not in self._pages:
             pages, self.skipped[split] = self.source.pages(split, self.sizes[split])
             for line in self.skipped[split].lines():
@@ -71,7 +72,7 @@ class PagesData(L.LightningDataModule):
         return self._pages[split]
 
     def prepare_data(self) -> None:
-        """On one process: write pages and the target cache, so that the others find them."""
+        """Write pages and the cache of targets on one process, for all of them."""
         for split in ("train", "val"):
             self._check_boxes(self.pages(split))
             if self.cache:
@@ -79,22 +80,34 @@ class PagesData(L.LightningDataModule):
 
     def setup(self, stage: str) -> None:
         for split in ("train", "val"):
-            self._observed[split] = self._cache(split) if self.cache else _LiveSamples(self.pages(split))
+            self._observed[split] = (
+                self._cache(split) if self.cache else _LiveSamples(self.pages(split))
+            )
 
     def _placed_observer(self) -> Observer:
-        """The observer, where the trainer computes."""
+        """Return the observer, on the trainer's device."""
         if self.observer is None:
-            raise ValueError("observer: none is set; give the module's own, data.observer = module.observer")
+            raise ValueError(
+                "observer: none is set; give the module's own, data.observer = module.observer"
+            )
         if self.trainer is not None:
             self.observer.place(self.trainer.strategy.root_device)
         return self.observer
 
     def _check_boxes(self, pages: datasets.Dataset) -> None:
-        asks = [type(target).__name__ for target in self._placed_observer().targets() if target.needs_boxes]
-        if asks and not any(question["evidence_boxes"] for page in pages["questions"] for question in page):
+        asks = [
+            type(target).__name__
+            for target in self._placed_observer().targets()
+            if target.needs_boxes
+        ]
+        if asks and not any(
+            question["evidence_boxes"] for page in pages["questions"] for question in page
+        ):
             raise DataError(
-                f"model.target: {asks[0]} learns from evidence_boxes, and no question of data.path {self.source.path} has any; "
-                "take asymvlm.targets.AttentionTarget (configs/any.yaml), and where there is one set model.distraction.weight to 0"
+                f"model.target: {asks[0]} learns from evidence_boxes, and no question of data.path "
+                f"{self.source.path} has any; "
+                "take asymvlm.targets.AttentionTarget (configs/any.yaml), and where there is one "
+                "set model.distraction.weight to 0"
             )
 
     def _cache(self, split: str) -> Dataset[DistillationSample]:
@@ -104,14 +117,21 @@ class PagesData(L.LightningDataModule):
         return _CachedSamples(build_once(directory, _observe_all, {"work": work}, about))
 
     def _about(self, split: str) -> dict[str, Any]:
-        """Everything that the cached observations depend on."""
-        return {"pages": self.fingerprints[split], **self._placed_observer().description(), "format": 4}
+        """Describe everything that the cached samples depend on."""
+        return {
+            "pages": self.fingerprints[split],
+            **self._placed_observer().description(),
+            "format": 4,
+        }
 
     def _loader(self, split: str, shuffle: bool) -> DataLoader:
         observed, trainer = self._observed[split], self.trainer
         assert trainer is not None
-        # The order depends on seed and epoch alone: a resumed run and a run on more processes see the same batches.
-        sampler: DistributedSampler = DistributedSampler(observed, trainer.world_size, trainer.global_rank, shuffle, seed=self.source.seed)  # type: ignore[arg-type]
+        # The order depends on seed and epoch alone: a resumed run and a run on more processes see
+        # the same batches.
+        sampler: DistributedSampler = DistributedSampler(
+            observed, trainer.world_size, trainer.global_rank, shuffle, seed=self.source.seed
+        )  # type: ignore[arg-type]
         return DataLoader(
             observed,
             batch_size=self.batch_size,
@@ -128,7 +148,7 @@ class PagesData(L.LightningDataModule):
         return self._loader("val", shuffle=False)
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """With a live teacher, samples become what a step takes here, on the main process."""
+        """Turn samples into a training batch, where the teacher is live."""
         if self.cache:
             return batch
         observer, trainer = self._placed_observer(), self.trainer
@@ -153,7 +173,11 @@ class _CachedSamples(Dataset[DistillationSample]):
 class _LiveSamples(Dataset[Sample]):
     def __init__(self, pages: datasets.Dataset) -> None:
         self.pages = pages
-        self.index = [(row, place) for row, page in enumerate(pages["questions"]) for place in range(len(page))]
+        self.index = [
+            (row, place)
+            for row, page in enumerate(pages["questions"])
+            for place in range(len(page))
+        ]
 
     def __len__(self) -> int:
         return len(self.index)
@@ -164,9 +188,14 @@ class _LiveSamples(Dataset[Sample]):
 
 
 class _Work:
-    """The work of writing a cache. `datasets` hashes what it is given: this hashes by identity, since the directory is already keyed."""
+    """The work of writing a cache. `datasets` hashes what it is given.
 
-    def __init__(self, pages: datasets.Dataset, observer: Observer, batch_size: int, title: str) -> None:
+    This hashes by identity, since the directory is already keyed.
+    """
+
+    def __init__(
+        self, pages: datasets.Dataset, observer: Observer, batch_size: int, title: str
+    ) -> None:
         self.pages, self.observer, self.batch_size, self.title = pages, observer, batch_size, title
 
     def __reduce__(self) -> tuple[type, tuple[str]]:

@@ -1,4 +1,4 @@
-"""The main job: distil the teacher's importance into a scorer and a budget head."""
+"""Distil the teacher's importance into a scorer and a budget head."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SHARES = (0.05, 0.10, 0.25)  # at which validation looks; metrics are named by t
 
 
 class ImportanceModule(ScorerModule):
-    """A scorer and a budget head that learn from targets; the LLM does not run where these are cached.
+    """A scorer and a budget head that learn from targets; with cached ones the LLM does not run.
 
     Args:
         teacher: Directory or Hugging Face repository of the frozen VLM.
@@ -61,17 +61,24 @@ class ImportanceModule(ScorerModule):
             prefix="val/",
         )
         self.evidence_metrics = MetricCollection(
-            {f"evidence@{name}": EvidenceKept(share) for name, share in by_share.items()}, prefix="val/"
+            {f"evidence@{name}": EvidenceKept(share) for name, share in by_share.items()},
+            prefix="val/",
         )
-        self.budget_metrics = MetricCollection({"budget_coverage": BudgetCoverage(), "budget_error": BudgetError()}, prefix="val/")
+        self.budget_metrics = MetricCollection(
+            {"budget_coverage": BudgetCoverage(), "budget_error": BudgetError()}, prefix="val/"
+        )
 
     def losses(self, batch: DistillationBatch) -> tuple[dict[str, Tensor], Prediction, Labels]:
-        """All terms, unweighted, and what they were computed from."""
+        """Compute all terms, unweighted, and what they were computed from."""
         assert self.budget_head is not None
         scores = self.scorer(batch.tokens)
         prediction = Prediction(scores, self.budget_head(batch.tokens, scores))
         mask = batch.tokens.vision_mask
-        labels = Labels(batch.importance, self.budget_target(batch.importance, scores, mask, batch.dense_answer_share), mask)
+        labels = Labels(
+            batch.importance,
+            self.budget_target(batch.importance, scores, mask, batch.dense_answer_share),
+            mask,
+        )
         return self.terms(prediction, labels), prediction, labels
 
     def training_step(self, batch: DistillationBatch, index: int) -> Tensor:

@@ -1,4 +1,7 @@
-"""Fit the learned eviction rule: `python -m asymvlm.training.fit_eviction --teacher VLM --output FILE`."""
+"""Fit the learned eviction rule.
+
+`python -m asymvlm.training.fit_eviction --teacher VLM --output FILE`.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ from ..documents import Sample, samples
 from ..documents.sources.source import DataSource
 from ..errors import DataError
 from ..eviction.checks import full_attention_layers
-from ..eviction.policies.linear import MADE_FOR, is_rule
+from ..eviction.policies.linear import MADE_FOR, is_linear_predictor
 from ..storage.atomic import draft_file
 from ..storage.weights_fingerprint import weights_fingerprint
 from ..targets import EncodedBatch
@@ -37,25 +40,29 @@ def fit_eviction(
     batch_size: int = 12,
     ridge: float = 1e-3,
 ) -> Path:
-    """Fit, per layer of the LLM, the most attention that anything pays to what was said from the question on, as a line through its value.
+    """Fit, per layer of the LLM, the most attention that anything pays to what was said from the
+    question on, as a line through its value.
 
-    The most of any head and row: a fact that one head needs once is needed. Dialogues of the training split; their answers are forced. A
-    ridge regression in closed form, so no steps and no rate.
+    The most of any head and row: a fact that one head needs once is needed. Dialogues of the
+    training split; their answers are forced. A ridge regression in closed form, so no steps and no
+    rate.
 
     Args:
         teacher: Directory or repository of the VLM.
         output: The file that `asymvlm.eviction.policies.linear.LinearEvictor` reads.
-        data: Where dialogues come from: questions with a `history`; generated ones if no path is given.
+        data: Where dialogues come from: questions with a `history`; generated ones if no path is
+            given.
         pages: Generated dialogues; three questions end each.
         batch_size: Samples per forward pass.
         ridge: Penalty on the weights, as a share of the mean square of the values.
 
-    Raises DataError for a model without full self-attention over its vision tokens, ValueError for no dialogues.
+    Raises DataError for a model without full self-attention over its vision tokens, ValueError for
+    no dialogues.
     """
     if pages < 1:
         raise ValueError(f"pages: {pages} must be at least 1")
     target = Path(output)
-    if target.exists() and not is_rule(target):
+    if target.exists() and not is_linear_predictor(target):
         raise ValueError(f"output: {output} is there and no fitted rule; name another file")
     side = Teacher.load(teacher)
     asked = list(samples(data.dialogues("train", pages)))
@@ -66,23 +73,34 @@ def fit_eviction(
             for number, (values, mass) in _looked_at(side, batch).items():
                 sums.setdefault(number, _Sums(values.shape[1])).add(values, mass)
             advance(len(batch))
-    lines = torch.zeros(side.backbone.attending_layers, len(next(iter(sums.values())).products), dtype=torch.float64)
+    lines = torch.zeros(
+        side.backbone.attending_layers, len(next(iter(sums.values())).products), dtype=torch.float64
+    )
     for number, one in sums.items():
         lines[number] = one.line(ridge)
     target.parent.mkdir(parents=True, exist_ok=True)
     line = {"weight": lines[:, :-1].float().contiguous(), "bias": lines[:, -1].float().contiguous()}
     if not all(bool(one.isfinite().all()) for one in line.values()):
-        raise DataError(f"{teacher}: its values are not finite, so no rule can be fitted; check its weights")
+        raise DataError(
+            f"{teacher}: its values are not finite, so no rule can be fitted; check its weights"
+        )
     with draft_file(target) as draft:
         save_file(line, draft, metadata={MADE_FOR: weights_fingerprint(teacher)})
     explained = ", ".join(f"{one.explained(lines[number]):.2f}" for number, one in sums.items())
-    print(f"{target}: {len(sums)} layers; share of the variance explained, layer by layer: {explained}")
+    print(
+        f"{target}: {len(sums)} layers; share of the variance explained, layer by layer: "
+        f"{explained}"
+    )
     return target
 
 
 @torch.no_grad()
-def _looked_at(side: Teacher, batch: Sequence[Sample]) -> dict[int, tuple[Float[Tensor, "n v"], Float[Tensor, "n"]]]:
-    """By full-attention layer, values of what was said before the question, and the most that question and answer look at it."""
+def _looked_at(
+    side: Teacher, batch: Sequence[Sample]
+) -> dict[int, tuple[Float[Tensor, "n v"], Float[Tensor, "n"]]]:
+    """By full-attention layer, values of what was said before the question, and the most that
+    question and answer look at it.
+    """
     prompts, backbone = side.encode_batch(batch), side.backbone
     check_left_padded(prompts.layout)
     arguments = backbone.with_pictures(dict(prompts.inputs), prompts.encoded)
@@ -90,7 +108,9 @@ def _looked_at(side: Teacher, batch: Sequence[Sample]) -> dict[int, tuple[Float[
     arguments, there = append_answers(backbone, arguments, [ids[:-1] for ids in prompts.answer_ids])
     width = prompts.layout.input_ids.shape[1]
     said = _said(side, prompts, batch)
-    asking = (said.flip(-1).cumsum(-1).flip(-1) == 0) & prompts.layout.text  # behind all that was said
+    asking = (
+        said.flip(-1).cumsum(-1).flip(-1) == 0
+    ) & prompts.layout.text  # behind all that was said
     rows = torch.cat([asking.float(), there.to(asking.device).float()], dim=1)
     said = torch.nn.functional.pad(said, (0, rows.shape[1] - width))
     recorder = AttentionRecorder(rows, said, heads="max", over_rows="max")
@@ -99,7 +119,10 @@ def _looked_at(side: Teacher, batch: Sequence[Sample]) -> dict[int, tuple[Float[
     with recording(side.model):
         base(**arguments, past_key_values=cache, use_cache=True, attention_recorder=recorder)
     return {
-        number: (cache.layers[number].values.transpose(1, 2).flatten(2)[said].double(), recorder.layers[number][said].double())
+        number: (
+            cache.layers[number].values.transpose(1, 2).flatten(2)[said].double(),
+            recorder.layers[number][said].double(),
+        )
         for number in full_attention_layers(backbone)
     }
 
@@ -127,12 +150,16 @@ class _Sums:
         target = target.cpu()
         self.squares += rows.T @ rows
         self.products += rows.T @ target
-        self.target += torch.stack([torch.tensor(float(len(target))).double(), target.sum(), target.square().sum()])
+        self.target += torch.stack(
+            [torch.tensor(float(len(target))).double(), target.sum(), target.square().sum()]
+        )
 
     def line(self, ridge: float) -> Float[Tensor, "w"]:
         """Weights, and the constant behind them."""
         penalty = ridge * self.squares.diagonal()[:-1].mean()
-        damped = self.squares + torch.diag(torch.cat([penalty.expand(len(self.squares) - 1), penalty.new_zeros(1)]))
+        damped = self.squares + torch.diag(
+            torch.cat([penalty.expand(len(self.squares) - 1), penalty.new_zeros(1)])
+        )
         return torch.linalg.solve(damped, self.products)
 
     def explained(self, line: Float[Tensor, "w"]) -> float:

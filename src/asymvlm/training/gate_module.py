@@ -81,9 +81,7 @@ class GateModule(AnswerModule):
         prediction, labels = self.predict(batch), self.labels(batch)
         mask = labels.vision_mask
         prediction.counts = at_least_one(self.draw_shares(prediction.keep) * mask.sum(-1))
-        prediction.log_gates = self.gate(
-            prediction.scores, mask, prediction.counts, self.progress
-        )
+        prediction.log_gates = self.gate(prediction.scores, mask, prediction.counts, self.progress)
         gates = [row[real] for row, real in zip(prediction.log_gates, mask, strict=True)]
         prediction.answers = gated_answer_logits(
             self.observer.teacher.backbone, self.prompts(batch), gates, self.gate_mode
@@ -109,7 +107,7 @@ def _begin(
     scorer: Callable[[int], Scorer] | None,
     budget: BudgetSettings,
 ) -> tuple[Scorer, BudgetHead | None]:
-    """The scorer and the budget head to train."""
+    """Load or build the scorer and the budget head to train."""
     if (start is None) == (scorer is None):
         raise ValueError(
             "model.start, model.scorer: give one of them, an exported scorer to go on from or one "

@@ -42,16 +42,16 @@ class LoraAdapters(nn.Module):
         self.weights = nn.ParameterList([parameter for _, parameter in trained])
 
     def off(self) -> AbstractContextManager[None]:
-        """While open, the VLM is the one without adapters."""
+        """Switch the adapters off while open."""
         return self._adapted[0].disable_adapter()
 
     def description(self) -> dict[str, Any]:
-        """What an export needs beside the weights, as plain values."""
+        """Describe the adapters as plain values, for exports."""
         return {"settings": self._settings, "names": self._names}
 
 
 def modules_to_adapt(backbone: Backbone, targets: tuple[str, ...]) -> list[str]:
-    """Full names of the linear modules that `LoraSettings.targets` names.
+    """List the full names of the linear modules that `LoraSettings.targets` names.
 
     Raises ValueError for a target that is not there.
     """

@@ -1,4 +1,4 @@
-"""The learning-rate schedule of everything that is trained here."""
+"""The learning-rate schedule of all trainings."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 
 
 def warm_up_cosine(step: int, steps: int, warm_up: int, floor: float = 0.05) -> float:
-    """What the peak rate is multiplied with: rises over `warm_up` steps, then a cosine down to `floor` at `steps`."""
+    """Factor on the peak rate: a linear warm-up, then a cosine down to `floor` at `steps`."""
     if step < warm_up:
         return (step + 1) / warm_up
     share = min(1.0, (step - warm_up) / max(1, steps - warm_up))

@@ -47,10 +47,14 @@ class TrainingCLI(LightningCLI):
         )
 
     def before_instantiate_classes(self) -> None:
-        """Name the CSV files' folder after this process: runs that start together would count up to the same number and share it."""
+        """Name the CSV folder after this process, as runs that start together share a number."""
         loggers = self.config.trainer.logger
         for one in loggers if isinstance(loggers, list) else [loggers]:
-            if isinstance(one, Namespace) and one.class_path.endswith(".CSVLogger") and one.init_args.version is None:
+            if (
+                isinstance(one, Namespace)
+                and one.class_path.endswith(".CSVLogger")
+                and one.init_args.version is None
+            ):
                 one.init_args.version = f"{datetime.now():%Y%m%d_%H%M%S}-{os.getpid()}"
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
@@ -69,7 +73,10 @@ def main(arguments: list[str] | None = None) -> int:
 def _train(arguments: list[str]) -> None:
     scorers()  # so that configs can name them in short
     arguments = with_configs(arguments, DEFAULT_CONFIG)
-    sys.argv = [sys.argv[0], *arguments]  # where LightningCLI looks; it warns of arguments that come another way
+    sys.argv = [
+        sys.argv[0],
+        *arguments,
+    ]  # where LightningCLI looks; it warns of arguments that come another way
     cli = TrainingCLI(
         L.LightningModule,
         L.LightningDataModule,
@@ -92,7 +99,9 @@ def _train(arguments: list[str]) -> None:
             callback.check(cli.trainer, cli.model, cli.datamodule)
     try:
         with known_to_children():
-            cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint, weights_only=True)
+            cli.trainer.fit(
+                cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint, weights_only=True
+            )
     except BaseException as error:
         stop = stop_behind(error)
         if stop is not None:
@@ -109,7 +118,7 @@ def _how_to_go_on(trainer: L.Trainer) -> str:
 
 
 def _same_wandb_run(trainer: L.Trainer, run_id: str | None) -> None:
-    """Let the logger go on in the run that the checkpoint was written by."""
+    """Let the logger continue the run that wrote the checkpoint."""
     for logger in trainer.loggers:
         if isinstance(logger, WandbLogger) and run_id:
             logger._wandb_init |= {"id": run_id, "resume": "allow"}

@@ -1,4 +1,4 @@
-"""How well scores rank tokens: torchmetrics with sum states, so that they add up over batches and processes."""
+"""How well scores rank tokens, as torchmetrics with sum states."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..typing import Bool, Float
 
 
 class _MeanOverSamples(Metric):
-    """A mean over samples; a subclass gives one value per sample, NaN for samples that do not count."""
+    """Mean over samples; subclasses give one value per sample, NaN where one does not count."""
 
     full_state_update = False
     total: Tensor
@@ -30,15 +30,21 @@ class _MeanOverSamples(Metric):
         return (self.total / self.count.clamp_min(1)).float()
 
 
-def _best(scores: Float[Tensor, "B N"], mask: Bool[Tensor, "B N"], share: float) -> Bool[Tensor, "B N"]:
-    """True on each sample's best tokens: its share of its own tokens, at least one."""
-    ranks = scores.masked_fill(~mask, -torch.inf).argsort(dim=-1, descending=True, stable=True).argsort(-1)
+def _best(
+    scores: Float[Tensor, "B N"], mask: Bool[Tensor, "B N"], share: float
+) -> Bool[Tensor, "B N"]:
+    """Mark each sample's best tokens: a share of its own tokens, at least one."""
+    ranks = (
+        scores.masked_fill(~mask, -torch.inf)
+        .argsort(dim=-1, descending=True, stable=True)
+        .argsort(-1)
+    )
     count = (mask.sum(-1) * share + 0.5).floor().clamp_min(1)
     return (ranks < count[:, None]) & mask
 
 
 class MassKept(_MeanOverSamples):
-    """Share of the target's mass on the tokens that are kept at a given share; in [0, 1], higher is better."""
+    """Share of the target's mass on the tokens kept at a given share; in [0, 1]."""
 
     def __init__(self, share: float) -> None:
         super().__init__()
@@ -62,7 +68,10 @@ class RecallAtShare(_MeanOverSamples):
 
 
 class EvidenceKept(_MeanOverSamples):
-    """Share of the evidence (cells weighted by how much of them lies in a box) that is kept; samples without boxes do not count."""
+    """Share of the evidence that is kept, by area of its boxes.
+
+    Samples without boxes do not count.
+    """
 
     def __init__(self, share: float) -> None:
         super().__init__()
@@ -73,7 +82,10 @@ class EvidenceKept(_MeanOverSamples):
 
 
 class GainNDCG(_MeanOverSamples):
-    """Normalised discounted cumulative gain with the target as gain; in [0, 1] (Jarvelin and Kekalainen, TOIS 2002)."""
+    """Normalised discounted cumulative gain with the target as gain.
+
+    In [0, 1] (Jarvelin and Kekalainen, TOIS 2002).
+    """
 
     def update(self, scores: Tensor, importance: Tensor, mask: Tensor) -> None:
         discount = 1 / torch.log2(torch.arange(scores.shape[-1], device=scores.device) + 2.0)
@@ -84,7 +96,10 @@ class GainNDCG(_MeanOverSamples):
 
 
 class BudgetCoverage(_MeanOverSamples):
-    """Share of samples whose predicted keep ratio is at least what is enough; compare with the quantile that was trained."""
+    """Share of samples whose predicted keep ratio is at least the budget target.
+
+    Compare it with the quantile that was trained.
+    """
 
     def update(self, predicted: Tensor, enough: Tensor) -> None:
         self.add((predicted >= enough - 1e-6).float())

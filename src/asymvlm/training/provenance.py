@@ -1,4 +1,4 @@
-"""What has to be known to make the same result again."""
+"""What it takes to make the same result again."""
 
 from __future__ import annotations
 
@@ -15,22 +15,39 @@ from ..targets import Target
 
 
 def commit() -> str | None:
-    """The commit of the source tree, with "-dirty" where it has changes; None outside a checkout."""
+    """The commit of the source tree, with "-dirty" where it has changes.
+
+    None outside a checkout.
+    """
     here = Path(__file__).parent
     try:
-        name = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True)
-        changes = subprocess.run(["git", "status", "--porcelain"], cwd=here, capture_output=True, text=True, check=True)
+        name = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True
+        )
+        changes = subprocess.run(
+            ["git", "status", "--porcelain"], cwd=here, capture_output=True, text=True, check=True
+        )
     except (OSError, subprocess.CalledProcessError):
         return None
     return name.stdout.strip() + ("-dirty" if changes.stdout.strip() else "")
 
 
-def provenance(trainer: L.Trainer, teacher: dict[str, str], target: Target | None) -> dict[str, Any]:
-    """The `teacher`, `data` and `training` parts of a checkpoint's config.json. No times and no folders: equal runs, equal files."""
-    metrics = {name: round(float(value), 6) for name, value in sorted(trainer.callback_metrics.items()) if name.startswith("val/")}
+def provenance(
+    trainer: L.Trainer, teacher: dict[str, str], target: Target | None
+) -> dict[str, Any]:
+    """Write the `teacher`, `data` and `training` parts of a scorer's config.json.
+
+    No times and no folders: equal runs, equal files.
+    """
+    metrics = {
+        name: round(float(value), 6)
+        for name, value in sorted(trainer.callback_metrics.items())
+        if name.startswith("val/")
+    }
+    data = trainer.datamodule  # type: ignore[attr-defined]
     return {
         "teacher": teacher,
-        "data": {"fingerprints": dict(getattr(trainer.datamodule, "fingerprints", {}))},  # type: ignore[attr-defined]
+        "data": {"fingerprints": dict(getattr(data, "fingerprints", {}))},
         "training": {
             "seed": torch.initial_seed(),
             "epochs": trainer.current_epoch + 1,
@@ -38,14 +55,22 @@ def provenance(trainer: L.Trainer, teacher: dict[str, str], target: Target | Non
             "target": settings(target),
             "metrics": metrics,
             "commit": commit(),
-            "versions": {"asymvlm": __version__, "torch": str(torch.__version__), "transformers": transformers.__version__},
+            "versions": {
+                "asymvlm": __version__,
+                "torch": str(torch.__version__),
+                "transformers": transformers.__version__,
+            },
         },
     }
 
 
 def settings(value: Any) -> Any:
-    """A target's class and settings as plain values."""
+    """Describe a target's class and settings as plain values."""
     if isinstance(value, Target):
-        inner = {key: settings(one) for key, one in sorted(vars(value).items()) if not key.startswith("_")}
+        inner = {
+            key: settings(one)
+            for key, one in sorted(vars(value).items())
+            if not key.startswith("_")
+        }
         return {"class": type(value).__name__, **inner}
     return value

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT where a training has several processes."""
+"""SIGTERM and SIGINT in trainings with several processes."""
 
 from __future__ import annotations
 

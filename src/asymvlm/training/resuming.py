@@ -1,4 +1,4 @@
-"""Going on from a training checkpoint: which file, what differs from it, and which run it is."""
+"""Resume from a checkpoint: which file, what differs from it, and which run it belongs to."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def find_checkpoint(asked: str, trainer: L.Trainer) -> Path:
 
 
 class RunRecord(L.Callback):
-    """Keeps a run's settings and its id in its checkpoints, and tells a resumed run what differs.
+    """Keeps a run's settings and id in its checkpoints, and tells a resumed run what differs.
 
     The id stays the same when a run is resumed with the settings that weights and validation
     losses depend on. With others, losses of the earlier part say nothing about this one: the best
@@ -110,7 +110,8 @@ class RunRecord(L.Callback):
 
 def of_another_run(stored: Mapping[str, Any], trainer: L.Trainer) -> bool:
     """Whether a checkpoint's contents were saved by another run than the trainer's."""
-    ids = [one.run_id for one in trainer.callbacks if isinstance(one, RunRecord)]  # type: ignore[attr-defined]
+    callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    ids = [callback.run_id for callback in callbacks if isinstance(callback, RunRecord)]
     return bool(ids) and stored.get(RUN) not in ids
 
 
@@ -140,4 +141,3 @@ def _short(value: Any) -> str:
 def _decides(key: str) -> bool:
     """Whether weights or validation losses depend on a setting."""
     return key.startswith(("model.", "data")) and key not in _ABOUT_THE_MACHINE
-

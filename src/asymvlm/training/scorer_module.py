@@ -1,4 +1,4 @@
-"""What the ways of training a scorer share."""
+"""Common parts of all trainings of a scorer."""
 
 from __future__ import annotations
 
@@ -54,26 +54,40 @@ class ScorerModule(L.LightningModule):
         self._newest = ""  # what the newest step read, and its terms
 
     def terms(self, prediction: Prediction, labels: Labels) -> dict[str, Tensor]:
-        """All terms of the loss, unweighted."""
+        """Compute all terms of the loss, unweighted."""
         return {name: term(prediction, labels) for name, term in self.objectives.items()}
 
     def total(self, terms: Mapping[str, Tensor]) -> Float[Tensor, ""]:
-        """Their weighted sum, as things stand at this step."""
-        weights = {name: self.objectives[name].weight_at(self.progress) for name in terms}  # type: ignore[operator]
+        """Sum the terms with their weights at this step."""
+        objectives: Any = self.objectives
+        weights = {name: objectives[name].weight_at(self.progress) for name in terms}
         return torch.stack([weights[name] * term for name, term in terms.items()]).sum()
 
     @property
     def progress(self) -> float:
         """The share of all steps that is done, in [0, 1]."""
-        return min(1.0, self.trainer.global_step / max(1, int(self.trainer.estimated_stepping_batches)))
+        return min(
+            1.0, self.trainer.global_step / max(1, int(self.trainer.estimated_stepping_batches))
+        )
 
-    def log_step(self, terms: Mapping[str, Tensor], total: Tensor, prediction: Prediction, size: int, names: Sequence[str] = ()) -> None:
-        """What every training step logs. Raises DataError for a loss that is no number, before it reaches the weights.
+    def log_step(
+        self,
+        terms: Mapping[str, Tensor],
+        total: Tensor,
+        prediction: Prediction,
+        size: int,
+        names: Sequence[str] = (),
+    ) -> None:
+        """Log a training step.
+
+        Raises DataError for a loss that is no number, before it reaches the weights.
 
         `names` are the batch's samples, where they are known.
         """
         self._newest = f", samples {', '.join(names)}" if names else ""
-        self._newest += f" ({', '.join(f'{name} {float(term.detach()):.4g}' for name, term in terms.items())})"
+        self._newest += (
+            f" ({', '.join(f'{name} {float(term.detach()):.4g}' for name, term in terms.items())})"
+        )
         if not bool(total.isfinite()):
             self._stop(f"loss is {float(total.detach())}")
         self.log("train/loss", total, prog_bar=True, batch_size=size)
@@ -90,21 +104,34 @@ class ScorerModule(L.LightningModule):
         )
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Raises DataError for gradients that are no numbers; in fp16 the scaler leaves such steps out by itself."""
+        """Raise DataError for gradients that are no numbers.
+
+        In fp16 the scaler skips such steps.
+        """
         if getattr(self.trainer.precision_plugin, "scaler", None) is not None:
             return
-        lost = [name for name, one in self.named_parameters() if one.grad is not None and not bool(one.grad.isfinite().all())]
+        lost = [
+            name
+            for name, one in self.named_parameters()
+            if one.grad is not None and not bool(one.grad.isfinite().all())
+        ]
         if lost:
             self._stop(f"the gradient of {lost[0]} is no number")
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """A checkpoint can be exported without the config or the teacher that made it."""
-        about = provenance(self.trainer, {"name": self.observer.name, "weights": weights_fingerprint(self.observer.path)}, self.observer.target)
-        trained = TrainedScorer(self.scorer, self.budget_head, self.observer.prompter.masked_ids, about)
+        """Store what an export needs, without the config or the teacher."""
+        about = provenance(
+            self.trainer,
+            {"name": self.observer.name, "weights": weights_fingerprint(self.observer.path)},
+            self.observer.target,
+        )
+        trained = TrainedScorer(
+            self.scorer, self.budget_head, self.observer.prompter.masked_ids, about
+        )
         checkpoint[CONTENTS] = {"config": trained.config()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Raises DataError for a checkpoint of a module with other parts."""
+        """Raise DataError for a checkpoint of a module with other parts."""
         own, stored = self.state_dict(), checkpoint["state_dict"]
         misfits = [
             name
@@ -121,7 +148,11 @@ class ScorerModule(L.LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         settings = self.optimizer_settings
         steps = int(self.trainer.estimated_stepping_batches)
-        optimizer = torch.optim.AdamW(self.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+        optimizer = torch.optim.AdamW(
+            self.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
+        )
         warm_up = max(1, round(settings.warm_up * steps))
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warm_up_cosine(step, steps, warm_up))
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: warm_up_cosine(step, steps, warm_up)
+        )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -9,7 +9,7 @@ from ..storage.weights_fingerprint import weights_fingerprint
 
 
 def load_start(start: str, teacher: str, hidden_size: int) -> TrainedScorer:
-    """The scorer in a directory or repository, if it fits the teacher.
+    """Load the scorer in a directory or repository, if it fits the teacher.
 
     Raises ValueError for another hidden size, another teacher, and a scorer with an adapter.
     """
@@ -34,7 +34,7 @@ def load_start(start: str, teacher: str, hidden_size: int) -> TrainedScorer:
 
 
 def are_different(first: Mapping[str, str], second: Mapping[str, str]) -> bool:
-    """Whether two teachers are known to differ: by weights, or by name where both are repositories."""
+    """Whether two teachers are known to differ, by weights or by repository."""
     weights = first.get("weights", ""), second.get("weights", "")
     if all(weights):
         return weights[0] != weights[1]

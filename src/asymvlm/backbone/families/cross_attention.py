@@ -1,4 +1,4 @@
-"""Families whose LLM looks at the pictures through cross-attention layers: nothing of them stands in the sequence."""
+"""Families whose LLM reads pictures through cross-attention, not through the sequence."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..layout import Encoded, Kept, Layout
 
 
 class CrossAttention(Backbone):
-    """What such families share. Vision tokens come in pictures (or tiles) of equal length; padded pictures are seen by no row of the text.
+    """Common parts of such families: pictures (or tiles) of equal length, padded ones masked.
 
     `Encoded.output` holds the states as the model pads them, `[B, ..., L, E]`.
     """
@@ -28,7 +28,10 @@ class CrossAttention(Backbone):
 
     def _check(self) -> None:
         if not hasattr(self.model.base_model, self.tower_part):
-            raise DataError(f"{type(self.model).__name__} has no {self.tower_part}, so it is not one of its family")
+            raise DataError(
+                f"{type(self.model).__name__} has no {self.tower_part}, so it is not one of its "
+                "family"
+            )
 
     @property
     @abstractmethod
@@ -38,34 +41,39 @@ class CrossAttention(Backbone):
     @property
     @abstractmethod
     def reading(self) -> list[tuple[int, nn.Module]]:
-        """The attention modules that read pictures, each with the number of decoder layers that have to run for it."""
+        """Modules that attend to pictures, with the number of layers to run for each."""
 
     @abstractmethod
     def places(self, picture: int) -> Int64[Tensor, "L 3"]:
-        """Picture, row and column of the tokens of one picture."""
+        """Return picture, row and column of the tokens of one picture."""
 
     @abstractmethod
     def states(self, inputs: Mapping[str, Any]) -> Float[Tensor, "..."]:
-        """The encoded pictures, padded ones included: `[B, ..., L, E]`."""
+        """Encode the pictures, padded ones included: `[B, ..., L, E]`."""
 
     def features(self, states: Float[Tensor, "*n E"]) -> Float[Tensor, "*n D"]:
-        """States in the LLM's width, for scorers."""
+        """Project states to the LLM's hidden size, for scorers."""
         return states
 
     def encode(self, inputs: Mapping[str, Any], watch_tower: bool = False) -> Encoded:
         if watch_tower:
-            raise ValueError(f"the tower of {type(self.model).__name__} cannot be watched; choose another method")
+            raise ValueError(
+                f"the tower of {type(self.model).__name__} cannot be watched; choose another method"
+            )
         states = self.states(inputs)
         return Encoded(states, list(self.features(states[self._there(inputs)])))
 
     def _there(self, inputs: Mapping[str, Any]) -> Bool[Tensor, "B ..."]:
-        """Which pictures are real: those that any row of the text may look at."""
+        """Mark the real pictures: those that any text row may attend to."""
         return inputs[self.mask_argument].bool().any(1)
 
     def slots(self, inputs: Mapping[str, Any]) -> list[Int64[Tensor, "n"]]:
-        """Per sample, where its vision tokens stand among all of the row, padded pictures included."""
+        """Index each sample's vision tokens among all of its row, padded pictures included."""
         within = torch.arange(self.length, device=self.device)
-        return [(real.nonzero() * self.length + within).flatten() for real in self._there(inputs).flatten(1)]
+        return [
+            (real.nonzero() * self.length + within).flatten()
+            for real in self._there(inputs).flatten(1)
+        ]
 
     def layout(self, inputs: Mapping[str, Any], encoded: Encoded | None = None) -> Layout:
         ids = inputs["input_ids"]
@@ -79,9 +87,11 @@ class CrossAttention(Backbone):
     def chosen(
         self, inputs: Mapping[str, Any], encoded: Encoded, kept: list[Kept]
     ) -> tuple[Float[Tensor, "B K E"], Int64[Tensor, "B K"], Bool[Tensor, "B K"]]:
-        """(states of the kept tokens, where they stood in their row, which are no filling)."""
+        """Gather the kept tokens' states, their indices in the row, and which are no padding."""
         rows = [mine[one.index] for mine, one in zip(self.slots(inputs), kept, strict=True)]
-        index = torch.zeros(len(rows), max(1, *(len(row) for row in rows)), dtype=torch.long, device=self.device)
+        index = torch.zeros(
+            len(rows), max(1, *(len(row) for row in rows)), dtype=torch.long, device=self.device
+        )
         real = torch.zeros_like(index, dtype=torch.bool)
         for number, row in enumerate(rows):
             index[number, : len(row)], real[number, : len(row)] = row, True
@@ -91,10 +101,14 @@ class CrossAttention(Backbone):
     def with_pictures(self, inputs: Mapping[str, Any], encoded: Encoded) -> dict[str, Any]:
         return self.without_pictures(inputs) | {self.states_argument: encoded.output}
 
-    def extended(self, call: Mapping[str, Any], ids: Int64[Tensor, "B L"], there: Int64[Tensor, "B L"]) -> dict[str, Any]:
+    def extended(
+        self, call: Mapping[str, Any], ids: Int64[Tensor, "B L"], there: Int64[Tensor, "B L"]
+    ) -> dict[str, Any]:
         mask = call[self.mask_argument]
         repeated = mask[:, -1:].expand(-1, ids.shape[1], *mask.shape[2:])
-        return super().extended(call, ids, there) | {self.mask_argument: torch.cat([mask, repeated], dim=1)}
+        return super().extended(call, ids, there) | {
+            self.mask_argument: torch.cat([mask, repeated], dim=1)
+        }
 
     @property
     def attending_layers(self) -> int:
@@ -102,12 +116,24 @@ class CrossAttention(Backbone):
 
     @torch.no_grad()
     def attention(
-        self, call: Mapping[str, Any], layout: Layout, rows: Float[Tensor, "B S"], layers: Sequence[int], heads: str
+        self,
+        call: Mapping[str, Any],
+        layout: Layout,
+        rows: Float[Tensor, "B S"],
+        layers: Sequence[int],
+        heads: str,
     ) -> list[Float[Tensor, "n"]]:
         slots = self.slots(call)
-        columns = torch.zeros(len(slots), self._there(call)[0].numel() * self.length, dtype=torch.bool, device=self.device)
+        columns = torch.zeros(
+            len(slots),
+            self._there(call)[0].numel() * self.length,
+            dtype=torch.bool,
+            device=self.device,
+        )
         for row, mine in zip(columns, slots, strict=True):
             row[mine] = True
-        recorder = AttentionRecorder(rows, columns, heads, only=[module for _, module in self.reading])
+        recorder = AttentionRecorder(
+            rows, columns, heads, only=[module for _, module in self.reading]
+        )
         mass = self._recorded(call, recorder, layers, self.reading[max(layers)][0])
         return [row[mine] for row, mine in zip(mass, slots, strict=True)]

@@ -17,10 +17,11 @@ from .cross_attention import CrossAttention
 
 
 class Flamingo(CrossAttention):
-    """Every kept token is handed over as a picture of one token, with that token's own column in the picture mask.
+    """Idefics v1: every kept token becomes a picture of one token with its own mask column.
 
-    So ragged batches need nothing of the model. Vision features, for scorers, are what a token would write into the LLM's stream at the
-    first gated layer: they have the LLM's width, whatever the tower's.
+    So ragged batches need nothing of the model. Vision features, for scorers, are what a token
+    would write into the LLM's stream at the first gated layer: they have the LLM's width, whatever
+    the tower's.
     """
 
     mask_argument = "image_attention_mask"
@@ -28,7 +29,11 @@ class Flamingo(CrossAttention):
 
     @property
     def states_argument(self) -> str:  # type: ignore[override]
-        return "perceiver_embeddings" if self.model.config.use_resampler else "image_encoder_embeddings"
+        return (
+            "perceiver_embeddings"
+            if self.model.config.use_resampler
+            else "image_encoder_embeddings"
+        )
 
     @cached_property
     def picture_names(self) -> tuple[str, ...]:
@@ -44,7 +49,10 @@ class Flamingo(CrossAttention):
     def reading(self) -> list[tuple[int, nn.Module]]:
         inner: Any = self.model.base_model
         gated = inner.gated_cross_attn_layers
-        return [(number * inner.cross_layer_interval + 1, layer.cross_attn) for number, layer in enumerate(gated)]
+        return [
+            (number * inner.cross_layer_interval + 1, layer.cross_attn)
+            for number, layer in enumerate(gated)
+        ]
 
     def places(self, picture: int) -> Int64[Tensor, "L 3"]:
         place = ordered_places if self.model.config.use_resampler else square_places
@@ -53,7 +61,10 @@ class Flamingo(CrossAttention):
     def states(self, inputs: Mapping[str, Any]) -> Float[Tensor, "B I L E"]:
         inner: Any = self.model.base_model
         pixels = inputs["pixel_values"]
-        arguments = {**self.picture_arguments(inputs), "pixel_values": pixels.flatten(0, 1).to(self.model.dtype)}
+        arguments = {
+            **self.picture_arguments(inputs),
+            "pixel_values": pixels.flatten(0, 1).to(self.model.dtype),
+        }
         states = inner.vision_model(**arguments).last_hidden_state
         if self.model.config.use_resampler:
             states = inner.perceiver_resampler(states)
@@ -65,18 +76,34 @@ class Flamingo(CrossAttention):
         with watching(self.model) as watcher:
             encoded = super().encode(inputs)
         there = self._there(inputs).flatten().nonzero()
-        every = watcher.view("resampled" if self.model.config.use_resampler else None, encoded.output[..., 0].numel(), inputs)
-        encoded.tower = every.of((there * self.length + torch.arange(self.length, device=self.device)).flatten())
+        every = watcher.view(
+            "resampled" if self.model.config.use_resampler else None,
+            encoded.output[..., 0].numel(),
+            inputs,
+        )
+        encoded.tower = every.of(
+            (there * self.length + torch.arange(self.length, device=self.device)).flatten()
+        )
         return encoded
 
     def features(self, states: Float[Tensor, "*n E"]) -> Float[Tensor, "*n D"]:
         first: Any = self.reading[0][1]
         return first.o_proj(first.v_proj(states))
 
-    def drop(self, inputs: dict[str, Any], encoded: Encoded, layout: Layout, kept: list[Kept], generating: bool) -> dict[str, Any]:
+    def drop(
+        self,
+        inputs: dict[str, Any],
+        encoded: Encoded,
+        layout: Layout,
+        kept: list[Kept],
+        generating: bool,
+    ) -> dict[str, Any]:
         if any(one.features is not None for one in kept):
             name = type(self.model).__name__
-            raise ValueError(f"{name}: methods that fuse tokens need them in the LLM's own sequence; choose one that drops")
+            raise ValueError(
+                f"{name}: methods that fuse tokens need them in the LLM's own sequence; choose one "
+                "that drops"
+            )
         states, index, real = self.chosen(inputs, encoded, kept)
         mask = inputs[self.mask_argument]
         picture = (index // self.length)[:, None].expand(-1, mask.shape[1], -1)

@@ -1,4 +1,4 @@
-"""BLIP-2 and InstructBLIP: the query tokens stand in the sequence, but `generate` encodes the pictures by itself."""
+"""BLIP-2 and InstructBLIP, whose `generate` encodes the pictures by itself."""
 
 from __future__ import annotations
 
@@ -12,17 +12,28 @@ from ..layout import Encoded, Kept, Layout
 
 
 class QFormer(Backbone):
-    """Generates through the language model, from embeddings; raises DataError for encoder-decoder language models."""
+    """Generates through the language model, from embeddings.
+
+    Raises DataError for encoder-decoder language models.
+    """
 
     def _check(self) -> None:
         super()._check()
         if self.model.config.get_text_config().is_encoder_decoder:
             raise DataError(
-                f"{type(self.model).__name__} with an encoder-decoder language model counts positions by itself: dropping tokens would "
+                f"{type(self.model).__name__} with an encoder-decoder language model counts "
+                "positions by itself: dropping tokens would "
                 "move the others; use one with a decoder (OPT, Vicuna)"
             )
 
-    def drop(self, inputs: dict[str, Any], encoded: Encoded, layout: Layout, kept: list[Kept], generating: bool) -> dict[str, Any]:
+    def drop(
+        self,
+        inputs: dict[str, Any],
+        encoded: Encoded,
+        layout: Layout,
+        kept: list[Kept],
+        generating: bool,
+    ) -> dict[str, Any]:
         return super().drop(inputs, encoded, layout, kept, generating) | self._required
 
     def with_pictures(self, inputs: Mapping[str, Any], encoded: Encoded) -> dict[str, Any]:
@@ -30,9 +41,13 @@ class QFormer(Backbone):
 
     @property
     def _required(self) -> dict[str, None]:
-        """What `forward` must be given even where the pictures come encoded."""
+        """Arguments that `forward` requires even where the pictures come encoded."""
         parameters = inspect.signature(self.model.forward).parameters
-        return {name: None for name in self.picture_names if name in parameters and parameters[name].default is inspect.Parameter.empty}
+        return {
+            name: None
+            for name in self.picture_names
+            if name in parameters and parameters[name].default is inspect.Parameter.empty
+        }
 
     def generate(self, original: Any, *args: Any, **pruned: Any) -> Any:
         encoded = pruned.pop("mm_encoder_outputs", None)

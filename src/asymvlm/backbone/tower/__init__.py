@@ -1,4 +1,4 @@
-"""What the vision tower computes on the way to the vision tokens.
+"""What the vision tower computes: attention, keys and states per vision token.
 
 Attention, features and keys of the tower, brought to one value per vision token of the LLM, and the
 contrast of the pixels behind each token. Imported by `backbone` and by `pruning`, which hands it to

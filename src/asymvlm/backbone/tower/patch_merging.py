@@ -1,4 +1,4 @@
-"""How the tower's patches become the LLM's tokens, for anything that is known per patch."""
+"""How the tower's patches become the LLM's tokens, for any value known per patch."""
 
 from __future__ import annotations
 
@@ -17,12 +17,16 @@ from .resampler_attention import ResamplerWatcher
 
 @dataclass
 class Patches:
-    """One thing known of every patch of a batch, and what is needed to bring it onto the tokens."""
+    """One value per patch of a batch, and what it takes to bring it onto the tokens."""
 
-    values: list[Float[Tensor, "pictures p C"]]  # an entry per call of the watched layer: some towers attend picture by picture
+    values: list[
+        Float[Tensor, "pictures p C"]
+    ]  # an entry per call of the watched layer: some towers attend picture by picture
     tower: Any
     inputs: Mapping[str, Any]
-    pack: Callable[[Tensor], Tensor] | None = None  # the model's own packing of tiles, where it has one
+    pack: Callable[[Tensor], Tensor] | None = (
+        None  # the model's own packing of tiles, where it has one
+    )
     resampler: ResamplerWatcher | None = None
 
     @property
@@ -31,22 +35,23 @@ class Patches:
 
 
 def on_tokens(patches: Patches, merge: str | None, count: int) -> Float[Tensor, "T C"]:
-    """Of each of `count` LLM tokens, the mean over the patches that are merged into it.
+    """Average over the patches that are merged into each of `count` LLM tokens.
 
-    `merge` is one of `_MERGES`; None stands for patches that are tokens themselves. Raises ValueError where the patches do not make up the
-    tokens.
+    `merge` is one of `_MERGES`; None stands for patches that are tokens themselves. Raises
+    ValueError where the patches do not make up the tokens.
     """
     flat = patches.flat
     merged = flat if merge is None else _MERGES[merge](patches, count)
     if merged is None or len(merged) != count:
         raise ValueError(
-            f"{count} vision tokens are made of {len(flat)} patches, not one by one: the tower's attention is not about the LLM's tokens"
+            f"{count} vision tokens are made of {len(flat)} patches, not one by one: the tower's "
+            "attention is not about the LLM's tokens"
         )
     return merged
 
 
 def _in_blocks(patches: Patches, count: int) -> Tensor | None:
-    """Squares of a square grid: pixel shuffle, pooling."""
+    """Merge squares of a square grid: pixel shuffle, pooling."""
     total = len(patches.flat)
     side = math.isqrt(total // max(1, count))
     if count * side * side != total:
@@ -56,33 +61,43 @@ def _in_blocks(patches: Patches, count: int) -> Tensor | None:
 
 def _pooled(one: Float[Tensor, "pictures p C"], side: int) -> Float[Tensor, "m C"]:
     rows = math.isqrt(one.shape[1])
-    return nn.functional.avg_pool2d(one.mT.unflatten(-1, (rows, rows)), side).flatten(2).mT.flatten(0, 1)
+    return (
+        nn.functional.avg_pool2d(one.mT.unflatten(-1, (rows, rows)), side)
+        .flatten(2)
+        .mT.flatten(0, 1)
+    )
 
 
 def _in_runs(patches: Patches, count: int) -> Tensor | None:
-    """Patches that follow each other: the processor puts those of a block side by side."""
+    """Merge consecutive patches: the processor puts those of a block side by side."""
     flat = patches.flat
     return flat.unflatten(0, (count, -1)).mean(1) if count and len(flat) % count == 0 else None
 
 
 def _in_windows(patches: Patches, count: int) -> Tensor | None:
-    """The same, after the tower has put the blocks of each attention window side by side."""
+    """Merge runs after the tower has reordered blocks by attention window."""
     runs = _in_runs(patches, count)
     tower = patches.tower
-    grids = [patches.inputs[name] for name in ("image_grid_thw", "video_grid_thw") if patches.inputs.get(name) is not None]
+    grids = [
+        patches.inputs[name]
+        for name in ("image_grid_thw", "video_grid_thw")
+        if patches.inputs.get(name) is not None
+    ]
     if runs is None or not grids:
         return None
-    order, _ = get_vision_window_index(grids[0], tower.spatial_merge_size, tower.window_size, tower.patch_size)
+    order, _ = get_vision_window_index(
+        grids[0], tower.spatial_merge_size, tower.window_size, tower.patch_size
+    )
     return runs[order.argsort().to(runs.device)]
 
 
 def _packed(patches: Patches, count: int) -> Tensor | None:
-    """Tiles laid side by side and unpadded. The token at the end of each line, which no patch becomes, gets 0."""
+    """Lay tiles side by side and unpad them; the newline token of each row gets 0."""
     return None if patches.pack is None else patches.pack(torch.cat(patches.values))
 
 
 def _resampled(patches: Patches, count: int) -> Tensor | None:
-    """Latents of a resampler: patches weighted by its last layer's attention."""
+    """Weight patches by the attention of the resampler's last layer."""
     if patches.resampler is None:
         return None
     values = torch.cat(patches.values)

@@ -1,4 +1,4 @@
-"""How much is printed on each token's part of the picture, from the pixels alone."""
+"""Contrast of the pixels behind each vision token."""
 
 from __future__ import annotations
 
@@ -14,13 +14,21 @@ from .patch_merging import Patches, on_tokens
 
 
 def token_contrast(model: Any, inputs: Mapping[str, Any], count: int) -> Float[Tensor, "T"]:
-    """Standard deviation of the pixel values in each token's patches, in the units of the model's own normalisation.
+    """Standard deviation of the pixels in each token's patches, as the model normalises them.
 
-    Raises ValueError for several modalities at once, and where patches become tokens in a way that is not known.
+    Raises ValueError for several modalities at once, and where patches become tokens in a way that
+    is not known.
     """
-    given = [inputs[name] for name in ("pixel_values", "pixel_values_videos") if inputs.get(name) is not None]
+    given = [
+        inputs[name]
+        for name in ("pixel_values", "pixel_values_videos")
+        if inputs.get(name) is not None
+    ]
     if len(given) != 1:
-        raise ValueError("pixel_values: the ink of pictures and videos in one batch is not told apart; give one kind")
+        raise ValueError(
+            "pixel_values: the ink of pictures and videos in one batch is not told apart; give one "
+            "kind"
+        )
     size = model.config.vision_config.patch_size
     values = _of_patches(given[0].float(), size if isinstance(size, int) else size[0])
     merge = family_spec(model.config).patch_merge

@@ -1,4 +1,4 @@
-"""Resamplers: a few latents read all patches, so that a token is a mixture of patches, weighted by attention."""
+"""Attention of a resampler's latents to the patches that they mix."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from ..attention_probs import attention_probs
 
 
 class ResamplerWatcher:
-    """Notes how much each latent of the last resampling layer attends to each patch; mean over heads, rows sum to 1."""
+    """Records how much each latent of the last resampling layer attends to each patch.
+
+    Mean over heads; rows sum to 1.
+    """
 
     def __init__(self, heads: int) -> None:
         self.heads = heads
@@ -28,21 +31,29 @@ class ResamplerWatcher:
         self._keys.append(out.detach())
 
     def weights(self, patches: int) -> Float[Tensor, "pictures latents p"]:
-        """Of the first `patches` keys: some resamplers let latents read each other too."""
-        query, key = (torch.cat(parts).unflatten(-1, (self.heads, -1)).transpose(1, 2).float() for parts in (self._queries, self._keys))
+        """Attention to the first `patches` keys, since some resamplers let latents read each other
+        too.
+        """
+        query, key = (
+            torch.cat(parts).unflatten(-1, (self.heads, -1)).transpose(1, 2).float()
+            for parts in (self._queries, self._keys)
+        )
         mass = attention_probs(query, key, None, None)[..., :patches].mean(1)
         return mass / mass.sum(-1, keepdim=True)
 
 
 @contextmanager
 def watching_resampler(model: Any) -> Iterator[ResamplerWatcher | None]:
-    """While open, encoding pictures fills the watcher; None for models without a resampler that is known here."""
+    """Record a resampler while pictures are encoded; None for models without a known one."""
     found = [part for name, part in model.base_model.named_modules() if _is_resampling(name, part)]
     if not found:
         yield None
         return
     last = found[-1]
-    query, key = (getattr(last, long, None) or getattr(last, short) for long, short in (("query", "q_proj"), ("key", "k_proj")))
+    query, key = (
+        getattr(last, long, None) or getattr(last, short)
+        for long, short in (("query", "q_proj"), ("key", "k_proj"))
+    )
     watcher = ResamplerWatcher(getattr(last, "num_attention_heads", None) or last.n_heads)
     with ExitStack() as stack:
         stack.callback(query.register_forward_hook(watcher.note_query).remove)
@@ -51,7 +62,7 @@ def watching_resampler(model: Any) -> Iterator[ResamplerWatcher | None]:
 
 
 def _is_resampling(name: str, part: Any) -> bool:
-    """The Q-Former's cross-attention, and Flamingo's perceiver without norms between projection and product."""
+    """Whether a module is the Q-Former's cross-attention or a plain Flamingo perceiver."""
     if name.endswith("crossattention.attention"):
         return True
     return type(part).__name__ == "IdeficsPerceiverAttention" and not part.qk_layer_norms

@@ -1,4 +1,4 @@
-"""What can be asked of the vision tower itself."""
+"""Record attention, keys and states of the vision tower's feature layer."""
 
 from __future__ import annotations
 
@@ -26,29 +26,49 @@ _ROWS = 512  # of attention at a time, so that towers without a CLS need no P x 
 
 @dataclass(frozen=True)
 class TowerView:
-    """What the tower computed in its feature layer, one row per vision token: the mean over the patches that became it."""
+    """What the tower computed in its feature layer, averaged over each vision token's patches."""
 
-    attention: Float[Tensor, "n"]  # from CLS, or where there is none received on average; mean over heads
-    single_head: Callable[[], Float[Tensor, "n"]]  # the same with all heads read as one, of full width
+    attention: Float[
+        Tensor, "n"
+    ]  # from CLS, or where there is none received on average; mean over heads
+    single_head: Callable[
+        [], Float[Tensor, "n"]
+    ]  # the same with all heads read as one, of full width
     keys: Float[Tensor, "n C"]  # of all heads, side by side
     states: Float[Tensor, "n E"]  # what the layer gives: the features before the projector
     heads: int
 
     def of(self, rows: slice | Tensor) -> TowerView:
-        """The view of some of the tokens."""
-        return TowerView(self.attention[rows], lambda: self.single_head()[rows], self.keys[rows], self.states[rows], self.heads)
+        """Select some of the tokens."""
+        return TowerView(
+            self.attention[rows],
+            lambda: self.single_head()[rows],
+            self.keys[rows],
+            self.states[rows],
+            self.heads,
+        )
 
 
-def joined(views: Sequence[TowerView]) -> TowerView:
-    """Several views of one tower, one behind the other."""
-    attention, keys, states = (torch.cat([getattr(view, part) for view in views]) for part in ("attention", "keys", "states"))
-    return TowerView(attention, lambda: torch.cat([view.single_head() for view in views]), keys, states, views[0].heads)
+def join_views(views: Sequence[TowerView]) -> TowerView:
+    """Concatenate several views of one tower."""
+    attention, keys, states = (
+        torch.cat([getattr(view, part) for view in views])
+        for part in ("attention", "keys", "states")
+    )
+    return TowerView(
+        attention,
+        lambda: torch.cat([view.single_head() for view in views]),
+        keys,
+        states,
+        views[0].heads,
+    )
 
 
 class TowerWatcher:
-    """Notes queries, keys and states of one layer while pictures are encoded.
+    """Records queries, keys and states of one layer while pictures are encoded.
 
-    `cls` says what the first patch is: "left out" of the features, "kept" among them, or None where there is no CLS.
+    `cls` says what the first patch is: "left out" of the features, "kept" among them, or None where
+    there is no CLS.
     """
 
     def __init__(self, model: Any, cls: str | None) -> None:
@@ -59,25 +79,35 @@ class TowerWatcher:
         self.resampler: ResamplerWatcher | None = None
 
     def note(self, query: Tensor, key: Tensor, mask: Tensor | None, scaling: float | None) -> None:
-        """Called by the attention function; `query` and `key` are `[pictures, heads, patches, d]`."""
+        """Record one call of the attention function; both are `[pictures, heads, patches, d]`."""
         self.calls.append((query.detach(), key.detach(), mask, scaling))
 
     def note_states(self, module: nn.Module, args: Any, out: Any) -> None:
-        """A forward hook of the layer."""
+        """Record the layer's output; a forward hook."""
         self.states.append((out[0] if isinstance(out, tuple) else out).detach())
 
     def received(self) -> list[Float[Tensor, "pictures p 1"]]:
-        """Attention per patch, mean over heads."""
-        return [self._received(query, key, mask, scaling or query.shape[-1] ** -0.5) for query, key, mask, scaling in self.calls]
+        """Attention that each patch receives, mean over heads."""
+        return [
+            self._received(query, key, mask, scaling or query.shape[-1] ** -0.5)
+            for query, key, mask, scaling in self.calls
+        ]
 
     def received_as_one_head(self) -> list[Float[Tensor, "pictures p 1"]]:
-        """Attention per patch as if there were one head over the whole width, scaled by its root (PruMerge, arXiv 2403.15388)."""
+        """The same with all heads read as one over the full width (PruMerge, arXiv 2403.15388)."""
         return [
-            self._received(_side_by_side(query)[:, None], _side_by_side(key)[:, None], mask, (query.shape[1] * query.shape[3]) ** -0.5)
+            self._received(
+                _side_by_side(query)[:, None],
+                _side_by_side(key)[:, None],
+                mask,
+                (query.shape[1] * query.shape[3]) ** -0.5,
+            )
             for query, key, mask, _ in self.calls
         ]
 
-    def _received(self, query: Tensor, key: Tensor, mask: Tensor | None, scaling: float) -> Float[Tensor, "pictures p 1"]:
+    def _received(
+        self, query: Tensor, key: Tensor, mask: Tensor | None, scaling: float
+    ) -> Float[Tensor, "pictures p 1"]:
         rows = query if self.cls is None else query[:, :, :1]
         total = torch.zeros(key.shape[0], key.shape[2], device=key.device)
         for start in range(0, rows.shape[2], _ROWS):
@@ -91,19 +121,33 @@ class TowerWatcher:
         return values[:, 1:] if self.cls == "left out" else values
 
     def view(self, merge: str | None, count: int, inputs: Mapping[str, Any]) -> TowerView:
-        """What was noted, on the `count` tokens of one modality. Raises ValueError as `on_tokens` does."""
+        """Bring what was recorded onto the `count` tokens of one modality.
+
+        Raises ValueError as `on_tokens` does.
+        """
 
         def moved(values: list[Tensor]) -> Tensor:
             tower: Any = _tower(self.model)
-            return on_tokens(Patches(values, tower, inputs, self.pack, self.resampler), merge, count)
+            return on_tokens(
+                Patches(values, tower, inputs, self.pack, self.resampler), merge, count
+            )
 
         keys = [self._patches(_side_by_side(key)) for _, key, _, _ in self.calls]
-        states = [self._patches(one.view(len(key), -1, one.shape[-1])) for one, key in zip(self._states_by_call(), keys, strict=True)]
+        states = [
+            self._patches(one.view(len(key), -1, one.shape[-1]))
+            for one, key in zip(self._states_by_call(), keys, strict=True)
+        ]
         heads = self.calls[0][1].shape[1]
-        return TowerView(moved(self.received())[:, 0], lambda: moved(self.received_as_one_head())[:, 0], moved(keys), moved(states), heads)
+        return TowerView(
+            moved(self.received())[:, 0],
+            lambda: moved(self.received_as_one_head())[:, 0],
+            moved(keys),
+            moved(states),
+            heads,
+        )
 
     def _states_by_call(self) -> list[Tensor]:
-        """Towers that attend picture by picture give the states of all pictures at once."""
+        """Split states by call: towers that attend picture by picture return all at once."""
         if len(self.states) == len(self.calls):
             return self.states
         flat = torch.cat([one.flatten(0, -2) for one in self.states])
@@ -115,7 +159,12 @@ def _side_by_side(parts: Float[Tensor, "pictures heads p d"]) -> Float[Tensor, "
 
 
 def _attention(
-    module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None = None, **kwargs: Any
+    module: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None = None,
+    **kwargs: Any,
 ) -> tuple[Tensor, None]:
     watcher: TowerWatcher | None = getattr(module, _WATCHER, None)
     if watcher is not None:
@@ -125,7 +174,7 @@ def _attention(
 
 @contextmanager
 def watching(model: Any) -> Iterator[TowerWatcher]:
-    """While open, encoding pictures fills the watcher.
+    """Record the tower while pictures are encoded.
 
     Raises ValueError for families whose tower has no attention that can be watched.
     """
@@ -149,7 +198,7 @@ def watching(model: Any) -> Iterator[TowerWatcher]:
 
 @contextmanager
 def _packing(inner: Any, watcher: TowerWatcher) -> Iterator[None]:
-    """Remembers how the model packs its tiles, so that the same can be done to what is known of each patch."""
+    """Remember how the model packs its tiles, to pack other values per patch the same way."""
     original = getattr(inner, "pack_image_features", None)
     if original is None:
         yield
@@ -159,7 +208,11 @@ def _packing(inner: Any, watcher: TowerWatcher) -> Iterator[None]:
         tiles = [len(one) for one in features]
 
         def again(values: Float[Tensor, "tiles p C"]) -> Float[Tensor, "T C"]:
-            packed, _ = original(values.split(tiles), *args, **{**kwargs, "image_newline": values.new_zeros(values.shape[-1])})
+            packed, _ = original(
+                values.split(tiles),
+                *args,
+                **{**kwargs, "image_newline": values.new_zeros(values.shape[-1])},
+            )
             return torch.cat(list(packed))
 
         watcher.pack = again
@@ -173,28 +226,43 @@ def _packing(inner: Any, watcher: TowerWatcher) -> Iterator[None]:
 
 
 def _tower(model: Any) -> nn.Module | None:
-    return next((part for name in _TOWERS if (part := getattr(model.base_model, name, None)) is not None), None)
+    return next(
+        (part for name in _TOWERS if (part := getattr(model.base_model, name, None)) is not None),
+        None,
+    )
 
 
 def feature_layer(model: Any) -> tuple[nn.Module, nn.Module]:
-    """The layer whose states become the features, and its attention."""
+    """Find the layer whose states become the features, and its attention module."""
     tower = _tower(model)
     named = dict(tower.named_modules()) if tower is not None else {}
-    places = [name for name, part in named.items() if type(part).__name__.endswith("Attention") and hasattr(part, "config")]
+    places = [
+        name
+        for name, part in named.items()
+        if type(part).__name__.endswith("Attention") and hasattr(part, "config")
+    ]
     number = getattr(model.config, "vision_feature_layer", None)
     if not places or isinstance(number, list | tuple):
-        raise ValueError(f"the tower of {type(model).__name__} cannot be watched; choose another method")
+        raise ValueError(
+            f"the tower of {type(model).__name__} cannot be watched; choose another method"
+        )
     # hidden_states[-1] is what the last layer gives, [0] what the first layer reads
     place = places[-1 if number is None else number if number < 0 else number - 1]
     return named[place.rpartition(".")[0]], named[place]
 
 
-def downsampled_features(model: Any, arguments: Mapping[str, Any], sample: int, rows: int, columns: int) -> Float[Tensor, "m D"]:
-    """Features of one picture shrunk to rows x columns patches; the tower's position table is interpolated."""
+def downsampled_features(
+    model: Any, arguments: Mapping[str, Any], sample: int, rows: int, columns: int
+) -> Float[Tensor, "m D"]:
+    """Encode one picture at rows x columns patches, with interpolated position embeddings."""
     pixels = arguments["pixel_values"][sample : sample + 1]
     patch = model.config.vision_config.patch_size
     size = (rows * patch, columns * patch)
-    small = nn.functional.interpolate(pixels.float(), size=size, mode="bilinear", antialias=True, align_corners=False)
+    small = nn.functional.interpolate(
+        pixels.float(), size=size, mode="bilinear", antialias=True, align_corners=False
+    )
     changed = {"pixel_values": small.to(pixels.dtype), "interpolate_pos_encoding": True}
     with torch.no_grad():
-        return model.base_model.get_image_features(**{**arguments, **changed}, return_dict=True).pooler_output[0]
+        return model.base_model.get_image_features(
+            **{**arguments, **changed}, return_dict=True
+        ).pooler_output[0]

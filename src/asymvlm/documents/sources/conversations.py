@@ -1,4 +1,4 @@
-"""LLaVA's JSON: pictures with conversations; every answer that follows a question is one sample, with what was said before."""
+"""LLaVA's JSON: every answer that follows a question is one sample."""
 
 from __future__ import annotations
 
@@ -13,13 +13,18 @@ from .records import PageTable
 
 
 def add_conversations(table: PageTable, file: Path) -> None:
-    """`[{"id", "image" or "images", "conversations": [{"from": "human" | "gpt", "value"}, ...]}, ...]`. Raises DataError for other JSON."""
+    """Read `[{"image" or "images", "conversations": [{"from", "value"}, ...]}, ...]`.
+
+    Raises DataError for other JSON.
+    """
     try:
         entries = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise DataError(f"data.path: {file} is no JSON ({error})") from error
     if not isinstance(entries, list):
-        raise DataError(f"data.path: {file} must hold a list of conversations, as LLaVA's JSON does")
+        raise DataError(
+            f"data.path: {file} must hold a list of conversations, as LLaVA's JSON does"
+        )
     for number, entry in enumerate(entries, start=1):
         name = f"{file.name}:{number}"
         turns = entry.get("conversations") if isinstance(entry, dict) else None
@@ -34,6 +39,9 @@ def _asked(turns: list[Any]) -> Iterator[dict[str, Any]]:
     history: list[list[str]] = []
     for question, answer in pairwise(turns):
         if question.get("from") in ("human", "user") and answer.get("from") in ("gpt", "assistant"):
-            said = [str(question.get("value")).replace("<image>", "").strip(), str(answer.get("value")).strip()]
+            said = [
+                str(question.get("value")).replace("<image>", "").strip(),
+                str(answer.get("value")).strip(),
+            ]
             yield {"question": said[0], "answers": [said[1]], "history": list(history)}
             history.append(said)

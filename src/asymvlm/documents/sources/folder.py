@@ -13,10 +13,13 @@ from .records import PageTable
 
 
 def folder_pages(root: Path, split: str) -> tuple[datasets.Dataset, SkipReport]:
-    """The pages of `root/<split>/*.jsonl` (or `root/<split>.jsonl`), one row for each set of pictures with all its questions.
+    """Read the pages of `root/<split>/*.jsonl` or `root/<split>.jsonl`.
 
-    A record has `image` (a path relative to `root`, or to the file) or `images`, `question`, `answers`, and may have `id`,
-    `evidence_boxes`, `key_boxes`, `alt_evidence`, `history`, `kind`. A broken record is skipped, counted and named.
+    One row for each set of pictures with all its questions.
+
+    A record has `image` (a path relative to `root`, or to the file) or `images`, `question`,
+    `answers`, and may have `id`, `evidence_boxes`, `key_boxes`, `alt_evidence`, `history`, `kind`.
+    A broken record is skipped, counted and named.
 
     Raises DataError if there is no file, or no usable record.
     """
@@ -25,7 +28,10 @@ def folder_pages(root: Path, split: str) -> tuple[datasets.Dataset, SkipReport]:
         # As with other data: who has no test pages is evaluated on the validation pages.
         files = _files_of(root, "val")
     if not files:
-        raise DataError(f"data.path: {root} has no {split}/*.jsonl and no {split}.jsonl; see data/README.md for the form")
+        raise DataError(
+            f"data.path: {root} has no {split}/*.jsonl and no {split}.jsonl; see data/README.md "
+            "for the form"
+        )
     table = PageTable([root, *dict.fromkeys(file.parent for file in files)])
     for file in files:
         add_lines(table, file)
@@ -33,11 +39,13 @@ def folder_pages(root: Path, split: str) -> tuple[datasets.Dataset, SkipReport]:
 
 
 def _files_of(root: Path, split: str) -> list[Path]:
-    return sorted((root / split).glob("*.jsonl")) or [path for path in [root / f"{split}.jsonl"] if path.is_file()]
+    return sorted((root / split).glob("*.jsonl")) or [
+        path for path in [root / f"{split}.jsonl"] if path.is_file()
+    ]
 
 
 def add_lines(table: PageTable, file: Path) -> None:
-    """Every line of a JSONL file."""
+    """Read every line of a JSONL file."""
     for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
         name = f"{file.name}:{number}"
         if line.strip():

@@ -1,4 +1,4 @@
-"""Pages of any `datasets` dataset: a name on the Hub or a directory, with the columns named."""
+"""Pages of any `datasets` dataset, on the Hub or on disk, with the columns named."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from .records import checked_question
 COLUMNS = {"image": "image", "question": "question", "answers": "answers"}
 
 
-def hub_pages(data: datasets.Dataset, columns: dict[str, str]) -> tuple[datasets.Dataset, SkipReport]:
-    """`columns` says where `image` (or a list of them), `question`, `answers` and, optionally, the other keys of a record are.
+def hub_pages(
+    data: datasets.Dataset, columns: dict[str, str]
+) -> tuple[datasets.Dataset, SkipReport]:
+    """Read pages; `columns` names those of `image`, `question`, `answers` and other keys.
 
     Raises DataError for columns that are not there, and where no row can be used.
     """
@@ -22,13 +24,16 @@ def hub_pages(data: datasets.Dataset, columns: dict[str, str]) -> tuple[datasets
     missing = [column for column in named.values() if column not in data.column_names]
     if missing:
         raise DataError(
-            f"data.columns: the data has no {', '.join(missing)}; it has {', '.join(data.column_names)}. "
+            f"data.columns: the data has no {', '.join(missing)}; it has "
+            f"{', '.join(data.column_names)}. "
             "Name them, for example --data.columns.question query"
         )
     report = SkipReport()
     undecoded = data.select_columns(list(dict.fromkeys(named.values())))
     if isinstance(undecoded.features[named["image"]], datasets.Image):
-        undecoded = undecoded.cast_column(named["image"], datasets.Image(decode=False))  # bytes are passed on as they are
+        undecoded = undecoded.cast_column(
+            named["image"], datasets.Image(decode=False)
+        )  # bytes are passed on as they are
     rows = []
     for number, row in enumerate(undecoded, start=1):
         record = {key: row[column] for key, column in named.items()}

@@ -1,4 +1,4 @@
-"""One record of somebody's data, checked: a question, its answers, its pictures, perhaps boxes."""
+"""Checks of one record: a question, its answers, its pictures, perhaps boxes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from ..sample import FEATURES, SkipReport
 
 
 def checked_question(record: Any, name: str) -> dict[str, Any]:
-    """The question of a record in the dataset's form. Raises ValueError that says what is wrong with it."""
+    """Convert a record to the dataset's form.
+
+    Raises ValueError that says what is wrong with it.
+    """
     if not isinstance(record, dict):
         raise ValueError("is not a JSON object")
     question, answers = record.get("question"), record.get("answers")
@@ -22,7 +25,11 @@ def checked_question(record: Any, name: str) -> dict[str, Any]:
         raise ValueError("question is empty")
     if isinstance(answers, str):
         answers = [answers]
-    if not isinstance(answers, list) or not answers or not all(isinstance(one, str) and one for one in answers):
+    if (
+        not isinstance(answers, list)
+        or not answers
+        or not all(isinstance(one, str) and one for one in answers)
+    ):
         raise ValueError("answers must be a list with at least one text")
     kind = str(record.get("kind") or "question")
     boxes = {key: record.get(key) or [] for key in ("evidence_boxes", "key_boxes")}
@@ -31,7 +38,10 @@ def checked_question(record: Any, name: str) -> dict[str, Any]:
         if not all(len(box) == 4 and box[0] < box[2] and box[1] < box[3] for box in value):
             raise ValueError(f"{key} must hold boxes [x0, y0, x1, y1] with x0 < x1 and y0 < y1")
     history = record.get("history") or []
-    if not all(isinstance(turn, list) and len(turn) == 2 and all(isinstance(said, str) for said in turn) for turn in history):
+    if not all(
+        isinstance(turn, list) and len(turn) == 2 and all(isinstance(said, str) for said in turn)
+        for turn in history
+    ):
         raise ValueError("history must hold turns [user, assistant], both texts")
     described = {
         "history": history,
@@ -45,7 +55,7 @@ def checked_question(record: Any, name: str) -> dict[str, Any]:
 
 
 class PageTable:
-    """Collects records into pages, one row for each set of pictures; skips, counts and names what cannot be used.
+    """Collects records into pages; skips, counts and names what cannot be used.
 
     Picture paths are looked for under each of `roots` in turn.
     """
@@ -57,7 +67,7 @@ class PageTable:
         self._broken: dict[Path, str | None] = {}  # why a picture cannot be used
 
     def add(self, record: Any, name: str) -> None:
-        """A record with `image` (a path) or `images` (several)."""
+        """Add a record with `image` (a path) or `images` (several)."""
         try:
             question = checked_question(record, name)
             paths = tuple(self._find(one) for one in _named_images(record))
@@ -69,7 +79,9 @@ class PageTable:
         except (ValueError, TypeError) as error:
             self.report.skip(name, str(error))
             return
-        page = self._pages.setdefault(paths, {"id": paths[0].stem, "images": [str(path) for path in paths], "questions": []})
+        page = self._pages.setdefault(
+            paths, {"id": paths[0].stem, "images": [str(path) for path in paths], "questions": []}
+        )
         page["questions"].append(question)
         self.report.used += 1
 
@@ -78,10 +90,17 @@ class PageTable:
             self.add(record, f"{name}:{number}")
 
     def pages(self, where: str) -> tuple[datasets.Dataset, SkipReport]:
-        """All pages. Raises DataError if no record could be used."""
+        """Return all pages.
+
+        Raises DataError if no record could be used.
+        """
         if not self._pages:
-            raise DataError("; ".join([f"data.path: {where} has no usable record", *self.report.lines(3)]))
-        return datasets.Dataset.from_list(list(self._pages.values()), features=FEATURES), self.report
+            raise DataError(
+                "; ".join([f"data.path: {where} has no usable record", *self.report.lines(3)])
+            )
+        return datasets.Dataset.from_list(
+            list(self._pages.values()), features=FEATURES
+        ), self.report
 
     def _find(self, named: str) -> Path:
         found = next((root / named for root in self.roots if (root / named).is_file()), None)

@@ -1,4 +1,4 @@
-"""Opening somebody's data, in whichever of the known forms it is."""
+"""Open the user's data in any of the known forms."""
 
 from __future__ import annotations
 
@@ -16,18 +16,24 @@ from .folder import add_lines, folder_pages
 from .hub import hub_pages
 from .records import PageTable
 
-_NAMES = {"val": ("val", "validation", "test"), "test": ("test", "val", "validation"), "train": ("train",)}
+_NAMES = {
+    "val": ("val", "validation", "test"),
+    "test": ("test", "val", "validation"),
+    "train": ("train",),
+}
 
 
 @dataclass
 class DataSource:
-    """Where pages and their questions come from; the same for training and every evaluation.
+    """Where pages and questions come from, for training and every evaluation.
 
     Args:
-        path: A folder with `train` and `val` (data/README.md), a JSONL file, LLaVA's JSON, or a dataset: a directory that `datasets`
-            saved, or a name on the Hub. The generated world if left out.
+        path: A folder with `train` and `val` (data/README.md), a JSONL file, LLaVA's JSON, or a
+            dataset: a directory that `datasets` saved, or a name on the Hub. The generated world if
+            left out.
         images: Folder that picture paths in a file are relative to; the file's own if left out.
-        columns: Of a `datasets` dataset: where `image`, `question`, `answers` are, if they are called otherwise.
+        columns: Of a `datasets` dataset: where `image`, `question`, `answers` are, if they are
+            called otherwise.
         subset: Of a dataset on the Hub: its configuration.
         val_share: Share of the pages that becomes the validation split where the data has none.
         root: Where generated pages are written.
@@ -51,26 +57,36 @@ class DataSource:
         if self.path is None:
             given = [name for name in ("images", "columns", "subset") if getattr(self, name)]
             if given:
-                raise ValueError(f"data.{given[0]}: describes data that is not named; give data.path")
+                raise ValueError(
+                    f"data.{given[0]}: describes data that is not named; give data.path"
+                )
             return
         local = Path(self.path).is_absolute() or self.path.startswith(".")
         if local and not Path(self.path).exists():
-            raise DataError(f"data.path: {self.path} does not exist; see data/README.md for what it may be")
+            raise DataError(
+                f"data.path: {self.path} does not exist; see data/README.md for what it may be"
+            )
 
     def pages(self, split: str, count: int) -> tuple[datasets.Dataset, SkipReport]:
-        """The pages of a split, and what was skipped; `count` of them where they are generated.
+        """Return the pages of a split, and what was skipped; `count` of them if generated.
 
         Raises DataError where there are none.
         """
         if self.path is None:
-            return generated_pages(Path(self.root), split, count, self.seed, *self.questions), SkipReport()
+            return generated_pages(
+                Path(self.root), split, count, self.seed, *self.questions
+            ), SkipReport()
         place = Path(self.path)
         if place.is_file():
             table = PageTable([Path(self.images) if self.images else place.parent])
             (add_lines if place.suffix == ".jsonl" else add_conversations)(table, place)
             pages, report = table.pages(self.path)
             return self._share(pages, split), report
-        if place.is_dir() and not (place / "dataset_info.json").is_file() and not (place / "dataset_dict.json").is_file():
+        if (
+            place.is_dir()
+            and not (place / "dataset_info.json").is_file()
+            and not (place / "dataset_dict.json").is_file()
+        ):
             return folder_pages(place, split)
         data = self._open()
         if isinstance(data, datasets.Dataset):
@@ -78,10 +94,14 @@ class DataSource:
             return self._share(pages, split), report
         found = next((name for name in _NAMES[split] if name in data), None)
         pages, report = hub_pages(data[found or "train"], self.columns)
-        return (pages, report) if found and any(name in data for name in _NAMES["val"]) else (self._share(pages, split), report)
+        return (
+            (pages, report)
+            if found and any(name in data for name in _NAMES["val"])
+            else (self._share(pages, split), report)
+        )
 
     def dialogues(self, split: str, count: int) -> datasets.Dataset:
-        """Pages whose questions end dialogues; `count` of them where they are generated.
+        """Return pages whose questions end dialogues; `count` of them if generated.
 
         Raises DataError where no question has a history.
         """
@@ -89,7 +109,10 @@ class DataSource:
             return generated_dialogues(Path(self.root), split, count, self.seed)
         pages, _ = self.pages(split, count)
         if not any(question["history"] for page in pages["questions"] for question in page):
-            raise DataError(f"data.path: no question of {self.path} has a history of turns before it; give dialogues (data/README.md)")
+            raise DataError(
+                f"data.path: no question of {self.path} has a history of turns before it; give "
+                "dialogues (data/README.md)"
+            )
         return pages
 
     def _open(self) -> datasets.Dataset | datasets.DatasetDict:
@@ -99,13 +122,21 @@ class DataSource:
         try:
             return datasets.load_dataset(self.path, self.subset)
         except Exception as error:  # whatever goes wrong in somebody's data, or on the way to it
-            raise DataError(f"data.path: {self.path} is no folder, no file and no dataset on the Hub ({error})") from error
+            raise DataError(
+                f"data.path: {self.path} is no folder, no file and no dataset on the Hub ({error})"
+            ) from error
 
     def _share(self, pages: datasets.Dataset, split: str) -> datasets.Dataset:
-        """Pages go to the validation split by their name, whatever their order."""
-        marks = [int(hashlib.sha256(name.encode()).hexdigest()[:8], 16) / 16**8 for name in pages["id"]]
-        wanted = [row for row, mark in enumerate(marks) if (mark < self.val_share) == (split != "train")]
+        """Assign pages to the validation split by their name, whatever their order."""
+        marks = [
+            int(hashlib.sha256(name.encode()).hexdigest()[:8], 16) / 16**8 for name in pages["id"]
+        ]
+        wanted = [
+            row for row, mark in enumerate(marks) if (mark < self.val_share) == (split != "train")
+        ]
         if not wanted:
-            raise DataError(f"data.path: {self.path} leaves no page for the split {split!r}; change data.val_share or add pages")
+            raise DataError(
+                f"data.path: {self.path} leaves no page for the split {split!r}; change "
+                "data.val_share or add pages"
+            )
         return pages.select(wanted)
-

@@ -12,12 +12,14 @@ from PIL import Image, ImageDraw, ImageFont
 from ..sample import Box
 
 PAGE_SIZE = 224
-# Type stands as a typewriter sets it: lines LINE_GRID apart, one character every PITCH pixels, whatever its font. A ViT with patches of
-# 14 pixels learns to read such pages in minutes on two cores; free type took it ten times as long (docs/log.md).
+# Type stands as a typewriter sets it: lines LINE_GRID apart, one character every PITCH pixels,
+# whatever its font. A ViT with patches of 14 pixels learns to read such pages in minutes on two
+# cores; free type took it ten times as long (docs/log.md).
 LINE_GRID = 14
 PITCH = 7
 
-# Fonts and the sizes (smallest, largest) at which they fit the pitch. All ship with matplotlib: a page looks the same everywhere.
+# Fonts and the sizes (smallest, largest) at which they fit the pitch. All ship with matplotlib: a
+# page looks the same everywhere.
 FONTS: dict[str, tuple[int, int]] = {
     "DejaVuSansMono.ttf": (10, 12),
     "DejaVuSansMono-Bold.ttf": (10, 12),
@@ -32,7 +34,7 @@ FONTS: dict[str, tuple[int, int]] = {
 
 @lru_cache(maxsize=256)
 def font(file: str, size: int) -> ImageFont.FreeTypeFont:
-    """One of FONTS at a size in pixels. The file is found in matplotlib's own data folder."""
+    """Load one of FONTS, from matplotlib's data folder, at a size in pixels."""
     import matplotlib
 
     return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / file), size)
@@ -72,7 +74,7 @@ class Style:
 
 
 class Canvas:
-    """Draws on a square page and reports where things stand."""
+    """Draws on a square page and reports where things are."""
 
     def __init__(self, style: Style, size: int = PAGE_SIZE) -> None:
         self.style = style
@@ -97,7 +99,10 @@ class Canvas:
         return line * LINE_GRID + LINE_GRID / 2 - self.height / 2
 
     def text(self, x: float, y: float, text: str, align: str = "l") -> Box:
-        """Draw `text` with its digits' top near `y` and its left (l), middle (m) or right (r) at `x`; return its ink's box."""
+        """Draw `text` with its digits' top near `y`; return the box of its ink.
+
+        Its left (l), middle (m) or right (r) is at `x`.
+        """
         right, down = self.style.shift
         baseline = LINE_GRID * round((y + self.height / 2 - LINE_GRID / 2) / LINE_GRID) + 12 + down
         offset = {"l": 0.0, "m": -self.width(text) / 2, "r": -self.width(text)}[align]
@@ -107,7 +112,12 @@ class Canvas:
             place = (start + PITCH * (index + 0.5), baseline)
             self.pen.text(place, character, font=self.font, fill=self.style.ink, anchor="ms")
             ink.append(self.pen.textbbox(place, character, font=self.font, anchor="ms"))
-            cell = (start + PITCH * index, baseline - self.height, start + PITCH * (index + 1), float(baseline))
+            cell = (
+                start + PITCH * index,
+                baseline - self.height,
+                start + PITCH * (index + 1),
+                float(baseline),
+            )
             self.glyphs.append((character, cell))
         x0, y0, x1, y1 = np.array(ink).T
         return (float(x0.min()), float(y0.min()), float(x1.max()), float(y1.max()))
@@ -123,5 +133,7 @@ class Canvas:
         if self.style.noise < 0.5:
             return self.image
         pixels = np.asarray(self.image, dtype=np.int16)
-        grain = (rng.standard_normal((self.size, self.size, 1), dtype=np.float32) * self.style.noise).astype(np.int16)
+        grain = (
+            rng.standard_normal((self.size, self.size, 1), dtype=np.float32) * self.style.noise
+        ).astype(np.int16)
         return Image.fromarray(np.clip(pixels + grain, 0, 255).astype(np.uint8))

@@ -31,12 +31,18 @@ def chart(rng: np.random.Generator) -> Page:
 
 
 def _upright(
-    canvas: Canvas, rng: np.random.Generator, names: list[str], values: list[int], colours: list[tuple[int, int, int]]
+    canvas: Canvas,
+    rng: np.random.Generator,
+    names: list[str],
+    values: list[int],
+    colours: list[tuple[int, int, int]],
 ) -> list[Field]:
     size = canvas.size
     pitch = float(rng.uniform(39, (size - 8) / len(names) if len(names) == 5 else 46))
     left = float(rng.uniform(5, size - pitch * len(names) - 3))
-    line = int(rng.integers(12, size // LINE_GRID))  # the names' line; the bars stand on its upper edge
+    line = int(
+        rng.integers(12, size // LINE_GRID)
+    )  # the names' line; the bars stand on its upper edge
     floor = float(line * LINE_GRID + canvas.style.shift[1])
     unit = float(rng.uniform(0.6, 1.0)) * (floor - 30) / max(values)
     canvas.line(left - 2, floor, left + pitch * len(names), floor)
@@ -47,12 +53,18 @@ def _upright(
         canvas.rectangle((centre - 10, top, centre + 10, floor), fill=colours[index])
         name_box = canvas.text(centre, canvas.on_line(line), name, align="m")
         above = canvas.on_line(int((top - canvas.style.shift[1]) // LINE_GRID) - 1)
-        fields.append(Field(name, value, name_box, canvas.text(centre, above, str(value), align="m")))
+        fields.append(
+            Field(name, value, name_box, canvas.text(centre, above, str(value), align="m"))
+        )
     return fields
 
 
 def _lying(
-    canvas: Canvas, rng: np.random.Generator, names: list[str], values: list[int], colours: list[tuple[int, int, int]]
+    canvas: Canvas,
+    rng: np.random.Generator,
+    names: list[str],
+    values: list[int],
+    colours: list[tuple[int, int, int]],
 ) -> list[Field]:
     size = canvas.size
     pitch = 2 * LINE_GRID
@@ -66,5 +78,9 @@ def _lying(
         end = left + value * unit
         canvas.rectangle((left, middle - 5, end, middle + 5), fill=colours[index])
         name_box = canvas.text(left - 9, middle - canvas.height / 2, name, align="r")
-        fields.append(Field(name, value, name_box, canvas.text(end + 8, middle - canvas.height / 2, str(value))))
+        fields.append(
+            Field(
+                name, value, name_box, canvas.text(end + 8, middle - canvas.height / 2, str(value))
+            )
+        )
     return fields

@@ -1,4 +1,4 @@
-"""Dialogues about a page: facts stated early in words, talk about other things, and questions that need the text, the page, or both."""
+"""Dialogues about a page: early facts, other talk, and questions on text, page or both."""
 
 from __future__ import annotations
 
@@ -20,29 +20,50 @@ class Difficulty:
 
 
 def dialogue(
-    page: Page, rng: np.random.Generator, difficulty: Difficulty, text: int = 1, page_only: int = 1, both: int = 1
+    page: Page,
+    rng: np.random.Generator,
+    difficulty: Difficulty,
+    text: int = 1,
+    page_only: int = 1,
+    both: int = 1,
 ) -> list[Question]:
-    """Questions that end one and the same dialogue: up to so many that need the text alone, the page alone, or both.
+    """Write questions that end one dialogue: on the text alone, the page alone, or both.
 
-    Half of the facts (rounded up) are about numbers, the others about entries of the page. Every other turn of the talk is a question
-    about the page with its answer, about up to half of the entries that no fact names; what is asked in the end was not told so. The
-    answer for the text is the fact as it was stated; for both, what the page says follows. `Question.group` is "text", "page" or "both".
+    Half of the facts (rounded up) are about numbers, the others about entries of the page. Every
+    other turn of the talk is a question about the page with its answer, about up to half of the
+    entries that no fact names; what is asked in the end was not told so. The answer for the text is
+    the fact as it was stated; for both, what the page says follows. `Question.group` is "text",
+    "page" or "both".
     """
-    people = [str(person) for person in rng.choice(words.PEOPLE, size=difficulty.facts, replace=False)]
+    people = [
+        str(person) for person in rng.choice(words.PEOPLE, size=difficulty.facts, replace=False)
+    ]
     fields = [page.fields[index] for index in rng.permutation(len(page.fields))]
     split = (len(people) + 1) // 2
     named = dict(zip(people[split:], fields, strict=False))
-    facts = {person: _phrase(words.NUMBER_FACTS, rng, person=person, value=rng.integers(100, 1000)) for person in people[:split]}
-    facts |= {person: _phrase(words.WISH_FACTS, rng, person=person, name=field.name) for person, field in named.items()}
+    facts = {
+        person: _phrase(words.NUMBER_FACTS, rng, person=person, value=rng.integers(100, 1000))
+        for person in people[:split]
+    }
+    facts |= {
+        person: _phrase(words.WISH_FACTS, rng, person=person, name=field.name)
+        for person, field in named.items()
+    }
     wished = {field.name for field in named.values()}
     free = [field for field in fields if field.name not in wished]
     told = tuple(free[: len(free) // 2])
     untold = replace(page, fields=tuple(field for field in page.fields if field not in told))
-    history = _stated(list(facts.values()), rng) + _talk(replace(page, fields=told), rng, difficulty.talk)
+    history = _stated(list(facts.values()), rng) + _talk(
+        replace(page, fields=told), rng, difficulty.talk
+    )
     chosen = [
         *some([_recalled(person, fact, rng) for person, fact in facts.items()], text, rng),
         *(replace(one, kind="page", group="page") for one in ask(untold, rng, page_only, 0)),
-        *some([_looked_up(person, facts[person], field, rng) for person, field in named.items()], both, rng),
+        *some(
+            [_looked_up(person, facts[person], field, rng) for person, field in named.items()],
+            both,
+            rng,
+        ),
     ]
     return [replace(one, history=tuple(history)) for one in chosen]
 
@@ -52,7 +73,7 @@ def _phrase(templates: tuple[str, ...], rng: np.random.Generator, **slots: objec
 
 
 def _stated(facts: list[str], rng: np.random.Generator) -> list[tuple[str, str]]:
-    """One to three facts a turn, in random order."""
+    """State one to three facts a turn, in random order."""
     waiting = [f"{facts[index]}." for index in rng.permutation(len(facts))]
     turns = []
     while waiting:
@@ -75,11 +96,17 @@ def _talk(page: Page, rng: np.random.Generator, turns: int) -> list[tuple[str, s
 
 
 def _recalled(person: str, fact: str, rng: np.random.Generator) -> Question:
-    return Question(_phrase(words.FACT_QUESTIONS, rng, person=person), (fact,), (), (), "fact", "text")
+    return Question(
+        _phrase(words.FACT_QUESTIONS, rng, person=person), (fact,), (), (), "fact", "text"
+    )
 
 
 def _looked_up(person: str, fact: str, field: Field, rng: np.random.Generator) -> Question:
-    templates = words.FACT_AND_VALUE_QUESTIONS if field.column is None else words.FACT_AND_CELL_QUESTIONS
+    templates = (
+        words.FACT_AND_VALUE_QUESTIONS if field.column is None else words.FACT_AND_CELL_QUESTIONS
+    )
     text = _phrase(templates, rng, person=person, column=field.column)
     keys = distinct(field.name_box, field.column_box)
-    return Question(text, (f"{fact} {field.value}",), (field.value_box,), keys, "fact_and_value", "both")
+    return Question(
+        text, (f"{fact} {field.value}",), (field.value_box,), keys, "fact_and_value", "both"
+    )

@@ -14,11 +14,17 @@ _GAP = 7.0  # pixels kept free around a field
 
 def _overlaps(box: Box, others: list[Box]) -> bool:
     x0, y0, x1, y1 = box
-    return any(x0 < b[2] + _GAP and b[0] < x1 + _GAP and y0 < b[3] + _GAP and b[1] < y1 + _GAP for b in others)
+    return any(
+        x0 < b[2] + _GAP and b[0] < x1 + _GAP and y0 < b[3] + _GAP and b[1] < y1 + _GAP
+        for b in others
+    )
 
 
 def form(rng: np.random.Generator, at_least: int = 8, at_most: int = 14) -> Page:
-    """Fields at random places, more of them in one half; the value stands right of its name or below it."""
+    """Fields at random places, more of them in one half.
+
+    The value stands right of its name or below it.
+    """
     style = Style.draw(rng)
     canvas = Canvas(style)
     size = canvas.size
@@ -32,7 +38,11 @@ def form(rng: np.random.Generator, at_least: int = 8, at_most: int = 14) -> Page
     fields: list[Field] = []
     for name, value in zip(names, draw_values(rng, len(names)), strict=True):
         label = name + separator
-        label_width, value_width, height = canvas.width(label), canvas.width(str(value)), canvas.height
+        label_width, value_width, height = (
+            canvas.width(label),
+            canvas.width(str(value)),
+            canvas.height,
+        )
         gap = float(rng.uniform(8, 15))
         width = max(label_width, value_width) if below else label_width + gap + value_width
         tall = height + LINE_GRID if below else height
@@ -42,7 +52,11 @@ def form(rng: np.random.Generator, at_least: int = 8, at_most: int = 14) -> Page
             y = float(rng.uniform(6, size - tall - 8))
             right, bottom = x + width / 2 > size / 2, y + tall / 2 > size / 2
             # The lean gives way where the page is full.
-            if not crowded and attempt < 40 and (right, bottom) != (bool(halves[0]), bool(halves[1])):
+            if (
+                not crowded
+                and attempt < 40
+                and (right, bottom) != (bool(halves[0]), bool(halves[1]))
+            ):
                 continue
             if not _overlaps((x, y, x + width, y + tall), taken):
                 break
@@ -65,7 +79,10 @@ def crowded_form(rng: np.random.Generator) -> Page:
 
 
 def receipt(rng: np.random.Generator) -> Page:
-    """Seven to eleven lines, names at the left edge of a strip and amounts at its right edge; small print above and below."""
+    """Seven to eleven lines, names at the left edge of a strip and amounts at its right edge.
+
+    Small print above and below.
+    """
     style = Style.draw(rng)
     canvas = Canvas(style)
     size = canvas.size
@@ -85,6 +102,10 @@ def receipt(rng: np.random.Generator) -> Page:
             canvas.line(name_box[2] + 4, name_box[3] - 1, value_box[0] - 4, name_box[3] - 1)
         fields.append(Field(name, value, name_box, value_box))
     if rng.random() < 0.4:
-        canvas.rectangle((left - 6, fields[0].name_box[1] - 5, right + 5, fields[-1].name_box[3] + 3))
-    small_print(canvas, rng, 3, [box for field in fields for box in (field.name_box, field.value_box)])
+        canvas.rectangle(
+            (left - 6, fields[0].name_box[1] - 5, right + 5, fields[-1].name_box[3] + 3)
+        )
+    small_print(
+        canvas, rng, 3, [box for field in fields for box in (field.name_box, field.value_box)]
+    )
     return Page("receipt", canvas.finish(rng), tuple(fields), tuple(canvas.glyphs))

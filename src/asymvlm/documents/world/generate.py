@@ -1,4 +1,4 @@
-"""Pages by number: the same seed, split and index always give the same page."""
+"""Pages by number: seed, split and index determine a page."""
 
 from __future__ import annotations
 
@@ -18,20 +18,28 @@ SPLITS: tuple[str, ...] = ("train", "val", "test", "teacher")
 LAYOUTS: tuple[Callable[[np.random.Generator], Page], ...] = (form, receipt, table, chart)
 
 
-DIFFICULTIES: tuple[Difficulty, ...] = (Difficulty(4, 2), Difficulty(4, 6), Difficulty(8, 2), Difficulty(8, 6))
+DIFFICULTIES: tuple[Difficulty, ...] = (
+    Difficulty(4, 2),
+    Difficulty(4, 6),
+    Difficulty(8, 2),
+    Difficulty(8, 6),
+)
 
 
-def generate(seed: int, split: str, index: int, localised: int = 3, holistic: int = 3) -> tuple[Page, list[Question]]:
-    """Page `index` of a split and its questions.
+def generate(
+    seed: int, split: str, index: int, localised: int = 3, holistic: int = 3
+) -> tuple[Page, list[Question]]:
+    """Generate page `index` of a split and its questions.
 
-    Seeds are drawn from (seed, split, index) together, so that splits share no page whatever their length.
+    Seeds are drawn from (seed, split, index) together, so that splits share no page whatever their
+    length.
     """
     page, rng = _page(seed, split, index)
     return page, ask(page, rng, localised, holistic)
 
 
 def generate_dialogue(seed: int, split: str, index: int) -> tuple[Page, list[Question]]:
-    """Page `index` of a split, and questions that end a dialogue about it: one for the text, one for the page, one for both.
+    """Generate page `index` of a split, and three questions that end a dialogue about it.
 
     Their kind is how much was said before: facts and turns of talk, from 4 and 2 to 8 and 6.
     """

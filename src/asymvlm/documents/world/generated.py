@@ -23,23 +23,43 @@ _VERSION = 4  # raise when the same seed gives other pages, so that nobody train
 _Make = Callable[[int], tuple[Page, list[Question]]]
 
 
-def generated_pages(root: Path, split: str, count: int, seed: int = 0, localised: int = 3, holistic: int = 2) -> datasets.Dataset:
-    """`count` pages of a split; written under `root` the first time, read from there afterwards."""
+def generated_pages(
+    root: Path, split: str, count: int, seed: int = 0, localised: int = 3, holistic: int = 2
+) -> datasets.Dataset:
+    """Load or write `count` generated pages of a split under `root`."""
     name = f"world-v{_VERSION}-seed{seed}-{split}-{count}x{localised}+{holistic}"
-    return _written(root, name, split, count, partial(generate, seed, split, localised=localised, holistic=holistic))
+    return _written(
+        root,
+        name,
+        split,
+        count,
+        partial(generate, seed, split, localised=localised, holistic=holistic),
+    )
 
 
 def generated_dialogues(root: Path, split: str, count: int, seed: int = 0) -> datasets.Dataset:
-    """`count` pages of a split with a dialogue about each and three questions that may end it; likewise."""
-    return _written(root, f"dialogues-v{_VERSION}-seed{seed}-{split}-{count}", split, count, partial(generate_dialogue, seed, split))
+    """Load or write `count` pages of a split with dialogues under `root`."""
+    return _written(
+        root,
+        f"dialogues-v{_VERSION}-seed{seed}-{split}-{count}",
+        split,
+        count,
+        partial(generate_dialogue, seed, split),
+    )
 
 
 def _written(root: Path, name: str, split: str, count: int, make: _Make) -> datasets.Dataset:
-    return build_once(root / name, _rows, {"make": make, "split": split, "count": count}, features=FEATURES, split=split)
+    return build_once(
+        root / name,
+        _rows,
+        {"make": make, "split": split, "count": count},
+        features=FEATURES,
+        split=split,
+    )
 
 
 def fingerprint(pages: datasets.Dataset) -> str:
-    """A hash of all its rows in their order: the pictures' bytes wherever they are stored, questions, answers and boxes.
+    """Hash all rows in order: pictures' bytes, questions, answers and boxes.
 
     Names and places of picture files do not count.
     """
@@ -48,10 +68,15 @@ def fingerprint(pages: datasets.Dataset) -> str:
     def of_bytes(image: bytes) -> str:
         return hashlib.sha256(image).hexdigest()
 
-    of_file = functools.cache(lambda path: of_bytes(Path(path).read_bytes()))  # several pages may show one file
+    of_file = functools.cache(
+        lambda path: of_bytes(Path(path).read_bytes())
+    )  # several pages may show one file
     for batch in pages.with_format("arrow").iter(64):
         for row in batch.to_pylist():
-            images = [of_file(one["path"]) if one["bytes"] is None else of_bytes(one["bytes"]) for one in row.pop("images")]
+            images = [
+                of_file(one["path"]) if one["bytes"] is None else of_bytes(one["bytes"])
+                for one in row.pop("images")
+            ]
             content.update(repr((images, sorted(row.items()))).encode())
     return content.hexdigest()[:16]
 
@@ -64,7 +89,7 @@ def _rows(make: _Make, split: str, count: int) -> Iterator[dict[str, Any]]:
 
 
 def page_row(name: str, page: Page, questions: list[Question]) -> dict[str, Any]:
-    """A generated page in the dataset's form."""
+    """Convert a generated page to the dataset's form."""
     buffer = io.BytesIO()
     page.image.save(buffer, format="JPEG", quality=92)
     return {

@@ -1,4 +1,4 @@
-"""What a generated page is: an image, the fields printed on it, and the questions that can be asked."""
+"""A generated page: an image, its fields, and the questions on it."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Page:
 
 @dataclass(frozen=True)
 class Question:
-    """A question with its answers (any is right) and the boxes that hold the answer (all are needed).
+    """A question with its answers (any is right) and evidence boxes (all are needed).
 
     `history` is what was said before: turns of (user, assistant).
     """
@@ -52,19 +52,21 @@ class Question:
     text: str
     answers: tuple[str, ...]
     evidence_boxes: tuple[Box, ...]
-    key_boxes: tuple[Box, ...]  # what has to be found before the evidence is: labels, row and column headers
+    key_boxes: tuple[
+        Box, ...
+    ]  # what has to be found before the evidence is: labels, row and column headers
     kind: str
     group: str  # questions that are reported together
     history: tuple[tuple[str, str], ...] = ()
 
 
 def draw_names(rng: np.random.Generator, count: int) -> list[str]:
-    """`count` different names."""
+    """Draw `count` different names."""
     return [str(name) for name in rng.choice(NAMES, size=count, replace=False)]
 
 
 def draw_values(rng: np.random.Generator, count: int, three_digits: float = 0.4) -> list[int]:
-    """`count` values of two or three digits, of which one is at least a fifth larger than all others."""
+    """Draw `count` values of two or three digits; one is at least a fifth above all others."""
     large = rng.random(count) < three_digits
     values = np.where(large, rng.integers(100, 800, count), rng.integers(10, 80, count))
     top = int(values.argmax())

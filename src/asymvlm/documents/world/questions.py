@@ -11,16 +11,23 @@ from . import words
 from .page import Field, Page, Question, draw_names
 
 
-def ask(page: Page, rng: np.random.Generator, localised: int = 3, holistic: int = 3) -> list[Question]:
-    """Up to `localised` look-ups and up to `holistic` questions about the page as a whole, in random order."""
+def ask(
+    page: Page, rng: np.random.Generator, localised: int = 3, holistic: int = 3
+) -> list[Question]:
+    """Ask up to `localised` look-ups and up to `holistic` questions, in random order."""
     look_ups = [_look_up(page, field, rng) for field in page.fields]
-    wholes = [_presence(page, rng, True), _presence(page, rng, False), _largest(page, rng), *_halves(page, rng)]
+    wholes = [
+        _presence(page, rng, True),
+        _presence(page, rng, False),
+        _largest(page, rng),
+        *_halves(page, rng),
+    ]
     chosen = some(look_ups, localised, rng) + some(wholes, holistic, rng)
     return some(chosen, len(chosen), rng)
 
 
 def some(questions: Sequence[Question], count: int, rng: np.random.Generator) -> list[Question]:
-    """Up to `count` of them, in random order."""
+    """Draw up to `count` questions, in random order."""
     return [questions[index] for index in rng.permutation(len(questions))[:count]]
 
 
@@ -29,13 +36,16 @@ def _phrase(templates: Sequence[str], rng: np.random.Generator, **slots: str) ->
 
 
 def distinct(*boxes: Box | None) -> tuple[Box, ...]:
-    """Those that are there, each once."""
+    """Keep each question once."""
     return tuple(dict.fromkeys(box for box in boxes if box is not None))
 
 
 def _look_up(page: Page, field: Field, rng: np.random.Generator) -> Question:
     if field.column is not None:
-        kind, text = "table_cell", _phrase(words.CELL_QUESTIONS, rng, name=field.name, column=field.column)
+        kind, text = (
+            "table_cell",
+            _phrase(words.CELL_QUESTIONS, rng, name=field.name, column=field.column),
+        )
     elif page.kind == "chart":
         kind, text = "chart_value", _phrase(words.BAR_QUESTIONS, rng, name=field.name)
     else:
@@ -45,7 +55,7 @@ def _look_up(page: Page, field: Field, rng: np.random.Generator) -> Question:
 
 
 def _presence(page: Page, rng: np.random.Generator, there: bool) -> Question:
-    """Of a name that is on the page, or is not; to say that it is not, every name must be seen."""
+    """Ask for a name that is or is not on the page; to deny it, every name must be seen."""
     shown = {field.name: field for field in page.fields}
     evidence: tuple[Box, ...]
     if there:
@@ -67,15 +77,24 @@ def _largest(page: Page, rng: np.random.Generator) -> Question:
     winner = max(fields, key=lambda field: field.value)
     evidence = distinct(*(field.value_box for field in fields))
     keys = distinct(winner.name_box, winner.column_box)
-    return Question(_phrase(templates, rng, column=column), (winner.name,), evidence, keys, "largest", "holistic")
+    return Question(
+        _phrase(templates, rng, column=column),
+        (winner.name,),
+        evidence,
+        keys,
+        "largest",
+        "holistic",
+    )
 
 
 def _halves(page: Page, rng: np.random.Generator) -> list[Question]:
-    """Only of forms, and only where the halves differ by two entries or more."""
+    """Compare the halves of a form that differ by two entries or more."""
     if page.kind != "form":
         return []
     middle = page.size / 2
-    evidence = distinct(*(box for field in page.fields for box in (field.name_box, field.value_box)))
+    evidence = distinct(
+        *(box for field in page.fields for box in (field.name_box, field.value_box))
+    )
     questions = []
     for axis, names, templates in (
         (0, ("left", "right"), words.SIDE_QUESTIONS),
@@ -85,5 +104,7 @@ def _halves(page: Page, rng: np.random.Generator) -> list[Question]:
         first = len(page.fields) - second
         if abs(first - second) >= 2:
             answer = names[int(second > first)]
-            questions.append(Question(_phrase(templates, rng), (answer,), evidence, (), "half", "holistic"))
+            questions.append(
+                Question(_phrase(templates, rng), (answer,), evidence, (), "half", "holistic")
+            )
     return questions

@@ -1,4 +1,4 @@
-"""Text that nobody asks about: pages carry far more ink than any question needs."""
+"""Text that no question is about."""
 
 from __future__ import annotations
 
@@ -11,17 +11,22 @@ from .canvas import LINE_GRID, PITCH, Canvas
 
 # Disjoint from the names and columns that questions are about.
 SMALL_PRINT: tuple[str, ...] = (
-    "page", "date", "from", "with", "thank", "you", "copy", "please", "keep", "this", "shop", "open", "daily", "ref", "all", "your",
+    "page", "date", "from", "with", "thank", "you", "copy", "please", "keep", "this", "shop",
+    "open", "daily", "ref", "all", "your",
     "new", "order", "street", "city", "phone", "mail", "terms", "apply", "visit", "again",
 )  # fmt: skip
 
 
-def small_print(canvas: Canvas, rng: np.random.Generator, at_most: int, occupied: Sequence[Box] = ()) -> list[Box]:
-    """Up to `at_most` lines of words on lines of the ruling that none of `occupied` touches; their boxes."""
+def small_print(
+    canvas: Canvas, rng: np.random.Generator, at_most: int, occupied: Sequence[Box] = ()
+) -> list[Box]:
+    """Print up to `at_most` lines of words clear of all `occupied` boxes; returns their boxes."""
     free = [
         line
         for line in range(canvas.size // LINE_GRID)
-        if all(box[3] < line * LINE_GRID - 1 or box[1] > (line + 1) * LINE_GRID + 1 for box in occupied)
+        if all(
+            box[3] < line * LINE_GRID - 1 or box[1] > (line + 1) * LINE_GRID + 1 for box in occupied
+        )
     ]
     count = min(len(free), int(rng.integers(0, at_most + 1)))
     return [_line(canvas, rng, int(line)) for line in rng.permutation(free)[:count]]

@@ -11,12 +11,17 @@ from .words import COLUMNS
 
 
 def table(rng: np.random.Generator) -> Page:
-    """Four to seven rows by two or three columns, with or without rules; small print above and below."""
+    """Four to seven rows by two or three columns, with or without rules.
+
+    Small print above and below.
+    """
     style = Style.draw(rng)
     canvas = Canvas(style)
     size = canvas.size
     names = draw_names(rng, int(rng.integers(4, 8)))
-    columns = [str(name) for name in rng.choice(COLUMNS, size=int(rng.integers(2, 4)), replace=False)]
+    columns = [
+        str(name) for name in rng.choice(COLUMNS, size=int(rng.integers(2, 4)), replace=False)
+    ]
     width = float(rng.uniform(46, 52))
     pitch = LINE_GRID * (int(rng.integers(1, 3)) if len(names) < 6 else 1)
     left = float(rng.uniform(5, size - width * (len(columns) + 1) - 3))
@@ -25,7 +30,9 @@ def table(rng: np.random.Generator) -> Page:
 
     xs = [left + width * (index + 1) for index in range(len(columns))]
     column_boxes = [canvas.text(x, top, column) for x, column in zip(xs, columns, strict=True)]
-    grid = np.array([draw_values(rng, len(names)) for _ in columns]).T  # one clear maximum per column
+    grid = np.array(
+        [draw_values(rng, len(names)) for _ in columns]
+    ).T  # one clear maximum per column
     fields = []
     for row, name in enumerate(names):
         y = top + pitch * (row + 1)

@@ -70,15 +70,36 @@ LEVEL_QUESTIONS: tuple[str, ...] = (
     "Which part has more entries, top or bottom?",
 )
 # Words that carry no information; a scorer has to learn to overlook them.
-FILLERS: tuple[str, ...] = ("", "", "", "Please look. ", "Dear reader, ", "One more thing: ", "Quick question. ")
+FILLERS: tuple[str, ...] = (
+    "",
+    "",
+    "",
+    "Please look. ",
+    "Dear reader, ",
+    "One more thing: ",
+    "Quick question. ",
+)
 
 # Dialogues: facts are about people, so that none is confused with what a page shows.
 PEOPLE: tuple[str, ...] = (
-    "Anna", "Ben", "Clara", "David", "Emma", "Felix", "Greta", "Hugo", "Ida", "Jonas", "Karla", "Leo", "Mia", "Noah", "Olga", "Paul",
+    "Anna", "Ben", "Clara", "David", "Emma", "Felix", "Greta", "Hugo", "Ida", "Jonas", "Karla",
+    "Leo", "Mia", "Noah", "Olga", "Paul",
 )  # fmt: skip
-NUMBER_FACTS: tuple[str, ...] = ("{person} has {value}", "{person} paid {value}", "{person} owes {value}")
-WISH_FACTS: tuple[str, ...] = ("{person} wants {name}", "{person} chose {name}", "{person} likes {name}")
-FACT_QUESTIONS: tuple[str, ...] = ("What did I say of {person}?", "Remind me of {person}.", "Tell me again about {person}.")
+NUMBER_FACTS: tuple[str, ...] = (
+    "{person} has {value}",
+    "{person} paid {value}",
+    "{person} owes {value}",
+)
+WISH_FACTS: tuple[str, ...] = (
+    "{person} wants {name}",
+    "{person} chose {name}",
+    "{person} likes {name}",
+)
+FACT_QUESTIONS: tuple[str, ...] = (
+    "What did I say of {person}?",
+    "Remind me of {person}.",
+    "Tell me again about {person}.",
+)
 # What the page says comes behind the fact.
 FACT_AND_VALUE_QUESTIONS: tuple[str, ...] = (
     "Find on the page what goes with {person}.",
@@ -120,5 +141,9 @@ def corpus() -> list[str]:
         + FACT_AND_VALUE_QUESTIONS + FACT_AND_CELL_QUESTIONS + CHATTER + REPLIES
     )  # fmt: skip
     plain = [re.sub(r"\{\w+\}", " ", template) for template in templates]
-    words = [f" {word}" for word in WORDS + FIXED_ANSWERS + PEOPLE] + [*WORDS, *FIXED_ANSWERS, *PEOPLE]
+    words = [f" {word}" for word in WORDS + FIXED_ANSWERS + PEOPLE] + [
+        *WORDS,
+        *FIXED_ANSWERS,
+        *PEOPLE,
+    ]
     return plain + words

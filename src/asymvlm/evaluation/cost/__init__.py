@@ -1,4 +1,4 @@
-"""What a prefill and a choice of tokens cost.
+"""Costs of a prefill and of choosing its tokens.
 
 MACs of tower, projector, LLM and method, latency, and the keep ratio at which two methods cost the
 same. Imported by the evaluations alone.

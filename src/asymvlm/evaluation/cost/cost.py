@@ -1,9 +1,13 @@
-"""What prefill, cache and decoding cost, in multiply-accumulates (MACs; one MAC is two FLOPs), from the model's config alone.
+"""MACs and bytes of prefill, cache and decoding, from the model's config alone.
 
-Counted are matrix products, convolutions and both products of attention over all pairs of positions, as torch's FlopCounterMode
-counts them: no norms, activations, biases, rotary embedding or softmax. The test suite holds the two against each other.
+One multiply-accumulate (MAC) is two FLOPs.
 
-Everywhere `vision_tokens` is one count for all decoder layers, or one count per layer for methods that prune inside the LLM.
+Counted are matrix products, convolutions and both products of attention over all pairs of
+positions, as torch's FlopCounterMode counts them: no norms, activations, biases, rotary embedding
+or softmax. The test suite holds the two against each other.
+
+Everywhere `vision_tokens` is one count for all decoder layers, or one count per layer for methods
+that prune inside the LLM.
 """
 
 from __future__ import annotations
@@ -41,30 +45,41 @@ def prefill_cost(
     pictures: int | Iterable[Iterable[int]] = 1,
     method: int = 0,
 ) -> PrefillCost:
-    """One sample's prefill with `vision_tokens` left and all `text_tokens`; tower and projector see every patch.
+    """Count one sample's prefill with `vision_tokens` left; tower and projector see every patch.
 
     Args:
         config: Of the whole model.
         vision_tokens: Of all pictures together.
         text_tokens: All others, at least one in every layer.
-        pictures: How many pictures or tiles, where the tower sees all at one size; in the Qwen family their `image_grid_thw`.
+        pictures: How many pictures or tiles, where the tower sees all at one size; in the Qwen
+            family their `image_grid_thw`.
         method: MACs of choosing the tokens.
 
-    Raises ValueError for a tower, projector or decoder that is not covered, and for counts that fit neither tower nor layers.
+    Raises ValueError for a tower, projector or decoder that is not covered, and for counts that fit
+    neither tower nor layers.
     """
     tower, projector = vision_macs(config, pictures)
     return PrefillCost(tower, projector, llm_macs(config, vision_tokens, text_tokens), method)
 
 
 def llm_macs(config: Any, vision_tokens: int | Sequence[int], text_tokens: int) -> int:
-    """MACs of the LLM's part of such a prefill, logits of one position included. Raises ValueError as `prefill_cost`."""
+    """Count the LLM's MACs of such a prefill, logits of one position included.
+
+    Raises ValueError as `prefill_cost`.
+    """
     decoder = _decoder(config)
     positions = _positions(decoder, vision_tokens, text_tokens)
-    return sum(count * decoder.token + count**2 * decoder.pair for count in positions) + decoder.head
+    return (
+        sum(count * decoder.token + count**2 * decoder.pair for count in positions) + decoder.head
+    )
 
 
-def decode_macs(config: Any, vision_tokens: int | Sequence[int], text_tokens: int, steps: int) -> int:
-    """MACs of `steps` further tokens after such a prefill, the cache one entry longer at each; the first token is the prefill's own.
+def decode_macs(
+    config: Any, vision_tokens: int | Sequence[int], text_tokens: int, steps: int
+) -> int:
+    """MACs of `steps` further tokens after such a prefill, the cache one entry longer at each.
+
+    The first token is the prefill's own.
 
     Layers with a sliding window look at no more than that. Raises ValueError as `prefill_cost`.
     """
@@ -73,33 +88,45 @@ def decode_macs(config: Any, vision_tokens: int | Sequence[int], text_tokens: in
 
 
 def step_macs(config: Any, entries: Sequence[int], rows: int) -> int:
-    """MACs of the LLM for `rows` further positions read at once behind `entries` of each layer's cache; logits of the last included.
+    """Count the LLM's MACs for `rows` positions behind `entries` of each layer's cache.
+
+    Logits of the last position are included.
 
     Raises ValueError as `prefill_cost`.
     """
     decoder = _decoder(config)
     positions = _positions(decoder, entries, rows)
     windows = zip(positions, decoder.windows, strict=True)
-    return decoder.layers * rows * decoder.token + rows * sum(min(count, window) for count, window in windows) * decoder.pair + decoder.head
+    return (
+        decoder.layers * rows * decoder.token
+        + rows * sum(min(count, window) for count, window in windows) * decoder.pair
+        + decoder.head
+    )
 
 
 def layer_average(tokens_per_layer: Sequence[int]) -> float:
-    """Tokens a decoder layer sees on average: what methods that prune at different layers are compared by."""
+    """Average the tokens that a decoder layer sees."""
     return fmean(tokens_per_layer)
 
 
 def kv_entries(config: Any, vision_tokens: int | Sequence[int], text_tokens: int) -> int:
-    """Entries of the cache at the end of the prefill, summed over the layers; one entry is a key and a value of every group.
+    """Count the cache's entries after the prefill, over all layers and key groups.
 
-    Layers with a sliding window hold one less than that, since the next token is in it. Raises ValueError as `prefill_cost`.
+    Layers with a sliding window hold one less than that, since the next token is in it. Raises
+    ValueError as `prefill_cost`.
     """
     decoder = _decoder(config)
     positions = _positions(decoder, vision_tokens, text_tokens)
-    return sum(min(count, window - 1) for count, window in zip(positions, decoder.windows, strict=True))
+    return sum(
+        min(count, window - 1) for count, window in zip(positions, decoder.windows, strict=True)
+    )
 
 
 def kv_bytes(config: Any, entries: int, bytes_per_number: int = 2) -> int:
-    """Bytes of so many `kv_entries`. Raises ValueError for a decoder that is not covered."""
+    """Convert `kv_entries` to bytes.
+
+    Raises ValueError for a decoder that is not covered.
+    """
     return entries * _decoder(config).numbers * bytes_per_number
 
 
@@ -116,7 +143,8 @@ class _Decoder:
 
 
 _DECODERS = (
-    "llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "qwen2_vl_text", "qwen2_5_vl_text", "qwen3_vl_text",
+    "llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "qwen2_vl_text",
+    "qwen2_5_vl_text", "qwen3_vl_text",
 )  # fmt: skip
 _UNBOUNDED = sys.maxsize
 
@@ -125,12 +153,16 @@ def _decoder(config: Any) -> _Decoder:
     text = config.get_text_config()
     kind = type(text).model_type
     if kind not in _DECODERS:
-        raise ValueError(f"cost: the decoder {kind!r} is not covered; covered are {', '.join(_DECODERS)}")
+        raise ValueError(
+            f"cost: the decoder {kind!r} is not covered; covered are {', '.join(_DECODERS)}"
+        )
     width, heads, layers = text.hidden_size, text.num_attention_heads, text.num_hidden_layers
     size = getattr(text, "head_dim", None) or width // heads
     groups = text.num_key_value_heads
     window = getattr(text, "sliding_window", None) or _UNBOUNDED
-    attentions = getattr(text, "layer_types", None) or ["sliding_attention"] * layers  # Mistral's window, if any, is in all layers
+    attentions = (
+        getattr(text, "layer_types", None) or ["sliding_attention"] * layers
+    )  # Mistral's window, if any, is in all layers
     return _Decoder(
         layers=layers,
         token=width * size * (2 * heads + 2 * groups) + 3 * width * text.intermediate_size,
@@ -141,17 +173,24 @@ def _decoder(config: Any) -> _Decoder:
     )
 
 
-def _positions(decoder: _Decoder, vision_tokens: int | Sequence[int], text_tokens: int) -> list[int]:
+def _positions(
+    decoder: _Decoder, vision_tokens: int | Sequence[int], text_tokens: int
+) -> list[int]:
     counts = [vision_tokens] * decoder.layers if isinstance(vision_tokens, int) else vision_tokens
     if len(counts) != decoder.layers:
-        raise ValueError(f"vision_tokens: {len(counts)} counts for {decoder.layers} decoder layers; give one for each, or one for all")
+        raise ValueError(
+            f"vision_tokens: {len(counts)} counts for {decoder.layers} decoder layers; give one "
+            "for each, or one for all"
+        )
     return [count + text_tokens for count in counts]
 
 
 def flop_counter() -> FlopCounterMode:
-    """torch's counter, which knows no formula for the CPU's fused attention, with one."""
+    """Make torch's FLOP counter with a formula for the CPU's fused attention."""
 
-    def attention(query: Any, key: Any, value: Any, *args: Any, out_shape: Any = None, **kwargs: Any) -> int:
+    def attention(
+        query: Any, key: Any, value: Any, *args: Any, out_shape: Any = None, **kwargs: Any
+    ) -> int:
         return sdpa_flop_count(query, key, value)
 
     fused = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu

@@ -1,4 +1,4 @@
-"""What a method costs as it runs: multiply-accumulates and milliseconds."""
+"""Measured cost of a method: MACs and milliseconds."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _WARM_UP = 1
 
 
 class _Free(Method):
-    """Keeps as many tokens at the same places of the LLM as another method, any ones, at no cost and without its adapter."""
+    """Keeps as many tokens at the same places as another method, at no cost."""
 
     def __init__(self, method: Method) -> None:
         self.layer, self.stages = method.layer, method.stages  # type: ignore[method-assign]
@@ -34,14 +34,16 @@ class _Free(Method):
 
 
 def method_macs(teacher: Teacher, sample: Sample, method: Method, keep: Keep) -> int:
-    """The method's own MACs on one sample: what a pruned prefill costs more than one that keeps as many tokens without asking.
+    """Count the method's own MACs: a pruned prefill less one that chooses for free.
 
     Counted as they run (torch's FlopCounterMode counts two FLOPs per MAC).
     """
     with flop_counter() as counter:
         call = pruned_prefill(teacher, sample, method, keep)
     with flop_counter() as free:
-        pruned_prefill(teacher, sample, _Free(method), call.after[0] if isinstance(keep, str) else keep)
+        pruned_prefill(
+            teacher, sample, _Free(method), call.after[0] if isinstance(keep, str) else keep
+        )
     return (counter.get_total_flops() - free.get_total_flops()) // 2
 
 
@@ -58,19 +60,28 @@ class Latency:
 
     @property
     def is_slower(self) -> bool:
-        """Whether pruning costs more time than it saves: prefill and 8 tokens."""
+        """Whether pruning costs more time than it saves, over prefill and 8 tokens."""
         return self.prefill + 8 * self.decode > self.dense_prefill + 8 * self.dense_decode
 
 
-def latency(teacher: Teacher, batch: Sequence[Sample], method: Method, keep: Keep, repeats: int = 3, steps: int = 8) -> Latency:
-    """Times one batch, dense and pruned in turn, after a round to warm up."""
+def latency(
+    teacher: Teacher,
+    batch: Sequence[Sample],
+    method: Method,
+    keep: Keep,
+    repeats: int = 3,
+    steps: int = 8,
+) -> Latency:
+    """Time one batch, dense and pruned in turn, after a warm-up."""
     inputs = teacher.inputs(batch)
     with torch.no_grad():
         tell(method, batch)
         with prune(teacher.model, method, keep, template_ids=teacher.prompter.masked_ids) as report:
             teacher.model(**inputs, logits_to_keep=1)
     call = report.calls[-1]
-    same = max(call.after) if isinstance(keep, str) else keep  # the free one takes a count where the method has a budget of its own
+    same = (
+        max(call.after) if isinstance(keep, str) else keep
+    )  # the free one takes a count where the method has a budget of its own
 
     def pruned(what: Method, share: Keep, run: Callable[[], Any]) -> float:
         tell(what, batch)
@@ -81,9 +92,13 @@ def latency(teacher: Teacher, batch: Sequence[Sample], method: Method, keep: Kee
         return teacher.model(**inputs, logits_to_keep=1)
 
     def generate() -> Any:
-        return teacher.model.generate(**inputs, max_new_tokens=steps + 1, min_new_tokens=steps + 1, do_sample=False)
+        return teacher.model.generate(
+            **inputs, max_new_tokens=steps + 1, min_new_tokens=steps + 1, do_sample=False
+        )
 
-    taken: dict[str, list[float]] = {name: [] for name in ("pruned", "dense", "free", "made", "dense_made")}
+    taken: dict[str, list[float]] = {
+        name: [] for name in ("pruned", "dense", "free", "made", "dense_made")
+    }
     with torch.no_grad():
         for _ in range(repeats + _WARM_UP):
             taken["pruned"].append(pruned(method, keep, prefill))
@@ -91,7 +106,9 @@ def latency(teacher: Teacher, batch: Sequence[Sample], method: Method, keep: Kee
             taken["free"].append(pruned(_Free(method), same, prefill))
             taken["made"].append(pruned(method, keep, generate))
             taken["dense_made"].append(_seconds(generate))
-    ms = {name: 1000 * statistics.median(each[_WARM_UP:]) / len(batch) for name, each in taken.items()}
+    ms = {
+        name: 1000 * statistics.median(each[_WARM_UP:]) / len(batch) for name, each in taken.items()
+    }
     return Latency(
         batch=len(batch),
         prefill=ms["pruned"],

@@ -11,7 +11,7 @@ __all__ = ["AnswerMetric", "QuestionMetric", "answer_metrics"]
 
 
 def answer_metrics() -> dict[str, type[AnswerMetric]]:
-    """All metrics by the `kind` that configs name."""
+    """List all metrics by the `kind` that configs name."""
     from ...registry import discover
 
     return discover(__name__, AnswerMetric)

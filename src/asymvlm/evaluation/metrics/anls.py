@@ -11,10 +11,10 @@ from .base import QuestionMetric, folded
 class ANLS(QuestionMetric):
     """Average normalised Levenshtein similarity.
 
-    Formula: the maximum over answers a of 1 - NL if NL < 0.5, else 0, with NL = edit distance / length of the longer text, both
-    without regard to case and surrounding space.
-    Reference: Biten et al., arXiv 1905.13648 and 1907.00490. NL of exactly 0.5 gives 0 as in the papers' formula; the
-    challenge's server gives 0.5.
+    Formula: the maximum over answers a of 1 - NL if NL < 0.5, else 0, with NL = edit distance /
+    length of the longer text, both without regard to case and surrounding space. Reference: Biten
+    et al., arXiv 1905.13648 and 1907.00490. NL of exactly 0.5 gives 0 as in the papers' formula;
+    the challenge's server gives 0.5.
     """
 
     kind: ClassVar[str] = "anls"
@@ -29,9 +29,10 @@ def _similarity(given: str, answer: str) -> float:
 
 
 def edit_distance(first: str, second: str) -> int:
-    """Fewest insertions, deletions and substitutions of one letter each (Levenshtein, 1966), in O(first x second) time.
+    """Count the insertions, deletions and substitutions between two texts (Levenshtein, 1966).
 
-    torchmetrics' own searches a beam of 25 letters beside the diagonal, and is too high for long texts with something missing.
+    torchmetrics' own searches a beam of 25 letters beside the diagonal, and is too high for long
+    texts with something missing.
     """
     row = list(range(len(second) + 1))
     for i, letter in enumerate(first, start=1):

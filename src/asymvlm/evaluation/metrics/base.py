@@ -1,4 +1,4 @@
-"""What a metric of answers takes and gives."""
+"""The interface of answer metrics."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from typing import ClassVar
 
 
 class AnswerMetric(ABC):
-    """Judges a whole run: one reply per question, and the answers (at least one) that people gave to each."""
+    """Scores a whole run: one reply per question, and people's answers to each."""
 
     kind: ClassVar[str]
 
     @abstractmethod
     def scores(self, given: Sequence[str], answers: Sequence[Sequence[str]]) -> list[float]:
-        """One value per question, higher is better; in [0, 1] unless the class says otherwise. Their mean is the result."""
+        """Score every question, higher is better; in [0, 1] unless the class says otherwise."""
 
-    def check(self, answers: Sequence[Sequence[str]]) -> None:  # noqa: B027 - most metrics fit all answers
-        """Raises ValueError where the metric makes no sense of the data's answers; questions are counted from 1."""
+    def check(self, answers: Sequence[Sequence[str]]) -> None:  # noqa: B027
+        """Raise ValueError where the metric makes no sense of the data's answers."""
 
 
 class QuestionMetric(AnswerMetric):
-    """A metric that needs to see no other question to judge one."""
+    """A metric that needs no other question to score one."""
 
     @abstractmethod
     def score(self, given: str, answers: Sequence[str]) -> float:
@@ -32,5 +32,5 @@ class QuestionMetric(AnswerMetric):
 
 
 def folded(text: str) -> str:
-    """Without surrounding space and difference of case."""
+    """Strip surrounding space and fold case."""
     return text.strip().lower()

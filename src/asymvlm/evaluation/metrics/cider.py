@@ -16,13 +16,13 @@ _Gram = tuple[str, ...]
 
 
 class CIDEr(AnswerMetric):
-    """CIDEr-D, in [0, 10]; papers print 100 times the mean. Depends on all the questions of the run, by their document frequency.
+    """CIDEr-D, in [0, 10]; depends on all questions of the run. Papers print 100 times the mean.
 
-    Formula: 10 x the mean over n = 1..4 and over answers s of
-    exp(-(l(c) - l(s))^2 / (2 x 6^2)) x min(g(c), g(s)) . g(s) / (|g(c)| |g(s)|), with l the length in words and g the counts of
-    n-grams, each times log(questions / questions with an answer that has it).
-    Words are what is left in lower case without punctuation; the published script asks a Java program (PTBTokenizer) for them.
-    Reference: Vedantam et al., arXiv 1411.5726.
+    Formula: 10 x the mean over n = 1..4 and over answers s of exp(-(l(c) - l(s))^2 / (2 x 6^2)) x
+    min(g(c), g(s)) . g(s) / (|g(c)| |g(s)|), with l the length in words and g the counts of
+    n-grams, each times log(questions / questions with an answer that has it). Words are what is
+    left in lower case without punctuation; the published script asks a Java program (PTBTokenizer)
+    for them. Reference: Vedantam et al., arXiv 1411.5726.
     """
 
     kind: ClassVar[str] = "cider"
@@ -31,17 +31,27 @@ class CIDEr(AnswerMetric):
         references = [[_words(one) for one in right] for right in answers]
         found: Counter[_Gram] = Counter()
         for right in references:
-            found.update({gram for words in right for n in range(1, _LONGEST + 1) for gram in _grams(words, n)})
+            found.update(
+                {
+                    gram
+                    for words in right
+                    for n in range(1, _LONGEST + 1)
+                    for gram in _grams(words, n)
+                }
+            )
         return [
-            sum(_similarity(_words(one), words, found, len(answers)) for words in right) / len(right)
+            sum(_similarity(_words(one), words, found, len(answers)) for words in right)
+            / len(right)
             for one, right in zip(given, references, strict=True)
         ]
 
     def check(self, answers: Sequence[Sequence[str]]) -> None:
         if len({tuple(right) for right in answers}) < 2:
             raise ValueError(
-                f"cider: weighs words by how rare they are among the questions' answers, and all {len(answers)} have the same "
-                f"({[list(right) for right in answers[:1]]}); evaluate several captions together, or take anls"
+                "cider: weighs words by how rare they are among the questions' answers, and all "
+                f"{len(answers)} have the same "
+                f"({[list(right) for right in answers[:1]]}); evaluate several captions together, "
+                "or take anls"
             )
 
 
@@ -53,16 +63,32 @@ def _grams(words: Sequence[str], n: int) -> Counter[_Gram]:
     return Counter(tuple(words[start : start + n]) for start in range(len(words) - n + 1))
 
 
-def _similarity(given: Sequence[str], answer: Sequence[str], found: Mapping[_Gram, int], questions: int) -> float:
+def _similarity(
+    given: Sequence[str], answer: Sequence[str], found: Mapping[_Gram, int], questions: int
+) -> float:
     penalty = math.exp(-((len(given) - len(answer)) ** 2) / (2 * _SIGMA**2))
-    return 10 * penalty * sum(_clipped_cosine(given, answer, n, found, questions) for n in range(1, _LONGEST + 1)) / _LONGEST
+    return (
+        10
+        * penalty
+        * sum(_clipped_cosine(given, answer, n, found, questions) for n in range(1, _LONGEST + 1))
+        / _LONGEST
+    )
 
 
-def _clipped_cosine(given: Sequence[str], answer: Sequence[str], n: int, found: Mapping[_Gram, int], questions: int) -> float:
+def _clipped_cosine(
+    given: Sequence[str], answer: Sequence[str], n: int, found: Mapping[_Gram, int], questions: int
+) -> float:
     first, second = (
-        {gram: count * math.log(questions / max(1, found.get(gram, 0))) for gram, count in _grams(words, n).items()}
+        {
+            gram: count * math.log(questions / max(1, found.get(gram, 0)))
+            for gram, count in _grams(words, n).items()
+        }
         for words in (given, answer)
     )
-    product = sum(min(weight, second[gram]) * second[gram] for gram, weight in first.items() if gram in second)
-    norms = math.sqrt(sum(weight**2 for weight in first.values()) * sum(weight**2 for weight in second.values()))
+    product = sum(
+        min(weight, second[gram]) * second[gram] for gram, weight in first.items() if gram in second
+    )
+    norms = math.sqrt(
+        sum(weight**2 for weight in first.values()) * sum(weight**2 for weight in second.values())
+    )
     return product / norms if norms else 0.0

@@ -10,9 +10,10 @@ from .base import QuestionMetric, folded
 
 
 class Contains(QuestionMetric):
-    """1 where one of the answers stands in the reply, without regard to case; else 0. For models that answer in sentences.
+    """1 where the reply contains an answer, case folded. For models that answer in sentences.
 
-    Reference: the rule of OCRBench (arXiv 2305.07895), but of whole words and numbers: 5 is neither in 15 nor in 3.5.
+    Reference: the rule of OCRBench (arXiv 2305.07895), but of whole words and numbers: 5 is neither
+    in 15 nor in 3.5.
     """
 
     kind: ClassVar[str] = "contains"
@@ -24,7 +25,10 @@ class Contains(QuestionMetric):
         for number, right in enumerate(answers, start=1):
             for one in right:
                 if not one.strip():
-                    raise ValueError(f"contains: every reply contains the blank answer {one!r} of question {number}; leave it out")
+                    raise ValueError(
+                        f"contains: every reply contains the blank answer {one!r} of question "
+                        f"{number}; leave it out"
+                    )
 
 
 def _stands_in(answer: str, reply: str) -> bool:

@@ -9,7 +9,10 @@ from .base import QuestionMetric, folded
 
 
 class ExactMatch(QuestionMetric):
-    """1 where the reply is one of the answers, without regard to case and surrounding space; else 0."""
+    """1 where the reply is one of the answers, without regard to case and surrounding space.
+
+    Else 0.
+    """
 
     kind: ClassVar[str] = "exact_match"
 

@@ -13,11 +13,12 @@ _TOLERANCE = 0.05
 
 
 class RelaxedAccuracy(QuestionMetric):
-    """1 where the reply is a number within 5 % of an answer that is one, or else the same text without regard to case; else 0.
+    """1 for a number within 5 % of an answer, or the same text with case folded; else 0.
 
-    Numbers are plain decimals, with or without a sign, commas between thousands and a closing % (12% is 0.12, as published
-    evaluations have it); units and currencies make a text. Where the answer is zero, there is no 5 %: only zero is right.
-    Reference: ChartQA, Masry et al., arXiv 2203.10244, after Methani et al., arXiv 1909.00997.
+    Numbers are plain decimals, with or without a sign, commas between thousands and a closing %
+    (12% is 0.12, as published evaluations have it); units and currencies make a text. Where the
+    answer is zero, there is no 5 %: only zero is right. Reference: ChartQA, Masry et al., arXiv
+    2203.10244, after Methani et al., arXiv 1909.00997.
     """
 
     kind: ClassVar[str] = "relaxed_accuracy"
@@ -29,7 +30,8 @@ class RelaxedAccuracy(QuestionMetric):
         texts = [one for right in answers for one in right]
         if all(_number(one) is None for one in texts):
             raise ValueError(
-                f"relaxed_accuracy: is for numbers, and no answer is one (the first is {next(iter(texts), None)!r}); "
+                "relaxed_accuracy: is for numbers, and no answer is one (the first is "
+                f"{next(iter(texts), None)!r}); "
                 "take exact_match or anls"
             )
 

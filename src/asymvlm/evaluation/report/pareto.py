@@ -16,7 +16,8 @@ from .summary import summary
 from .tables import markdown, show
 
 _HEAD = (
-    "method", "keep", "task", "n", "accuracy", "- dense (95 %)", "agree", "evidence", "complete", "left", "p95", "per layer", "KV entries",
+    "method", "keep", "task", "n", "accuracy", "- dense (95 %)", "agree", "evidence", "complete",
+    "left", "p95", "per layer", "KV entries",
     "LLM FLOPs saved", "all FLOPs saved", "prefill / dense",
 )  # fmt: skip
 
@@ -26,7 +27,9 @@ _MARKERS = "os^"  # twenty colours each
 def _cells(row: Row) -> tuple[str, ...]:
     return (
         row.method,
-        f"{row.keep_requested:g}" if not isinstance(row.keep_requested, str) else row.keep_requested,
+        f"{row.keep_requested:g}"
+        if not isinstance(row.keep_requested, str)
+        else row.keep_requested,
         row.task,
         str(row.n),
         _percent(row.accuracy),
@@ -48,14 +51,29 @@ def _percent(share: float | None) -> str:
     return "-" if share is None else f"{100 * share:.1f}"
 
 
-def write_tables(rows: Sequence[Row], out: Path, about: dict[str, Any], left_out: dict[str, str], slower: Sequence[str]) -> None:
-    """Print the table; write it as table.md and table.tex, one line a method as summary.md, and all that is known as table.csv.
+def write_tables(
+    rows: Sequence[Row],
+    out: Path,
+    about: dict[str, Any],
+    left_out: dict[str, str],
+    slower: Sequence[str],
+) -> None:
+    """Print the table.
 
-    `left_out` are methods that cannot act on this model and why, `slower` those that cost more time than they save.
+    Write it as table.md and table.tex, one line a method as summary.md, and all that is known as
+    table.csv.
+
+    `left_out` are methods that cannot act on this model and why, `slower` those that cost more time
+    than they save.
     """
     notes = [f"{name}: left out, {why}" for name, why in left_out.items()]
-    notes += [f"slower than dense with its prefill and 8 tokens: {', '.join(slower)}"] if slower else []
-    notes.append("shares and accuracies in %; left: of the vision tokens, in the last layer; per layer: on average over the layers")
+    notes += (
+        [f"slower than dense with its prefill and 8 tokens: {', '.join(slower)}"] if slower else []
+    )
+    notes.append(
+        "shares and accuracies in %; left: of the vision tokens, in the last layer; per layer: on "
+        "average over the layers"
+    )
     lines = [_cells(row) for row in rows]
     show(", ".join(f"{key} {value}" for key, value in about.items()), _HEAD, lines, width=200)
     console = Console(width=200)
@@ -71,7 +89,10 @@ def write_tables(rows: Sequence[Row], out: Path, about: dict[str, Any], left_out
     for name, text in texts.items():
         with draft_file(out / name) as draft:
             draft.write_text(text, encoding="utf-8")
-    with draft_file(out / "table.csv") as draft, draft.open("w", encoding="utf-8", newline="") as file:
+    with (
+        draft_file(out / "table.csv") as draft,
+        draft.open("w", encoding="utf-8", newline="") as file,
+    ):
         writer = csv.DictWriter(file, fieldnames=list(asdict(rows[0])))
         writer.writeheader()
         writer.writerows(asdict(row) for row in rows)
@@ -83,7 +104,18 @@ def _latex(rows: Sequence[Row]) -> str:
 
     body = [line(_cells(row)) for row in rows]
     columns = "l" + "r" * (len(_HEAD) - 1)
-    return "\n".join([rf"\begin{{tabular}}{{{columns}}}", r"\hline", line(_HEAD), r"\hline", *body, r"\hline", r"\end{tabular}", ""])
+    return "\n".join(
+        [
+            rf"\begin{{tabular}}{{{columns}}}",
+            r"\hline",
+            line(_HEAD),
+            r"\hline",
+            *body,
+            r"\hline",
+            r"\end{tabular}",
+            "",
+        ]
+    )
 
 
 def pareto_picture(rows: Sequence[Row], path: Path, metric: str) -> None:
@@ -94,22 +126,42 @@ def pareto_picture(rows: Sequence[Row], path: Path, metric: str) -> None:
     colours = matplotlib.colormaps["tab20"].colors  # type: ignore[attr-defined]
     tasks = list(dict.fromkeys(row.task for row in rows))
     methods = list(dict.fromkeys(row.method for row in rows))
-    figure = Figure(figsize=(5 * len(tasks), max(4.0, 0.21 * len(methods))), layout="constrained")  # the legend is a line a method
+    figure = Figure(
+        figsize=(5 * len(tasks), max(4.0, 0.21 * len(methods))), layout="constrained"
+    )  # the legend is a line a method
     panels = figure.subplots(1, len(tasks), squeeze=False)[0]
     for panel, task in zip(panels, tasks, strict=True):
         mine = [row for row in rows if row.task == task]
         panel.axhline(100 * mine[0].dense_accuracy, color="grey", linestyle=":", label="dense")
         for number, method in enumerate(methods):
-            look = {"marker": _MARKERS[number // 20], "color": colours[number % 20], "label": method}
-            points = sorted((row.layer_average, row.accuracy, row.keep_requested) for row in mine if row.method == method)
+            look = {
+                "marker": _MARKERS[number // 20],
+                "color": colours[number % 20],
+                "label": method,
+            }
+            points = sorted(
+                (row.layer_average, row.accuracy, row.keep_requested)
+                for row in mine
+                if row.method == method
+            )
             fixed = [point for point in points if not isinstance(point[2], str)]
             panel.plot([p[0] for p in fixed], [100 * p[1] for p in fixed], **look)
             for share, accuracy, name in points:
                 if isinstance(name, str):
-                    panel.plot(share, 100 * accuracy, marker="*", markersize=12, color=colours[number % 20])
+                    panel.plot(
+                        share, 100 * accuracy, marker="*", markersize=12, color=colours[number % 20]
+                    )
                     panel.annotate(name, (share, 100 * accuracy))
-        panel.set(title=task, xlabel="share of vision tokens that a layer sees", xscale="log", ylim=(0, 102))
-        panel.set_xticks(sorted({row.keep_requested for row in mine if isinstance(row.keep_requested, float)}), minor=False)
+        panel.set(
+            title=task,
+            xlabel="share of vision tokens that a layer sees",
+            xscale="log",
+            ylim=(0, 102),
+        )
+        panel.set_xticks(
+            sorted({row.keep_requested for row in mine if isinstance(row.keep_requested, float)}),
+            minor=False,
+        )
         panel.xaxis.set_major_formatter(lambda value, _: f"{value:.3g}")
         panel.minorticks_off()
     panels[0].set_ylabel(f"{metric}, %")

@@ -16,7 +16,9 @@ from ..cost.latency import Latency
 
 @dataclass
 class Row:
-    """Accuracies, agreement, recall and keeps are shares in [0, 1]; MACs, tokens and bytes are means per sample.
+    """Accuracies, agreement, recall and keeps are shares in [0, 1].
+
+    MACs, tokens and bytes are means per sample.
 
     Costs are None where the model's tower or decoder is not covered by `cost`.
     """
@@ -60,7 +62,9 @@ class Row:
         method_macs: int,
         times: Latency,
     ) -> Row:
-        """From pruned and dense answers to the same questions, their scores, and what one prefill took."""
+        """From pruned and dense answers to the same questions, their scores, and what one prefill
+        took.
+        """
         pruned, dense = answers
         keeps = [one.left for one in pruned]
         recalls = [one.evidence for one in pruned if one.evidence is not None]
@@ -68,7 +72,10 @@ class Row:
         full = [_or_none(lambda one=one: _cost(config, one, 0)) for one in dense]  # type: ignore[misc]
         total, total_dense = _mean(costs, "total"), _mean(full, "total")
         llm, llm_dense = _mean(costs, "llm"), _mean(full, "llm")
-        entries = [_or_none(lambda one=one: kv_entries(config, one.per_layer, one.text_tokens)) for one in pruned]  # type: ignore[misc]
+        entries = [
+            _or_none(lambda one=one: kv_entries(config, one.per_layer, one.text_tokens))
+            for one in pruned
+        ]  # type: ignore[misc]
         held = None if entries[0] is None else float(np.mean(entries))
         return cls(
             method=run[0],
@@ -79,9 +86,13 @@ class Row:
             n=len(pruned),
             accuracy=float(np.mean(scores[0])),
             dense_accuracy=float(np.mean(scores[1])),
-            agreement=float(np.mean([one.text == other.text for one, other in zip(pruned, dense, strict=True)])),
+            agreement=float(
+                np.mean([one.text == other.text for one, other in zip(pruned, dense, strict=True)])
+            ),
             evidence_recall=float(np.mean(recalls)) if recalls else None,
-            evidence_complete=float(np.mean([recall >= 0.9 for recall in recalls])) if recalls else None,
+            evidence_complete=float(np.mean([recall >= 0.9 for recall in recalls]))
+            if recalls
+            else None,
             macs_prefill=total,
             macs_prefill_dense=total_dense,
             flops_saved=_saved(total, total_dense),
@@ -93,7 +104,9 @@ class Row:
             macs_llm_dense=llm_dense,
             macs_method=float(method_macs),
             llm_flops_saved=_saved(llm, llm_dense),
-            layer_average=float(np.mean([np.mean(one.per_layer) / one.vision_tokens for one in pruned])),
+            layer_average=float(
+                np.mean([np.mean(one.per_layer) / one.vision_tokens for one in pruned])
+            ),
             kv_entries=held,
             kv_bytes=None if held is None else float(kv_bytes(config, 1) * held),
             minus_dense=str(paired_difference(scores[0], scores[1], pages)),

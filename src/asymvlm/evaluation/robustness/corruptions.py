@@ -1,7 +1,8 @@
-"""Worse pictures of the same page, for measuring robustness.
+"""Corruptions of pictures.
 
-A corruption is a pure function of (picture in mode RGB or L, severity 1..5, generator); size, mode and the place of everything on the
-picture stay. Kinds and strengths follow Hendrycks and Dietterich, arXiv 1903.12261, where they have them.
+A corruption is a pure function of (picture in mode RGB or L, severity 1..5, generator); size, mode
+and the place of everything on the picture stay. Kinds and strengths follow Hendrycks and
+Dietterich, arXiv 1903.12261, where they have them.
 """
 
 from __future__ import annotations
@@ -24,14 +25,14 @@ _PATCHES = 4
 
 
 def gaussian_noise(image: Image.Image, severity: int, rng: np.random.Generator) -> Image.Image:
-    """Noise of 20 to 97 grey levels' standard deviation, independent in every pixel and channel."""
+    """Add noise of 20 to 97 grey levels' standard deviation to every pixel and channel."""
     deviation = 255 * (0.08, 0.12, 0.18, 0.26, 0.38)[severity - 1]
     pixels = np.asarray(image, dtype=np.float64)
     return _picture(pixels + deviation * rng.standard_normal(pixels.shape))
 
 
 def gaussian_blur(image: Image.Image, severity: int, rng: np.random.Generator) -> Image.Image:
-    """A blur whose standard deviation is 0.5 to 3 pixels of a picture 224 high or wide, and more in larger ones.
+    """Blur with a standard deviation of 0.5 to 3 pixels at 224 pixels, scaled with the size.
 
     Half of the paper's: the strokes of letters are finer than objects are.
     """
@@ -40,9 +41,10 @@ def gaussian_blur(image: Image.Image, severity: int, rng: np.random.Generator) -
 
 
 def occlusion(image: Image.Image, severity: int, rng: np.random.Generator) -> Image.Image:
-    """Four grey rectangles of 5 to 25 % of the area together, less where they overlap; they may cover what is asked for.
+    """Cover 5 to 25 % of the area by four grey rectangles, less where they overlap.
 
-    After Cutout, DeVries and Taylor, arXiv 1708.04552. At a higher severity each one covers what it covered before, and more.
+    After Cutout, DeVries and Taylor, arXiv 1708.04552. At a higher severity each one covers what it
+    covered before, and more.
     """
     covered = image.copy()
     pen = ImageDraw.Draw(covered)
@@ -50,14 +52,18 @@ def occlusion(image: Image.Image, severity: int, rng: np.random.Generator) -> Im
         area, aspect = 0.05 * severity / _PATCHES, np.exp(rng.uniform(-np.log(2), np.log(2)))
         size = np.array(image.size) * np.sqrt([area * aspect, area / aspect])
         corner = rng.random(2) * (image.size - size)
-        pen.rectangle([*np.floor(corner), *np.ceil(corner + size) - 1], fill=_GREY if image.mode == "L" else (_GREY,) * 3)
+        pen.rectangle(
+            [*np.floor(corner), *np.ceil(corner + size) - 1],
+            fill=_GREY if image.mode == "L" else (_GREY,) * 3,
+        )
     return covered
 
 
 def jpeg(image: Image.Image, severity: int, rng: np.random.Generator) -> Image.Image:
-    """Compressed and decompressed at a quality of 25 down to 7.
+    """Compress and decompress at a quality of 25 down to 7.
 
-    Worse with severity over many pictures, not on every one: how far plain paper is rounded goes up and down with the quality.
+    Worse with severity over many pictures, not on every one: how far plain paper is rounded goes up
+    and down with the quality.
     """
     buffer = io.BytesIO()
     image.save(buffer, format="JPEG", quality=(25, 18, 15, 10, 7)[severity - 1])
@@ -66,7 +72,7 @@ def jpeg(image: Image.Image, severity: int, rng: np.random.Generator) -> Image.I
 
 
 def low_contrast(image: Image.Image, severity: int, rng: np.random.Generator) -> Image.Image:
-    """Each channel's distance from its mean shrunk to 40 down to 5 %."""
+    """Shrink each channel's distance from its mean to 40 down to 5 %."""
     share = (0.4, 0.3, 0.2, 0.1, 0.05)[severity - 1]
     pixels = np.asarray(image, dtype=np.float64)
     mean = pixels.mean((0, 1), keepdims=True)
@@ -86,19 +92,30 @@ PICTURE_CORRUPTIONS: dict[str, Corruption] = {
 }
 
 
-def corrupted(sample: Sample, name: str, severity: int, seed: int) -> Sample:
-    """The sample with worse pictures (one of PICTURE_CORRUPTIONS) or other words (one of REWORDINGS); its answers and boxes stay.
+def corrupt(sample: Sample, name: str, severity: int, seed: int) -> Sample:
+    """Corrupt a sample's pictures or reword its question; answers and boxes stay.
 
-    Drawn from (seed, name, the sample's id) alone, so that a sample comes out the same in any order, and a higher severity does
-    more of the same. Severity 0 is the sample itself. Raises ValueError for an unknown name or severity.
+    Drawn from (seed, name, the sample's id) alone, so that a sample comes out the same in any
+    order, and a higher severity does more of the same. Severity 0 is the sample itself. Raises
+    ValueError for an unknown name or severity.
     """
     if name not in PICTURE_CORRUPTIONS and name not in REWORDINGS:
-        raise ValueError(f"name: {name!r} is no corruption; take one of {', '.join([*PICTURE_CORRUPTIONS, *REWORDINGS])}")
+        raise ValueError(
+            f"name: {name!r} is no corruption; take one of "
+            f"{', '.join([*PICTURE_CORRUPTIONS, *REWORDINGS])}"
+        )
     if severity not in range(6):
-        raise ValueError(f"severity: {severity!r} is not accepted; take 0 (none), 1, 2, 3, 4 or 5 (the worst)")
+        raise ValueError(
+            f"severity: {severity!r} is not accepted; take 0 (none), 1, 2, 3, 4 or 5 (the worst)"
+        )
     if severity == 0:
         return sample
-    rng = np.random.default_rng(int.from_bytes(hashlib.sha256(f"{seed}/{name}/{sample.id}".encode()).digest()))
+    rng = np.random.default_rng(
+        int.from_bytes(hashlib.sha256(f"{seed}/{name}/{sample.id}".encode()).digest())
+    )
     if name in REWORDINGS:
         return replace(sample, question=REWORDINGS[name](sample.question, severity, rng))
-    return replace(sample, images=tuple(PICTURE_CORRUPTIONS[name](image, severity, rng) for image in sample.images))
+    return replace(
+        sample,
+        images=tuple(PICTURE_CORRUPTIONS[name](image, severity, rng) for image in sample.images),
+    )

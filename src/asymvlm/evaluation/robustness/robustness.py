@@ -1,4 +1,4 @@
-"""`python -m asymvlm.evaluation.robustness.robustness`: how methods fare on worse pictures and reworded questions, as curves."""
+"""Accuracy under corruptions: `python -m asymvlm.evaluation.robustness`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ...storage.atomic import check_results, draft_file
 from ..bootstrap import paired_difference
 from ..evaluate import AnswerCache, held_out, judge_named
 from ..run_log import write_json
-from .corruptions import PICTURE_CORRUPTIONS, corrupted
+from .corruptions import PICTURE_CORRUPTIONS, corrupt
 from .rewordings import REWORDINGS
 
 DEFAULT_CONFIG = "eval/robustness"
@@ -30,7 +30,7 @@ DEFAULT_CONFIG = "eval/robustness"
 
 @dataclass
 class RobustnessRow:
-    """One method under one corruption. `dense_accuracy` is the dense model's on the same spoilt questions."""
+    """One method under one corruption; `dense_accuracy` is on the same corrupted questions."""
 
     method: str
     corruption: str
@@ -56,17 +56,18 @@ def robustness(
     batch_size: int = 40,
     output: str = "results/robustness",
 ) -> list[RobustnessRow]:
-    """Accuracy of the dense model and of methods at one keep, under every corruption at several severities. Goes on where it stopped.
+    """Measure accuracy under every corruption at several severities; continues where it stopped.
 
     Args:
         teacher: Directory or repository of the VLM.
         scorer: Directory of a trained scorer, evaluated as `learned`; null leaves it out.
         methods: Further methods by the name under which they are reported.
         keep: Share or count of vision tokens.
-        corruptions: Of pictures (gaussian_noise, gaussian_blur, occlusion, jpeg, low_contrast) and of questions (paraphrase, distractor,
-            typos); all if left out.
+        corruptions: Of pictures (gaussian_noise, gaussian_blur, occlusion, jpeg, low_contrast) and
+            of questions (paraphrase, distractor, typos); all if left out.
         severities: From 1 to 5; 1, 3 and 5 if left out. 0, nothing spoilt, is always there.
-        data: Where pages come from, as in training; the generated world if left out. Its seed is that of the corruptions, too.
+        data: Where pages come from, as in training; the generated world if left out. Its seed is
+            that of the corruptions, too.
         split: Split to evaluate on.
         pages: Generated pages.
         metric: How answers are judged, as for eval.py.
@@ -83,7 +84,9 @@ def robustness(
         if name not in known:
             raise ValueError(f"corruptions: {name!r} is not one of {', '.join(known)}")
     if "dense" in (methods or {}):
-        raise ValueError("methods: dense is the name of the model without a method; give yours another one")
+        raise ValueError(
+            "methods: dense is the name of the model without a method; give yours another one"
+        )
     chosen: dict[str, Method | None] = {"dense": None, **(methods or {})}
     if scorer is not None:
         chosen["learned"] = Learned(load_scorer(scorer))
@@ -94,16 +97,19 @@ def robustness(
     points: list[RobustnessRow] = []
     for corruption in wanted:
         for severity in [0, *(severities or [1, 3, 5])]:
-            asked = [corrupted(sample, corruption, severity, seed) for sample in clean]
+            asked = [corrupt(sample, corruption, severity, seed) for sample in clean]
             tag = f"{corruption}-{severity}" if severity else "clean"
             bench = AnswerCache(side, asked, out, basis, batch_size, longest_answer)
             right = {}
             for name, method in chosen.items():
                 given = bench.answers(name, method, share if method is not None else 1.0, tag, seed)
-                right[name] = judge.scores([one.text for one in given], [sample.answers for sample in asked])
+                right[name] = judge.scores(
+                    [one.text for one in given], [sample.answers for sample in asked]
+                )
             pages_of = [sample.page for sample in asked]
             points += [
-                RobustnessRow(name, corruption, severity, len(asked), float(np.mean(marks)), float(np.mean(right["dense"])),
+                RobustnessRow(name, corruption, severity, len(asked), float(np.mean(marks)),
+                float(np.mean(right["dense"])),
                       str(paired_difference(marks, right["dense"], pages_of)))
                 for name, marks in right.items()
             ]  # fmt: skip
@@ -114,7 +120,7 @@ def robustness(
 
 
 def robustness_picture(points: Sequence[RobustnessRow], path: Path, title: str) -> None:
-    """One panel a corruption, one curve a method."""
+    """Draw one panel a corruption, one curve a method."""
     from matplotlib.figure import Figure
 
     names = list(dict.fromkeys(point.corruption for point in points))
@@ -126,8 +132,15 @@ def robustness_picture(points: Sequence[RobustnessRow], path: Path, title: str) 
     for panel, name in zip(panels, names, strict=False):
         mine = [point for point in points if point.corruption == name]
         for method in dict.fromkeys(point.method for point in mine):
-            curve = [(point.severity, 100 * point.accuracy) for point in mine if point.method == method]
-            panel.plot(*zip(*curve, strict=True), marker="o", label=method, color="grey" if method == "dense" else None)
+            curve = [
+                (point.severity, 100 * point.accuracy) for point in mine if point.method == method
+            ]
+            panel.plot(
+                *zip(*curve, strict=True),
+                marker="o",
+                label=method,
+                color="grey" if method == "dense" else None,
+            )
         panel.set(title=name, ylim=(0, 102), xticks=sorted({point.severity for point in mine}))
     panels[0].set_ylabel(title)
     panels[0].legend(fontsize=7)
@@ -137,4 +150,10 @@ def robustness_picture(points: Sequence[RobustnessRow], path: Path, title: str) 
 
 def main() -> None:
     """Run the command and end the process with its exit code."""
-    sys.exit(run_command(lambda arguments: call_from_flags(robustness, arguments, DEFAULT_CONFIG, (method_registry,))))
+    sys.exit(
+        run_command(
+            lambda arguments: call_from_flags(
+                robustness, arguments, DEFAULT_CONFIG, (method_registry,)
+            )
+        )
+    )

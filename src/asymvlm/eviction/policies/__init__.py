@@ -1,4 +1,4 @@
-"""Which entries leave. One policy, one file, one class.
+"""Eviction policies. One policy, one file, one class.
 
 Each is an `Evictor` that ranks the entries of a layer; a new file here is found by its name.
 Imported by `eviction` alone.

@@ -1,4 +1,4 @@
-"""Heavy hitters: what all rows together have looked at most."""
+"""Heavy hitters: the attention of all rows, summed up."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from ..base import ALL_ROWS, Entries, Evictor
 
 
 class H2O(Evictor):
-    """The attention an entry got from all rows, prompt included, summed up (H2O, arXiv 2306.14048); half the budget is for the newest.
+    """Evicts the entries with the least attention from all rows so far (H2O, arXiv 2306.14048).
 
-    The paper chooses for each head by itself; here the heads of a layer lose the same entries, by their mean. Reading the prompt costs
-    its attention a second time.
+    The prompt's rows count too; half the budget is for the newest entries.
+
+    The paper chooses for each head by itself; here the heads of a layer lose the same entries, by
+    their mean. Reading the prompt costs its attention a second time.
     """
 
     kind = "h2o"

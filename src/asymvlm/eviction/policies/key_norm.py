@@ -1,4 +1,4 @@
-"""Keys that are long are looked at little."""
+"""Keys with a large norm get little attention."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from ..base import Entries, Evictor, NewEntries
 
 
 class KeyNorm(Evictor):
-    """The entry with the largest L2 norm of its key leaves, mean over key heads (Devoto et al., arXiv 2406.11430). Needs no attention.
+    """Evicts the entries with the largest L2 norm of their key (Devoto et al., arXiv 2406.11430).
 
-    The paper chooses for each head by itself and leaves the first two layers as they are; here all heads of a layer lose the same
-    entries, in every layer.
+    Mean over key heads. Needs no attention.
+
+    The paper chooses for each head by itself and leaves the first two layers as they are; here all
+    heads of a layer lose the same entries, in every layer.
     """
 
     kind = "key_norm"

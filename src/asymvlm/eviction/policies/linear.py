@@ -1,4 +1,4 @@
-"""A learned rule: what an entry will be worth is read off its value."""
+"""Predicted attention: a linear predictor on an entry's value vector."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..base import Entries, Evictor, NewEntries
 MADE_FOR = "teacher"  # the file's metadata: the mark of the VLM's weights
 
 
-def is_rule(path: Path) -> bool:
+def is_linear_predictor(path: Path) -> bool:
     """Whether a file holds what `LinearEvictor` reads."""
     try:
         with safe_open(path, "pt") as file:
@@ -26,13 +26,17 @@ def is_rule(path: Path) -> bool:
 
 
 class LinearEvictor(Evictor):
-    """The entry leaves that is expected to be looked at least, as a line through its value foretells it, layer by layer.
+    """Evicts the entries with the lowest predicted attention: score = w_l . v + b_l.
 
-    The counterpart of the importance scorer for text: distilled from the frozen VLM's own attention by `asymvlm.training.fit_eviction`,
-    in closed form. What is worth keeping is known when it is written, before anybody asks for it, and no attention is needed.
+    v is the entry's value vector [G * d] in layer l.
+
+    The counterpart of the importance scorer for text: distilled from the frozen VLM's own attention
+    by `asymvlm.training.fit_eviction`, in closed form. What is worth keeping is known when it is
+    written, before anybody asks for it, and no attention is needed.
 
     Args:
-        weights: The file that the training wrote: `weight` [layers, G * d] and `bias` [layers], and the mark of the VLM's weights.
+        weights: The file that the training wrote: `weight` [layers, G * d] and `bias` [layers], and
+            the mark of the VLM's weights.
         sinks: Oldest entries that stay.
         recent: Newest entries that stay.
 
@@ -45,12 +49,22 @@ class LinearEvictor(Evictor):
         super().__init__(sinks, recent)
         try:
             with safe_open(weights, "pt") as file:
-                stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
+                names = list(file.keys())
+                stored = {name: file.get_tensor(name) for name in names}
                 self._made_for = (file.metadata() or {}).get(MADE_FOR, "")
         except (OSError, SafetensorError) as error:
-            raise DataError(f"weights: {weights} cannot be read ({error}); make it with python -m asymvlm.training.fit_eviction") from error
-        if stored.keys() != {"weight", "bias"} or stored["bias"].shape != stored["weight"].shape[:1]:
-            raise DataError(f"weights: {weights} must hold weight [layers, values] and bias [layers], not {', '.join(sorted(stored))}")
+            raise DataError(
+                f"weights: {weights} cannot be read ({error}); make it with python -m "
+                "asymvlm.training.fit_eviction"
+            ) from error
+        if (
+            stored.keys() != {"weight", "bias"}
+            or stored["bias"].shape != stored["weight"].shape[:1]
+        ):
+            raise DataError(
+                f"weights: {weights} must hold weight [layers, values] and bias [layers], not "
+                f"{', '.join(sorted(stored))}"
+            )
         self._weight, self._bias = stored["weight"], stored["bias"]
 
     def check(self, model: PreTrainedModel) -> None:
@@ -59,13 +73,16 @@ class LinearEvictor(Evictor):
         size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         if tuple(self._weight.shape) != (config.num_hidden_layers, groups * size):
             raise ValueError(
-                f"weights: for {len(self._weight)} layers with values of {self._weight.shape[1]} numbers; {type(model).__name__} has "
-                f"{config.num_hidden_layers} with {groups * size}; fit them to this model: python -m asymvlm.training.fit_eviction"
+                f"weights: for {len(self._weight)} layers with values of {self._weight.shape[1]} "
+                f"numbers; {type(model).__name__} has "
+                f"{config.num_hidden_layers} with {groups * size}; fit them to this model: python "
+                "-m asymvlm.training.fit_eviction"
             )
         mark = weights_fingerprint(str(model.name_or_path))
         if mark and self._made_for and mark != self._made_for:
             raise ValueError(
-                f"weights: fitted to others than those in {model.name_or_path}; fit them again: python -m asymvlm.training.fit_eviction"
+                f"weights: fitted to others than those in {model.name_or_path}; fit them again: "
+                "python -m asymvlm.training.fit_eviction"
             )
 
     def initial_score(self, new: NewEntries) -> Float[Tensor, "B q"]:

@@ -1,4 +1,4 @@
-"""The control that every policy has to beat."""
+"""Random eviction: the control that every policy has to beat."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _TABLE = 2**16
 
 
 class Random(Evictor):
-    """Entries drawn uniformly; by seed and position alone, so that a batch and its samples one by one agree."""
+    """Evicts entries at random, by seed and position alone, so that batches do not matter."""
 
     kind = "random"
 

@@ -1,4 +1,4 @@
-"""What a window of the newest rows looks at, with its neighbours."""
+"""Attention of a window of the newest rows, smoothed over neighbours."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ from ..base import Entries, Evictor
 
 
 class SnapKV(Evictor):
-    """Attention of the `window` newest rows, smoothed over 5 neighbours (SnapKV, arXiv 2404.14469); the window itself stays.
+    """Evicts the entries with the least attention from the newest rows (arXiv 2404.14469).
 
-    The paper cuts the prompt down once, head by head; here the window runs on while decoding, so that the budget holds for what is
-    written too, and the heads of a layer lose the same entries. Neighbours are those held, vision included, in the order they were seen.
+    Of the `window` newest rows, smoothed over 5 neighbours; the window itself stays.
+
+    The paper cuts the prompt down once, head by head; here the window runs on while decoding, so
+    that the budget holds for what is written too, and the heads of a layer lose the same entries.
+    Neighbours are those held, vision included, in the order they were seen.
     """
 
     kind = "snap_kv"
@@ -31,6 +34,10 @@ class SnapKV(Evictor):
 
     def rank(self, entries: Entries) -> Float[Tensor, "B K"]:
         mass = entries.attention_window.mean(-1).masked_fill(~entries.valid, 0.0)
-        by_age = entries.position.masked_fill(~entries.valid, torch.iinfo(torch.int64).max).argsort(dim=-1, stable=True)
-        smooth = torch.nn.functional.avg_pool1d(mass.gather(1, by_age)[:, None], self.kernel, stride=1, padding=self.kernel // 2)[:, 0]
+        by_age = entries.position.masked_fill(~entries.valid, torch.iinfo(torch.int64).max).argsort(
+            dim=-1, stable=True
+        )
+        smooth = torch.nn.functional.avg_pool1d(
+            mass.gather(1, by_age)[:, None], self.kernel, stride=1, padding=self.kernel // 2
+        )[:, 0]
         return torch.zeros_like(mass).scatter(1, by_age, smooth)

@@ -1,4 +1,4 @@
-"""The first entries and the newest, whatever they are."""
+"""Attention sinks and a window of the newest entries."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from ..base import Entries, Evictor
 
 
 class StreamingLLM(Evictor):
-    """Keeps attention sinks and a window of the newest entries (StreamingLLM, arXiv 2309.17453): the oldest leaves.
+    """Evicts the oldest entries but the attention sinks (StreamingLLM, arXiv 2309.17453).
 
-    The paper counts positions inside the cache; here an entry keeps the position it was written with, as `generate` does, so a text must
-    not grow longer than the model's own context.
+    The paper counts positions inside the cache; here an entry keeps the position it was written
+    with, as `generate` does, so a text must not grow longer than the model's own context.
     """
 
     kind = "streaming_llm"

@@ -1,4 +1,4 @@
-"""What the newest row does not look at."""
+"""Attention of the newest row."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from ..base import Entries, Evictor
 
 
 class TOVA(Evictor):
-    """The entry with the least attention of the newest row leaves, mean over all heads (TOVA, arXiv 2401.06104).
+    """Evicts the entry with the least attention from the newest row (TOVA, arXiv 2401.06104).
+
+    Mean over all heads.
 
     Nothing is protected but the newest entry itself.
     """

@@ -1,4 +1,4 @@
-"""Similarity of pictures' patches and the prompt in CLIP's joint space."""
+"""Similarity of patches and the prompt in CLIP's joint space."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ HEAD_FILE = "vision_head.safetensors"
 
 
 class ClipSimilarity:
-    """Cosine of each vision token's tower state with one vector for the prompt's text (CLIP, arXiv 2103.00020).
+    """Cosine of each vision token's tower state with the prompt's text (CLIP, arXiv 2103.00020).
 
-    `clip` is a CLIP model whose tower the VLM has: its directory or repository, or a directory of its text encoder alone with the
-    tower's last norm and projection in `vision_head.safetensors`. `tokenizer` is the VLM's own, which turns the prompt back into words;
-    None stands for that of `clip`.
+    `clip` is a CLIP model whose tower the VLM has: its directory or repository, or a directory of
+    its text encoder alone with the tower's last norm and projection in `vision_head.safetensors`.
+    `tokenizer` is the VLM's own, which turns the prompt back into words; None stands for that of
+    `clip`.
 
     Raises DataError where `clip` is none of the two.
     """
@@ -37,18 +38,24 @@ class ClipSimilarity:
         config = AutoConfig.from_pretrained(clip)
         kind = config.model_type
         if kind not in ("clip", "clip_text_model"):
-            raise DataError(f"clip: {clip} is a {kind!r} model; give the CLIP whose tower the VLM has")
+            raise DataError(
+                f"clip: {clip} is a {kind!r} model; give the CLIP whose tower the VLM has"
+            )
         self.longest = (config.text_config if kind == "clip" else config).max_position_embeddings
         self.embed, self.norm, self.projection = (_whole if kind == "clip" else _text_side)(clip)
         self._known: dict[tuple[int, ...], Float[Tensor, "E"]] = {}
 
     @torch.no_grad()
     def __call__(self, tokens: Tokens) -> Float[Tensor, "n"]:
-        """In [-1, 1]. Raises ValueError for a tower of another width than CLIP's."""
+        """Compute cosines in [-1, 1].
+
+        Raises ValueError for a tower of another width than CLIP's.
+        """
         states = tokens.tower().states
         if states.shape[-1] != self.projection.in_features:
             raise ValueError(
-                f"clip: {self.clip} is for a tower {self.projection.in_features} wide, this model's is {states.shape[-1]}; "
+                f"clip: {self.clip} is for a tower {self.projection.in_features} wide, this "
+                f"model's is {states.shape[-1]}; "
                 "give the CLIP that this model's tower comes from"
             )
         self.norm.to(states.device), self.projection.to(states.device)
@@ -56,16 +63,24 @@ class ClipSimilarity:
         return F.normalize(patches, dim=-1) @ self.of_text(tokens).to(states.device)
 
     def of_text(self, tokens: Tokens) -> Float[Tensor, "E"]:
-        """The unit vector of the text behind the last picture, or of all text where there is none."""
+        """Encode the text behind the last picture as a unit vector.
+
+        All text where there is none.
+        """
         ids = tokens.text_ids[tokens.after_pictures]
         key = tuple(ids.tolist())
         if key not in self._known:
-            self._known = {key: self._encoded(self.words.decode(ids, skip_special_tokens=True).strip())}  # one: prompts come one by one
+            self._known = {
+                key: self._encoded(self.words.decode(ids, skip_special_tokens=True).strip())
+            }  # one: prompts come one by one
         return self._known[key]
 
     def _encoded(self, text: str) -> Float[Tensor, "E"]:
         given = self.tokenizer(text, truncation=True, max_length=self.longest, return_tensors="pt")
-        return F.normalize(self.embed(input_ids=given.input_ids, attention_mask=given.attention_mask)[0].float(), dim=-1)
+        return F.normalize(
+            self.embed(input_ids=given.input_ids, attention_mask=given.attention_mask)[0].float(),
+            dim=-1,
+        )
 
 
 def _whole(clip: str) -> tuple[Any, nn.LayerNorm, nn.Linear]:
@@ -80,12 +95,20 @@ def _whole(clip: str) -> tuple[Any, nn.LayerNorm, nn.Linear]:
 def _text_side(clip: str) -> tuple[Any, nn.LayerNorm, nn.Linear]:
     file = Path(clip) / HEAD_FILE
     if not file.exists():
-        raise DataError(f"clip: {clip} is a text encoder without {HEAD_FILE}, the tower's norm and projection; give a whole CLIP")
+        raise DataError(
+            f"clip: {clip} is a text encoder without {HEAD_FILE}, the tower's norm and projection; "
+            "give a whole CLIP"
+        )
     head = load_file(file)
     weight = head["visual_projection.weight"]
     norm = nn.LayerNorm(weight.shape[1])
     projection = nn.Linear(weight.shape[1], weight.shape[0], bias=False)
-    norm.load_state_dict({"weight": head["post_layernorm.weight"].float(), "bias": head["post_layernorm.bias"].float()})
+    norm.load_state_dict(
+        {
+            "weight": head["post_layernorm.weight"].float(),
+            "bias": head["post_layernorm.bias"].float(),
+        }
+    )
     projection.load_state_dict({"weight": weight.float()})
     model: Any = CLIPTextModelWithProjection.from_pretrained(clip).eval()
 
