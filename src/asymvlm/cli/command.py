@@ -60,15 +60,19 @@ def parameters_of(
     default_config: str | None = None,
     registries: Sequence[Callable[[], Any]] = (),
 ) -> dict[str, Any]:
-    """Parse the parameters of `function`: from `--config FILE`, else `default_config`, and flags.
+    """Parse what `function`, or a class, takes: from `--config FILE` and flags.
 
-    `registries` are called first, so that configs can name the classes that they import in short.
+    `default_config` is read where no other is given. `registries` are called first, so that configs
+    can name the classes that they import in short.
     """
     for registry in registries:
         registry()
     parser = ArgumentParser(description=(function.__doc__ or "").splitlines()[0])
     parser.add_argument("--config", action="config", help="A YAML file with any of these options.")
-    parser.add_function_arguments(function)
+    if isinstance(function, type):
+        parser.add_class_arguments(function)
+    else:
+        parser.add_function_arguments(function)
     given = _by_new_names(with_configs(arguments, default_config))
     config = parser.instantiate(parser.parse_args(given))
     config.pop("config", None)

@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas
 
 from ..selectors import Keep
 from ..storage.atomic import draft_file
-from .answers import Answer
 from .bootstrap import paired_difference
-from .report.tables import markdown, show
-
-
-@dataclass(frozen=True)
-class ScoredRun:
-    """The answers of one method at one keep, with their scores."""
-
-    name: str
-    keep: Keep
-    answers: Sequence[Answer]
-    right: Sequence[float]
+from .report.results import ScoredRun
+from .report.tables import markdown, percent, show
 
 
 def check_comparisons(pairs: Sequence[tuple[str, str]], names: Sequence[str]) -> None:
@@ -47,49 +38,59 @@ def write_comparisons(
     Runs whose names fit a pattern are averaged question by question; then pages are resampled, not
     runs.
     """
-    head = (
-        "method",
-        "against",
-        "keep",
-        "task",
-        "n",
-        "runs",
-        "accuracy",
-        "against",
-        "difference (95 %)",
-        "left",
-        "against",
-    )
     lines = []
-    for one, other in pairs:
+    for names in pairs:
         for keep in dict.fromkeys(run.keep for run in judged):
-            first, second = (
-                [run for run in judged if run.keep == keep and fnmatchcase(run.name, name)]
-                for name in (one, other)
-            )
-            if not first or not second:
+            found = [_mean_run(judged, keep, name) for name in names]
+            if any(run is None for run in found):
                 continue
-            right, right_other = (
-                np.mean([run.right for run in runs], axis=0) for runs in (first, second)
-            )
-            left, left_other = (
-                np.mean([[answer.left for answer in run.answers] for run in runs], axis=0)
-                for runs in (first, second)
-            )
-            for task, places in tasks:
-                index = list(places)
-                difference = paired_difference(
-                    right[index].tolist(),
-                    right_other[index].tolist(),
-                    [pages[place] for place in index],
-                )
-                lines.append(
-                    (one, other, f"{keep}", task, f"{len(index)}", f"{len(first)}, {len(second)}",
-                     f"{100 * right[index].mean():.1f}",
-                     f"{100 * right_other[index].mean():.1f}", f"{difference}",
-                     f"{100 * left[index].mean():.1f}",
-                     f"{100 * left_other[index].mean():.1f}")
-                )  # fmt: skip
-    show("paired comparisons", head, lines)
+            lines += [_line(names, keep, task, index, found, pages) for task, index in tasks]
+    table = pandas.DataFrame(lines, columns=_HEAD)
+    show("paired comparisons", table)
     with draft_file(path) as draft:
-        draft.write_text(markdown(head, lines), encoding="utf-8")
+        draft.write_text(markdown(table), encoding="utf-8")
+
+
+def _mean_run(
+    judged: Sequence[ScoredRun], keep: Keep, pattern: str
+) -> tuple[int, np.ndarray, np.ndarray] | None:
+    """How many runs fit a pattern, and their mean scores and shares left, per question."""
+    runs = [run for run in judged if run.keep == keep and fnmatchcase(run.name, pattern)]
+    if not runs:
+        return None
+    scores = np.mean([run.scores for run in runs], axis=0)
+    left = np.mean([[answer.left for answer in run.answers] for run in runs], axis=0)
+    return len(runs), scores, left
+
+
+def _line(
+    names: tuple[str, str],
+    keep: Keep,
+    task: str,
+    index: Sequence[int],
+    runs: Sequence[Any],
+    pages: Sequence[int],
+) -> tuple[str, ...]:
+    places = list(index)
+    (count, scores, left), (other_count, other_scores, other_left) = runs
+    first, second = scores[places], other_scores[places]
+    asked = [pages[place] for place in places]
+    difference = paired_difference(first.tolist(), second.tolist(), asked)
+    return (
+        *names,
+        f"{keep}",
+        task,
+        f"{len(places)}",
+        f"{count}, {other_count}",
+        percent(first.mean()),
+        percent(second.mean()),
+        f"{difference}",
+        percent(left[places].mean()),
+        percent(other_left[places].mean()),
+    )
+
+
+_HEAD = (
+    "method", "against", "keep", "task", "n", "runs", "accuracy", "its accuracy",
+    "difference (95 %)", "left", "its share left",
+)  # fmt: skip

@@ -78,8 +78,8 @@ def replay(
         peak,
         since,
         seconds,
-        None if None in macs else sum(macs),
-    )  # type: ignore[arg-type]
+        None if None in macs else sum(macs),  # type: ignore[arg-type]
+    )
 
 
 @contextmanager

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import pandas
 
 from ..checkpoint.scorer import load_scorer
 from ..cli.progress import track
@@ -25,8 +26,9 @@ from ..storage.atomic import check_results, draft_file
 from .bootstrap import paired_difference
 from .cost.latency import method_macs
 from .dialogue_replay import DialogueResult, replay
-from .evaluate import judge_named
-from .report.tables import markdown, show
+from .metrics import AnswerMetric
+from .questions import check_answers, metric_named
+from .report.tables import markdown, percent, show
 from .run_log import write_json
 
 FULL = "full cache"
@@ -49,32 +51,33 @@ class EvictionRow:
     agreement: float  # with the full cache at the same keep
     peak_bytes: float  # of keys and values, mean over dialogues
     bytes_saved: float  # share of the full cache's, all vision tokens there
-    macs: (
-        float | None
-        # Of LLM and scorer, mean over dialogues, without what policies look at besides; one MAC is two
-        # FLOPs.
-    )
-    llm_flops_saved: (
-        float | None
-        # Share of what the LLM needs with all entries and all vision tokens; None where cost does not
-        # cover it.
-    )
+    # Of LLM and scorer, mean over dialogues, without what policies look at besides; one MAC is two
+    # FLOPs.
+    macs: float | None
+    # Share of what the LLM needs with all entries and all vision tokens; None where cost does not
+    # cover it.
+    llm_flops_saved: float | None
     tokens_per_s: float  # read and written after the first turn
 
 
-def evaluate_eviction(
-    policies: dict[str, Evictor],
-    teacher: str = "checkpoints/tiny-teacher",
-    scorer: str | None = "checkpoints/tiny/scorer",
-    keep: float = 0.25,
-    shares: list[float] | None = None,
-    data: DataSource = DataSource(),  # noqa: B008 - nobody changes it
-    split: str = "test",
-    pages: int = 64,
-    metric: str = "exact_match",
-    longest_answer: int = 12,
-    output: str = "results/eviction",
-) -> list[EvictionRow]:
+def evaluate_eviction(*settings: Any, **named: Any) -> list[EvictionRow]:
+    """Run an `EvictionEvaluation` with these settings."""
+    return EvictionEvaluation(*settings, **named).run()
+
+
+class Setting(NamedTuple):
+    """What a dialogue is replayed under."""
+
+    policy_name: str
+    policy: Evictor | None
+    text_budget: int | None  # entries; None for the full cache
+    share: float  # the budget as a share of the mean text length
+    method: Method | None
+    keep: float  # of the vision tokens
+
+
+@dataclass
+class EvictionEvaluation:
     """Evaluate eviction policies on dialogues, which are replayed turn by turn.
 
     Args:
@@ -84,190 +87,192 @@ def evaluate_eviction(
             null leaves that out.
         keep: Share of vision tokens that the scorer keeps.
         shares: Text budgets as shares of the mean text length; a half and a quarter if left out.
-            Above 1 nothing leaves.
+            Above 1 nothing is evicted.
         data: Where dialogues come from, as in training: questions with a `history`; generated ones
             if no path is given.
         split: Split to evaluate on.
         pages: Generated dialogues; three questions end each.
-        metric: How answers are judged, as for the other evaluation.
+        metric: How answers are scored, as for the other evaluation.
         longest_answer: Tokens that are generated at most.
         output: Where eviction.json and eviction.md go.
     """
-    check_keep(keep)
-    wanted = [0.5, 0.25] if shares is None else shares
-    if pages < 1 or not wanted or not policies or min(wanted) <= 0:
-        named = f"pages: {pages}, shares: {wanted}, policies: {', '.join(policies)}"
-        raise ValueError(f"{named}; give at least one of each, and shares above 0")
-    judge = judge_named(metric)
-    out = check_results(Path(output), ("eviction.json", "eviction.md"), "eviction.json")
-    side = Teacher.load(teacher)
-    method = None if scorer is None else Learned(load_scorer(scorer))
-    dialogues = data.dialogues(split, pages)
-    judge.check(
-        [tuple(question["answers"]) for page in dialogues["questions"] for question in page]
-    )
-    asked = list(samples(dialogues))
-    mean = float(np.mean([_words(side, sample) for sample in asked]))
-    out.mkdir(parents=True, exist_ok=True)
-    budgets = {share: max(1, round(share * mean)) for share in wanted}
-    for policy in policies.values():
-        policy.check(side.model)
-        for budget in budgets.values():
-            budget_for(policy, budget, None)
-    choosing = 0 if method is None else method_macs(side, asked[0], method, keep)
-    rows: list[EvictionRow] = []
-    dense: list[DialogueResult] = []
-    for chosen, kept in ((None, 1.0), *([] if method is None else [(method, keep)])):
-        full = _run(side, asked, longest_answer, FULL, chosen, kept, None, None)
-        dense = dense or full
-        extra = 0 if chosen is None else choosing
-        rows += _rows((FULL, None, 1.0, kept), asked, full, full, dense, extra, judge.scores)
-        for share, budget in budgets.items():
-            for name, policy in policies.items():
-                endings = _run(side, asked, longest_answer, name, chosen, kept, policy, budget)
-                rows += _rows(
-                    (name, budget, share, kept), asked, endings, full, dense, extra, judge.scores
-                )
+
+    policies: dict[str, Evictor]
+    teacher: str = "checkpoints/tiny-teacher"
+    scorer: str | None = "checkpoints/tiny/scorer"
+    keep: float = 0.25
+    shares: list[float] | None = None
+    data: DataSource = field(default_factory=DataSource)
+    split: str = "test"
+    pages: int = 64
+    metric: str = "exact_match"
+    longest_answer: int = 12
+    output: str = "results/eviction"
+
+    def run(self) -> list[EvictionRow]:
+        """Replay all dialogues and report; returns one row per policy, budget, keep and task."""
+        check_keep(self.keep)
+        shares = [0.5, 0.25] if self.shares is None else self.shares
+        if self.pages < 1 or not shares or not self.policies or min(shares) <= 0:
+            named = f"pages: {self.pages}, shares: {shares}, policies: {', '.join(self.policies)}"
+            raise ValueError(f"{named}; give at least one of each, and shares above 0")
+        metric = metric_named(self.metric)
+        out = check_results(Path(self.output), ("eviction.json", "eviction.md"), "eviction.json")
+        teacher = Teacher.load(self.teacher)
+        method = None if self.scorer is None else Learned(load_scorer(self.scorer))
+        dialogues = self.data.dialogues(self.split, self.pages)
+        check_answers(dialogues, metric)
+        questions = list(samples(dialogues))
+        mean = float(np.mean([_text_tokens(teacher, question) for question in questions]))
+        out.mkdir(parents=True, exist_ok=True)
+        budgets = {share: max(1, round(share * mean)) for share in shares}
+        self._check(teacher, budgets)
+        macs = 0 if method is None else method_macs(teacher, questions[0], method, self.keep)
+        rows: list[EvictionRow] = []
+        dense: list[DialogueResult] = []
+        for chosen, keep in ((None, 1.0), *([] if method is None else [(method, self.keep)])):
+            extra = 0 if chosen is None else macs
+            full: list[DialogueResult] = []
+            for setting in self._settings(budgets, chosen, keep):
+                results = _run(teacher, questions, self.longest_answer, setting)
+                full = full or results
+                dense = dense or results
+                compared = Compared(results, full, dense, extra, metric)
+                rows += _rows(setting, questions, compared)
                 write_json(out / "eviction.json", [asdict(row) for row in rows])
-    about = f"dialogues {fingerprint(dialogues)}, {len(asked)} questions, mean text length {mean:.0f} tokens, seed {data.seed}"
-    _write(rows, out / "eviction.md", about)
-    print(f"results: {out}/eviction.json, eviction.md")
-    return rows
+        about = (
+            f"dialogues {fingerprint(dialogues)}, {len(questions)} questions, mean text length "
+            f"{mean:.0f} tokens, seed {self.data.seed}"
+        )
+        _write(rows, out / "eviction.md", about)
+        print(f"results: {out}/eviction.json, eviction.md")
+        return rows
+
+    def _settings(
+        self, budgets: dict[float, int], method: Method | None, keep: float
+    ) -> Iterator[Setting]:
+        """The full cache first, then every policy at every budget."""
+        yield Setting(FULL, None, None, 1.0, method, keep)
+        for share, budget in budgets.items():
+            for name, policy in self.policies.items():
+                yield Setting(name, policy, budget, share, method, keep)
+
+    def _check(self, teacher: Teacher, budgets: dict[float, int]) -> None:
+        for policy in self.policies.values():
+            policy.check(teacher.model)
+            for budget in budgets.values():
+                budget_for(policy, budget, None)
 
 
-def _words(teacher: Teacher, sample: Sample) -> int:
+def _text_tokens(teacher: Teacher, sample: Sample) -> int:
     """Count the text tokens of a prompt."""
     return int(teacher.backbone.layout(teacher.inputs([sample])).text.sum())
 
 
 def _run(
-    teacher: Teacher,
-    asked: Sequence[Sample],
-    longest: int,
-    name: str,
-    method: Method | None,
-    keep: float,
-    policy: Evictor | None,
-    budget: int | None,
+    teacher: Teacher, questions: Sequence[Sample], longest: int, setting: Setting
 ) -> list[DialogueResult]:
-    endings = []
-    title = f"{name} @ {budget or 'all'}" + (
-        f", {keep:g} of the vision" if method is not None else ""
-    )
-    with track(title, len(asked)) as advance:
-        for sample in asked:
+    results = []
+    title = f"{setting.policy_name} @ {setting.text_budget or 'all'}"
+    title += f", {setting.keep:g} of the vision" if setting.method is not None else ""
+    template = teacher.prompter.masked_ids
+    with track(title, len(questions)) as advance:
+        for question in questions:
             with ExitStack() as stack:
-                if method is not None:
-                    template = teacher.prompter.masked_ids
-                    stack.enter_context(prune(teacher.model, method, keep, template_ids=template))
+                if setting.method is not None:
+                    pruned = prune(
+                        teacher.model, setting.method, setting.keep, template_ids=template
+                    )
+                    stack.enter_context(pruned)
                 report = None
-                if policy is not None and budget is not None:
-                    report = stack.enter_context(evict(teacher.model, policy, budget))
-                endings.append(replay(teacher, sample, longest, report))
+                if setting.policy is not None and setting.text_budget is not None:
+                    evicted = evict(teacher.model, setting.policy, setting.text_budget)
+                    report = stack.enter_context(evicted)
+                results.append(replay(teacher, question, longest, report))
             advance(1)
-    return endings
+    return results
 
 
-def _rows(
-    run: tuple[str, int | None, float, float],
-    asked: Sequence[Sample],
-    endings: Sequence[DialogueResult],
-    full: Sequence[DialogueResult],
-    dense: Sequence[DialogueResult],
-    choosing: int,
-    score: Any,
-) -> list[EvictionRow]:
-    right, right_full = (
-        score([one.text for one in each], [sample.answers for sample in asked])
-        for each in (endings, full)
-    )
-    pages = [sample.page for sample in asked]
+class Compared(NamedTuple):
+    """Results under a setting beside those with the full cache, and with all vision tokens too."""
+
+    results: Sequence[DialogueResult]
+    full: Sequence[DialogueResult]
+    dense: Sequence[DialogueResult]
+    method_macs: int
+    metric: AnswerMetric
+
+
+def _rows(setting: Setting, questions: Sequence[Sample], done: Compared) -> list[EvictionRow]:
+    answers = [question.answers for question in questions]
+    scores = done.metric.scores([result.text for result in done.results], answers)
+    full_scores = done.metric.scores([result.text for result in done.full], answers)
     rows = []
-    for task, index in _tasks(asked):
-        mine, before = [endings[place] for place in index], [dense[place] for place in index]
-        size, size_before = (
-            float(np.mean([one.peak_bytes for one in part])) for part in (mine, before)
+    for task, index in _tasks(questions):
+        own, full, dense = (
+            [results[place] for place in index] for results in (done.results, done.full, done.dense)
         )
-        macs, macs_before = _mean_macs(mine, choosing), _mean_macs(before, 0)
+        right, full_right = ([each[place] for place in index] for each in (scores, full_scores))
+        pages = [questions[place].page for place in index]
+        peak = float(np.mean([result.peak_bytes for result in own]))
+        dense_peak = float(np.mean([result.peak_bytes for result in dense]))
+        macs, dense_macs = _mean_macs(own, done.method_macs), _mean_macs(dense, 0)
+        known = macs is not None and dense_macs is not None
+        seconds = sum(result.seconds for result in own)
+        same = [a.text == b.text for a, b in zip(own, full, strict=True)]
         rows.append(
             EvictionRow(
-                policy=run[0],
-                text_budget=run[1],
-                share=run[2],
-                keep=run[3],
+                policy=setting.policy_name,
+                text_budget=setting.text_budget,
+                share=setting.share,
+                keep=setting.keep,
                 task=task,
                 n=len(index),
-                accuracy=float(np.mean([right[place] for place in index])),
-                minus_full=str(
-                    paired_difference(
-                        [right[p] for p in index],
-                        [right_full[p] for p in index],
-                        [pages[p] for p in index],
-                    )
-                ),
-                agreement=float(
-                    np.mean([endings[place].text == full[place].text for place in index])
-                ),
-                peak_bytes=size,
-                bytes_saved=1 - size / size_before,
+                accuracy=float(np.mean(right)),
+                minus_full=str(paired_difference(right, full_right, pages)),
+                agreement=float(np.mean(same)),
+                peak_bytes=peak,
+                bytes_saved=1 - peak / dense_peak,
                 macs=macs,
-                llm_flops_saved=None
-                if macs is None or macs_before is None
-                else 1 - macs / macs_before,
-                tokens_per_s=sum(one.tokens for one in mine)
-                / max(1e-9, sum(one.seconds for one in mine)),
+                llm_flops_saved=1 - macs / dense_macs if known else None,  # type: ignore[operator]
+                tokens_per_s=sum(result.tokens for result in own) / max(1e-9, seconds),
             )
         )
     return rows
 
 
-def _tasks(asked: Sequence[Sample]) -> list[tuple[str, list[int]]]:
+def _tasks(questions: Sequence[Sample]) -> list[tuple[str, list[int]]]:
     """Index the questions of each group, of all, and of each difficulty."""
-    names = [(sample.group, "all", f"all/{sample.kind}") for sample in asked]
+    names = [(question.group, "all", f"all/{question.kind}") for question in questions]
     tasks = dict.fromkeys(name for column in zip(*names, strict=True) for name in column)
-    return [(task, [place for place, mine in enumerate(names) if task in mine]) for task in tasks]
+    return [(task, [n for n, own in enumerate(names) if task in own]) for task in tasks]
 
 
-def _mean_macs(endings: Sequence[DialogueResult], choosing: int) -> float | None:
-    counted = [one.macs for one in endings if one.macs is not None]
-    return float(np.mean(counted)) + choosing if len(counted) == len(endings) else None
+def _mean_macs(results: Sequence[DialogueResult], method_macs: int) -> float | None:
+    counted = [result.macs for result in results if result.macs is not None]
+    return float(np.mean(counted)) + method_macs if len(counted) == len(results) else None
 
 
 def _write(rows: Sequence[EvictionRow], path: Path, about: str) -> None:
-    head = (
-        "policy",
-        "budget",
-        "of the text",
-        "vision",
-        "task",
-        "n",
-        "accuracy",
-        "- full (95 %)",
-        "agree",
-        "peak KiB",
-        "KV saved",
-        "LLM FLOPs saved",
-        "tokens / s",
+    frame = pandas.DataFrame([asdict(row) for row in rows if "/" not in row.task])
+    budgets = frame["text_budget"]
+    table = pandas.DataFrame(
+        {
+            "policy": frame["policy"],
+            "budget": budgets.map(lambda n: "-" if pandas.isna(n) else f"{n:.0f}"),
+            "of the text": frame["share"].map("{:g}".format),
+            "vision": frame["keep"].map("{:g}".format),
+            "task": frame["task"],
+            "n": frame["n"].map(str),
+            "accuracy": frame["accuracy"].map(percent),
+            "- full (95 %)": frame["minus_full"],
+            "agree": frame["agreement"].map(percent),
+            "peak KiB": (frame["peak_bytes"] / 1024).map("{:.0f}".format),
+            "KV saved": frame["bytes_saved"].map(percent),
+            "LLM FLOPs saved": frame["llm_flops_saved"].map(percent),
+            "tokens / s": frame["tokens_per_s"].map("{:.0f}".format),
+        }
     )
-    lines = [_cells(row) for row in rows if "/" not in row.task]
-    show(about, head, lines)
+    show(about, table)
     with draft_file(path) as draft:
-        draft.write_text(f"{markdown(head, lines)}\n{about}\n", encoding="utf-8")
-
-
-def _cells(row: EvictionRow) -> tuple[str, ...]:
-    return (
-        row.policy,
-        "-" if row.text_budget is None else str(row.text_budget),
-        f"{row.share:g}",
-        f"{row.keep:g}",
-        row.task,
-        str(row.n),
-        f"{100 * row.accuracy:.1f}",
-        row.minus_full,
-        f"{100 * row.agreement:.1f}",
-        f"{row.peak_bytes / 1024:.0f}",
-        f"{100 * row.bytes_saved:.1f}",
-        "-" if row.llm_flops_saved is None else f"{100 * row.llm_flops_saved:.1f}",
-        f"{row.tokens_per_s:.0f}",
-    )
+        draft.write_text(f"{markdown(table)}\n{about}\n", encoding="utf-8")

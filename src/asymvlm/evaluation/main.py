@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from ..cli.command import call_from_flags, run_command
+from ..cli.command import parameters_of, run_command
 from ..eviction import evictors
 from ..methods import methods
-from .evaluate import evaluate
-from .evaluate_eviction import evaluate_eviction
+from .evaluate import Evaluation, evaluate
+from .evaluate_eviction import EvictionEvaluation
 
 DEFAULT_CONFIG = "eval/tiny"
 EVICTION_CONFIG = "eval/eviction"
@@ -23,6 +23,9 @@ def evaluate_from(arguments: list[str]) -> None:
     Raises where `main` would print an error.
     """
     if arguments[:1] == ["eviction"]:
-        call_from_flags(evaluate_eviction, arguments[1:], EVICTION_CONFIG, (methods, evictors))
+        settings = parameters_of(
+            EvictionEvaluation, arguments[1:], EVICTION_CONFIG, (methods, evictors)
+        )
+        EvictionEvaluation(**settings).run()
     else:
-        call_from_flags(evaluate, arguments, DEFAULT_CONFIG, (methods,))
+        evaluate(**parameters_of(Evaluation, arguments, DEFAULT_CONFIG, (methods,)))

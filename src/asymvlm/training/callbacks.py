@@ -19,7 +19,8 @@ from ..cli.configs import find_config
 from ..distillation.batch import collate
 from ..documents import samples
 from ..errors import DataError
-from ..evaluation.evaluate import evaluate, held_out, judge_named
+from ..evaluation.evaluate import Evaluation
+from ..evaluation.questions import held_out, metric_named
 from ..evaluation.report.pictures import page_panels
 from ..export import export_checkpoint, read_checkpoint
 from ..methods import methods
@@ -147,12 +148,12 @@ class ResultsTable(CheckedCallback):
         """Raise ValueError or DataError for what would fail at the end; called before `fit`."""
         if self._export(trainer) is not None and not _is_dry(trainer):
             given = self._parameters(trainer, module, data)
-            held_out(given["data"], given["split"], given["pages"], judge_named(given["metric"]))
+            held_out(given["data"], given["split"], given["pages"], metric_named(given["metric"]))
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.is_global_zero and self._export(trainer) is not None and not _is_dry(trainer):
             data = trainer.datamodule  # type: ignore[attr-defined]
-            evaluate(**self._parameters(trainer, pl_module, data))
+            Evaluation(**self._parameters(trainer, pl_module, data)).run()
 
     def _export(self, trainer: L.Trainer) -> Path | None:
         callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
@@ -165,7 +166,7 @@ class ResultsTable(CheckedCallback):
         assert isinstance(module, ScorerModule)
         own = {"teacher": module.observer.name, "scorer": str(self._export(trainer))}
         own["output"] = str(Path(trainer.default_root_dir) / "results")
-        given = parameters_of(evaluate, ["--config", self.config], registries=(methods,))
+        given = parameters_of(Evaluation, ["--config", self.config], registries=(methods,))
         return given | own | {"data": getattr(data, "source", given["data"])}
 
 

@@ -137,7 +137,8 @@ def corpus() -> list[str]:
     """Every template and word once, for training the tokenizer."""
     templates = (
         VALUE_QUESTIONS + CELL_QUESTIONS + BAR_QUESTIONS + PRESENCE_QUESTIONS + LARGEST_QUESTIONS
-        + LARGEST_CELL_QUESTIONS + SIDE_QUESTIONS + LEVEL_QUESTIONS + FILLERS + NUMBER_FACTS + WISH_FACTS + FACT_QUESTIONS
+        + LARGEST_CELL_QUESTIONS + SIDE_QUESTIONS + LEVEL_QUESTIONS + FILLERS + NUMBER_FACTS
+        + WISH_FACTS + FACT_QUESTIONS
         + FACT_AND_VALUE_QUESTIONS + FACT_AND_CELL_QUESTIONS + CHATTER + REPLIES
     )  # fmt: skip
     plain = [re.sub(r"\{\w+\}", " ", template) for template in templates]

@@ -1,26 +1,27 @@
-"""One line of the table: a method at a keep on a task."""
+"""Results of an evaluation: one row per method, keep and task."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from ...selectors import Keep
 from ..answers import Answer
 from ..bootstrap import paired_difference
-from ..cost.cost import PrefillCost, kv_bytes, kv_entries, prefill_cost
+from ..cost.cost import kv_bytes, kv_entries, prefill_cost
 from ..cost.latency import Latency
 
 
 @dataclass
 class Row:
-    """Accuracies, agreement, recall and keeps are shares in [0, 1].
+    """A method at a keep on a task, as results.json has it.
 
-    MACs, tokens and bytes are means per sample.
-
-    Costs are None where the model's tower or decoder is not covered by `cost`.
+    Accuracies, agreement, recall and keeps are shares in [0, 1]; MACs, tokens and bytes are means
+    per sample. Costs are None where the model's tower or decoder is not covered by `cost`.
     """
 
     method: str
@@ -50,84 +51,103 @@ class Row:
     kv_bytes: float | None  # the same in half precision
     minus_dense: str  # points, with the paired 95 % interval
 
-    @classmethod
-    def of(
-        cls,
-        config: Any,
-        run: tuple[str, float | int | str],
-        task: str,
-        answers: tuple[Sequence[Answer], Sequence[Answer]],
-        scores: tuple[Sequence[float], Sequence[float]],
-        pages: Sequence[int],
-        method_macs: int,
-        times: Latency,
-    ) -> Row:
-        """From pruned and dense answers to the same questions, their scores, and what one prefill
-        took.
-        """
-        pruned, dense = answers
-        keeps = [one.left for one in pruned]
-        recalls = [one.evidence for one in pruned if one.evidence is not None]
-        costs = [_or_none(lambda one=one: _cost(config, one, method_macs)) for one in pruned]  # type: ignore[misc]
-        full = [_or_none(lambda one=one: _cost(config, one, 0)) for one in dense]  # type: ignore[misc]
-        total, total_dense = _mean(costs, "total"), _mean(full, "total")
-        llm, llm_dense = _mean(costs, "llm"), _mean(full, "llm")
-        entries = [
-            _or_none(lambda one=one: kv_entries(config, one.per_layer, one.text_tokens))
-            for one in pruned
-        ]  # type: ignore[misc]
-        held = None if entries[0] is None else float(np.mean(entries))
-        return cls(
-            method=run[0],
-            keep_requested=run[1],
-            keep_mean=float(np.mean(keeps)),
-            keep_p95=float(np.quantile(keeps, 0.95)),
-            task=task,
-            n=len(pruned),
-            accuracy=float(np.mean(scores[0])),
-            dense_accuracy=float(np.mean(scores[1])),
-            agreement=float(
-                np.mean([one.text == other.text for one, other in zip(pruned, dense, strict=True)])
-            ),
-            evidence_recall=float(np.mean(recalls)) if recalls else None,
-            evidence_complete=float(np.mean([recall >= 0.9 for recall in recalls]))
-            if recalls
-            else None,
-            macs_prefill=total,
-            macs_prefill_dense=total_dense,
-            flops_saved=_saved(total, total_dense),
-            prefill_ms=times.prefill,
-            dense_prefill_ms=times.dense_prefill,
-            macs_tower=_mean(costs, "tower"),
-            macs_projector=_mean(costs, "projector"),
-            macs_llm=llm,
-            macs_llm_dense=llm_dense,
-            macs_method=float(method_macs),
-            llm_flops_saved=_saved(llm, llm_dense),
-            layer_average=float(
-                np.mean([np.mean(one.per_layer) / one.vision_tokens for one in pruned])
-            ),
-            kv_entries=held,
-            kv_bytes=None if held is None else float(kv_bytes(config, 1) * held),
-            minus_dense=str(paired_difference(scores[0], scores[1], pages)),
-        )
+
+@dataclass(frozen=True)
+class ScoredRun:
+    """The answers of one method at one keep, with their scores."""
+
+    name: str
+    keep: Keep
+    answers: Sequence[Answer]
+    scores: Sequence[float]  # of the metric, one per question
+
+    def of(self, index: Sequence[int]) -> ScoredRun:
+        """Select some questions."""
+        answers = [self.answers[place] for place in index]
+        return ScoredRun(self.name, self.keep, answers, [self.scores[place] for place in index])
 
 
-def _cost(config: Any, one: Answer, method: int) -> PrefillCost:
-    return prefill_cost(config, one.per_layer, one.text_tokens, one.pictures, method)
+@dataclass(frozen=True)
+class Costs:
+    """What a method at a keep costs: its own MACs per sample, and measured times."""
+
+    config: Any  # of the VLM
+    method_macs: int
+    times: Latency
 
 
-def _or_none(make: Callable[[], Any]) -> Any:
-    """None where a model's cost is not covered: its accuracy is of interest all the same."""
-    try:
-        return make()
-    except ValueError:
-        return None
+def result_row(
+    task: str, run: ScoredRun, dense: ScoredRun, pages: Sequence[int], costs: Costs
+) -> Row:
+    """Summarise the answers to a task's questions, beside the dense model's.
+
+    `pages` are the page of each question; they are resampled for the interval.
+    """
+    keeps = [answer.left for answer in run.answers]
+    seen = [np.mean(answer.per_layer) / answer.vision_tokens for answer in run.answers]
+    recalls = [answer.evidence for answer in run.answers if answer.evidence is not None]
+    same = [a.text == b.text for a, b in zip(run.answers, dense.answers, strict=True)]
+    return Row(
+        method=run.name,
+        keep_requested=run.keep,
+        keep_mean=float(np.mean(keeps)),
+        keep_p95=float(np.quantile(keeps, 0.95)),
+        task=task,
+        n=len(keeps),
+        accuracy=float(np.mean(run.scores)),
+        dense_accuracy=float(np.mean(dense.scores)),
+        agreement=float(np.mean(same)),
+        evidence_recall=float(np.mean(recalls)) if recalls else None,
+        evidence_complete=float(np.mean(np.array(recalls) >= 0.9)) if recalls else None,
+        layer_average=float(np.mean(seen)),
+        prefill_ms=costs.times.prefill,
+        dense_prefill_ms=costs.times.dense_prefill,
+        minus_dense=str(paired_difference(run.scores, dense.scores, pages)),
+        **_counted(run.answers, dense.answers, costs),
+    )
 
 
-def _mean(costs: Sequence[PrefillCost | None], part: str) -> float | None:
-    return None if None in costs else float(np.mean([getattr(cost, part) for cost in costs]))
+def _counted(
+    pruned: Sequence[Answer], dense: Sequence[Answer], costs: Costs
+) -> dict[str, Any]:
+    """Counted costs; None where a model is not covered, whose accuracy is of interest anyway."""
+    counted: dict[str, Any] = dict.fromkeys(_COUNTED)
+    counted["macs_method"] = float(costs.method_macs)
+    with suppress(ValueError):
+        entries = _mean_entries(costs.config, pruned)
+        counted["kv_entries"] = entries
+        counted["kv_bytes"] = float(kv_bytes(costs.config, 1) * entries)
+    with suppress(ValueError):
+        now = _prefill(costs.config, pruned, costs.method_macs)
+        before = _prefill(costs.config, dense, 0)
+        counted |= {
+            "macs_prefill": now["total"],
+            "macs_prefill_dense": before["total"],
+            "flops_saved": 1 - now["total"] / before["total"],
+            "macs_tower": now["tower"],
+            "macs_projector": now["projector"],
+            "macs_llm": now["llm"],
+            "macs_llm_dense": before["llm"],
+            "llm_flops_saved": 1 - now["llm"] / before["llm"],
+        }
+    return counted
 
 
-def _saved(now: float | None, before: float | None) -> float | None:
-    return None if now is None or before is None else 1 - now / before
+def _mean_entries(config: Any, answers: Sequence[Answer]) -> float:
+    held = [kv_entries(config, answer.per_layer, answer.text_tokens) for answer in answers]
+    return float(np.mean(held))
+
+
+def _prefill(config: Any, answers: Sequence[Answer], method: int) -> dict[str, float]:
+    costs = [
+        prefill_cost(config, answer.per_layer, answer.text_tokens, answer.pictures, method)
+        for answer in answers
+    ]
+    parts = ("total", "llm", "tower", "projector")
+    return {part: float(np.mean([getattr(cost, part) for cost in costs])) for part in parts}
+
+
+_COUNTED = (
+    "macs_prefill", "macs_prefill_dense", "flops_saved", "macs_tower", "macs_projector",
+    "macs_llm", "macs_llm_dense", "macs_method", "llm_flops_saved", "kv_entries", "kv_bytes",
+)  # fmt: skip

@@ -3,55 +3,56 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
+
+import pandas
 
 from .results import Row
-from .tables import markdown
+from .tables import keep_name, markdown, percent
 
 
 def summary(rows: Sequence[Row]) -> str:
-    """A Markdown table.
-
-    Accuracy in % of each group of questions (in the order of the first line) at each keep, dense
-    first.
+    """Write a Markdown table: accuracy in % of each task at each keep, dense first.
 
     "layers see" is the share of vision tokens that a layer of the LLM sees on average at the
     smallest keep: methods inside the LLM use more than they keep. "choosing" is the method's own
     MACs as a share of the dense prefill's, tower included.
     """
-    tasks = list(dict.fromkeys(row.task for row in rows if row.task != "all")) or ["all"]
-    keeps = list(dict.fromkeys(row.keep_requested for row in rows))
-    by_place = {(row.method, row.keep_requested, row.task): row for row in rows}
-    shares = [keep for keep in keeps if not isinstance(keep, str)]
-    head = ["kept by", *(f"{keep:g}" if not isinstance(keep, str) else keep for keep in keeps)]
-    head += [f"layers see, at {min(shares):g}"] if shares else []
-    head += ["choosing"]
-    dense = " / ".join(
-        _percent(next(row for row in rows if row.task == task).dense_accuracy) for task in tasks
-    )
-    lines = []
-    for method in dict.fromkeys(row.method for row in rows):
-        cells = [method]
-        for keep in keeps:
-            found = [by_place.get((method, keep, task)) for task in tasks]
-            cells.append(
-                " / ".join(_percent(row.accuracy) for row in found if row is not None) or "-"
-            )
-            if isinstance(keep, str) and found[0] is not None:
-                cells[-1] += (
-                    " (keeps "
-                    f"{' / '.join(_percent(row.keep_mean) for row in found if row is not None)})"
-                )
-        smallest = by_place.get((method, min(shares), tasks[0])) if shares else None
-        cells += ["-" if smallest is None else _percent(smallest.layer_average)] if shares else []
-        mine = next(row for row in rows if row.method == method)
-        cells.append(
-            "-"
-            if mine.macs_prefill_dense is None
-            else _percent(mine.macs_method / mine.macs_prefill_dense)
-        )
-        lines.append(cells)
-    return f"Accuracy in %: {' / '.join(tasks)}. Dense: {dense}.\n\n{markdown(head, lines)}"
+    frame = pandas.DataFrame([asdict(row) for row in rows])
+    tasks = [task for task in frame["task"].unique() if task != "all"] or ["all"]
+    dense = frame.groupby("task")["dense_accuracy"].first()
+    table = _accuracies(frame, tasks)
+    shares = [keep for keep in frame["keep_requested"] if not isinstance(keep, str)]
+    if shares:
+        smallest = frame[(frame["keep_requested"] == min(shares)) & (frame["task"] == tasks[0])]
+        seen = smallest.set_index("method")["layer_average"].map(percent)
+        name = f"layers see, at {keep_name(min(shares))}"
+        table[name] = seen.reindex(table.index).fillna("-")
+    first = frame.drop_duplicates("method").set_index("method")
+    table["choosing"] = (first["macs_method"] / first["macs_prefill_dense"]).map(percent)
+    table.insert(0, "kept by", table.index)
+    title = f"Accuracy in %: {' / '.join(tasks)}. "
+    title += f"Dense: {' / '.join(percent(dense[task]) for task in tasks)}."
+    return f"{title}\n\n{markdown(table)}"
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f}"
+def _accuracies(frame: pandas.DataFrame, tasks: Sequence[str]) -> pandas.DataFrame:
+    """Accuracies of all `tasks` by method and keep; a dash for what was not run."""
+    known = frame[frame["task"].isin(tasks)].copy()
+    known["keep"] = known["keep_requested"].map(keep_name)
+    known["task"] = pandas.Categorical(known["task"], tasks)
+    texts = {
+        run: _cell(group.sort_values("task"))
+        for run, group in known.groupby(["method", "keep"], sort=False)
+    }
+    table = pandas.Series(texts).unstack()
+    order = frame["keep_requested"].map(keep_name).unique()
+    return table.reindex(index=frame["method"].unique(), columns=order).fillna("-")
+
+
+def _cell(group: pandas.DataFrame) -> str:
+    """One accuracy per task; with the share kept, where the method chose that by itself."""
+    accuracies = " / ".join(group["accuracy"].map(percent))
+    if not isinstance(group["keep_requested"].iloc[0], str):
+        return accuracies
+    return f"{accuracies} (keeps {' / '.join(group['keep_mean'].map(percent))})"

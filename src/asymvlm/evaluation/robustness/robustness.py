@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ...checkpoint.scorer import load_scorer
-from ...cli.command import call_from_flags, run_command
+from ...cli.command import parameters_of, run_command
 from ...distillation.teacher import Teacher
 from ...documents import samples
 from ...documents.sources.source import DataSource
 from ...documents.world.generated import fingerprint
-from ...methods import Learned, Method
-from ...methods import methods as method_registry
+from ...methods import Learned, Method, methods
 from ...selectors import check_keep
 from ...storage.atomic import check_results, draft_file
+from ..answer_cache import AnswerCache
 from ..bootstrap import paired_difference
-from ..evaluate import AnswerCache, held_out, judge_named
+from ..metrics import AnswerMetric
+from ..questions import held_out, metric_named, scores_of
 from ..run_log import write_json
 from .corruptions import PICTURE_CORRUPTIONS, corrupt
 from .rewordings import REWORDINGS
@@ -41,22 +43,14 @@ class RobustnessRow:
     minus_dense: str  # points, with the paired 95 % interval
 
 
-def robustness(
-    teacher: str = "checkpoints/tiny-teacher",
-    scorer: str | None = "checkpoints/tiny/scorer",
-    methods: dict[str, Method] | None = None,
-    keep: float | int = 0.125,
-    corruptions: list[str] | None = None,
-    severities: list[int] | None = None,
-    data: DataSource = DataSource(),  # noqa: B008 - nobody changes it
-    split: str = "test",
-    pages: int = 60,
-    metric: str = "exact_match",
-    longest_answer: int = 8,
-    batch_size: int = 40,
-    output: str = "results/robustness",
-) -> list[RobustnessRow]:
-    """Measure accuracy under every corruption at several severities; continues where it stopped.
+def robustness(*settings: Any, **named: Any) -> list[RobustnessRow]:
+    """Run a `RobustnessEvaluation` with these settings."""
+    return RobustnessEvaluation(*settings, **named).run()
+
+
+@dataclass
+class RobustnessEvaluation:
+    """Measure accuracy under every corruption at several severities; resumed where it stopped.
 
     Args:
         teacher: Directory or repository of the VLM.
@@ -65,58 +59,96 @@ def robustness(
         keep: Share or count of vision tokens.
         corruptions: Of pictures (gaussian_noise, gaussian_blur, occlusion, jpeg, low_contrast) and
             of questions (paraphrase, distractor, typos); all if left out.
-        severities: From 1 to 5; 1, 3 and 5 if left out. 0, nothing spoilt, is always there.
+        severities: From 1 to 5; 1, 3 and 5 if left out. 0, no corruption, is always there.
         data: Where pages come from, as in training; the generated world if left out. Its seed is
             that of the corruptions, too.
         split: Split to evaluate on.
         pages: Generated pages.
-        metric: How answers are judged, as for eval.py.
+        metric: How answers are scored, as for eval.py.
         longest_answer: Tokens that are generated at most.
         batch_size: Questions per batch.
         output: Where robustness.json and robustness.png go.
     """
-    share = check_keep(keep)
-    judge = judge_named(metric)
-    out = check_results(Path(output), ("robustness.json", "robustness.png"), "answers")
-    known = [*PICTURE_CORRUPTIONS, *REWORDINGS]
-    wanted = corruptions or known
-    for name in wanted:
-        if name not in known:
-            raise ValueError(f"corruptions: {name!r} is not one of {', '.join(known)}")
-    if "dense" in (methods or {}):
-        raise ValueError(
-            "methods: dense is the name of the model without a method; give yours another one"
-        )
-    chosen: dict[str, Method | None] = {"dense": None, **(methods or {})}
-    if scorer is not None:
-        chosen["learned"] = Learned(load_scorer(scorer))
-    side = Teacher.load(teacher)
-    dataset = held_out(data, split, pages, judge)
-    clean, seed = list(samples(dataset)), data.seed
-    basis = {"pages": fingerprint(dataset), "teacher": side.description()}
-    points: list[RobustnessRow] = []
-    for corruption in wanted:
-        for severity in [0, *(severities or [1, 3, 5])]:
-            asked = [corrupt(sample, corruption, severity, seed) for sample in clean]
-            tag = f"{corruption}-{severity}" if severity else "clean"
-            bench = AnswerCache(side, asked, out, basis, batch_size, longest_answer)
-            right = {}
-            for name, method in chosen.items():
-                given = bench.answers(name, method, share if method is not None else 1.0, tag, seed)
-                right[name] = judge.scores(
-                    [one.text for one in given], [sample.answers for sample in asked]
+
+    teacher: str = "checkpoints/tiny-teacher"
+    scorer: str | None = "checkpoints/tiny/scorer"
+    methods: dict[str, Method] | None = None
+    keep: float | int = 0.125
+    corruptions: list[str] | None = None
+    severities: list[int] | None = None
+    data: DataSource = field(default_factory=DataSource)
+    split: str = "test"
+    pages: int = 60
+    metric: str = "exact_match"
+    longest_answer: int = 8
+    batch_size: int = 40
+    output: str = "results/robustness"
+
+    def run(self) -> list[RobustnessRow]:
+        """Answer, compare and draw; returns one row per method, corruption and severity."""
+        check_keep(self.keep)
+        metric = metric_named(self.metric)
+        out = check_results(Path(self.output), ("robustness.json", "robustness.png"), "answers")
+        known = [*PICTURE_CORRUPTIONS, *REWORDINGS]
+        corruptions = self.corruptions or known
+        for name in corruptions:
+            if name not in known:
+                raise ValueError(f"corruptions: {name!r} is not one of {', '.join(known)}")
+        methods = self._all_methods()
+        teacher = Teacher.load(self.teacher)
+        pages = held_out(self.data, self.split, self.pages, metric)
+        basis = {"pages": fingerprint(pages), "teacher": teacher.description()}
+        clean = list(samples(pages))
+        rows: list[RobustnessRow] = []
+        for corruption in corruptions:
+            for severity in [0, *(self.severities or [1, 3, 5])]:
+                asked = [corrupt(one, corruption, severity, self.data.seed) for one in clean]
+                cache = AnswerCache(
+                    teacher, asked, out, basis, self.batch_size, self.longest_answer
                 )
-            pages_of = [sample.page for sample in asked]
-            points += [
-                RobustnessRow(name, corruption, severity, len(asked), float(np.mean(marks)),
-                float(np.mean(right["dense"])),
-                      str(paired_difference(marks, right["dense"], pages_of)))
-                for name, marks in right.items()
-            ]  # fmt: skip
-        write_json(out / "robustness.json", [asdict(point) for point in points])
-    robustness_picture(points, out / "robustness.png", f"{metric} at keep {keep}, %")
-    print(f"results: {out}/robustness.json, robustness.png")
-    return points
+                rows += self._rows(cache, methods, metric, corruption, severity)
+            write_json(out / "robustness.json", [asdict(row) for row in rows])
+        robustness_picture(rows, out / "robustness.png", f"{self.metric} at keep {self.keep}, %")
+        print(f"results: {out}/robustness.json, robustness.png")
+        return rows
+
+    def _all_methods(self) -> dict[str, Method | None]:
+        if "dense" in (self.methods or {}):
+            raise ValueError(
+                "methods: dense is the name of the model without a method; give yours another one"
+            )
+        methods: dict[str, Method | None] = {"dense": None, **(self.methods or {})}
+        if self.scorer is not None:
+            methods["learned"] = Learned(load_scorer(self.scorer))
+        return methods
+
+    def _rows(
+        self,
+        cache: AnswerCache,
+        methods: dict[str, Method | None],
+        metric: AnswerMetric,
+        corruption: str,
+        severity: int,
+    ) -> list[RobustnessRow]:
+        tag = f"{corruption}-{severity}" if severity else "clean"
+        questions, scores = cache.questions, {}
+        for name, method in methods.items():
+            keep = 1.0 if method is None else self.keep
+            answers = cache.answers(name, method, keep, tag, self.data.seed)
+            scores[name] = scores_of(metric, answers, questions)
+        pages = [question.page for question in questions]
+        return [
+            RobustnessRow(
+                method=name,
+                corruption=corruption,
+                severity=severity,
+                n=len(questions),
+                accuracy=float(np.mean(own)),
+                dense_accuracy=float(np.mean(scores["dense"])),
+                minus_dense=str(paired_difference(own, scores["dense"], pages)),
+            )
+            for name, own in scores.items()
+        ]
 
 
 def robustness_picture(points: Sequence[RobustnessRow], path: Path, title: str) -> None:
@@ -150,10 +182,9 @@ def robustness_picture(points: Sequence[RobustnessRow], path: Path, title: str) 
 
 def main() -> None:
     """Run the command and end the process with its exit code."""
-    sys.exit(
-        run_command(
-            lambda arguments: call_from_flags(
-                robustness, arguments, DEFAULT_CONFIG, (method_registry,)
-            )
-        )
-    )
+    sys.exit(run_command(_evaluate))
+
+
+def _evaluate(arguments: list[str]) -> None:
+    settings = parameters_of(RobustnessEvaluation, arguments, DEFAULT_CONFIG, (methods,))
+    robustness(**settings)
