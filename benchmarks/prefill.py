@@ -108,7 +108,9 @@ def main(batch: int) -> None:
             share = statistics.median(chosen[run][1:]) / after
             faster = before / after
             alone = statistics.median(short[run[1]][1:]) / after
-            cells = f"{before:>9.2f}{after:>10.2f}{faster:>10.2f}{faster * costs[run] / full:>14.2f}{alone:>16.2f}{share:>10.2%}"
+            per_flop = faster * costs[run] / full
+            cells = f"{before:>9.2f}{after:>10.2f}{faster:>10.2f}{per_flop:>14.2f}"
+            cells += f"{alone:>16.2f}{share:>10.2%}"
             print(f"{side * side:>7}{run[0]:>12}{run[1]:>7}{cells}")
 
 

@@ -26,11 +26,28 @@ from asymvlm.training.main import main as train
 
 STEPS, BATCH = 12, 32
 SMALL = [
-    "--data.cache", "false", "--data.batch_size", str(BATCH), "--data.train_pages", "80", "--data.val_pages", "4",
-    "--trainer.max_epochs", "1", "--trainer.limit_train_batches", str(STEPS), "--trainer.num_sanity_val_steps", "0",
-    "--trainer.logger", "false", "--trainer.enable_progress_bar", "false",
-    "--trainer.callbacks", "asymvlm.training.callbacks.ExportScorer", "--trainer.callbacks+=stages.Peak",
-]  # fmt: skip
+    "--data.cache",
+    "false",
+    "--data.batch_size",
+    str(BATCH),
+    "--data.train_pages",
+    "80",
+    "--data.val_pages",
+    "4",
+    "--trainer.max_epochs",
+    "1",
+    "--trainer.limit_train_batches",
+    str(STEPS),
+    "--trainer.num_sanity_val_steps",
+    "0",
+    "--trainer.logger",
+    "false",
+    "--trainer.enable_progress_bar",
+    "false",
+    "--trainer.callbacks",
+    "asymvlm.training.callbacks.ExportScorer",
+    "--trainer.callbacks+=stages.Peak",
+]
 STAGE_TWO = ["--config", "configs/tiny-stage2.yaml"]
 LORA = [*STAGE_TWO, "--config", "configs/stage2/lora.yaml"]
 LINES = {
@@ -100,8 +117,11 @@ def main() -> None:
             )
             first = first or one
             above, above_first = (each["peak"] - each["held"] for each in (one, first))
-            print(f"{name:>26}{one['seconds']:>10.2f}{one['seconds'] / first['seconds']:>7.2f}{one['held']:>8.2f}{above:>8.2f}"
-                  f"{above / above_first:>7.2f}")  # fmt: skip
+            print(
+                f"{name:>26}{one['seconds']:>10.2f}{one['seconds'] / first['seconds']:>7.2f}"
+                f"{one['held']:>8.2f}{above:>8.2f}"
+                f"{above / above_first:>7.2f}"
+            )
 
 
 if __name__ == "__main__":

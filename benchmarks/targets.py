@@ -96,9 +96,8 @@ def _measured(way: str, tokens: int) -> float:
     if way == "eager":
         model.set_attn_implementation("eager")
     run(model, way, 16)
-    Path("/proc/self/clear_refs").write_text(
-        "5"
-    )  # Linux: the peak of imports and of building must not hide the run's own
+    # Linux: the peak of imports and of building must not hide the run's own.
+    Path("/proc/self/clear_refs").write_text("5")
     before = _memory("VmRSS")
     run(model, way, tokens)
     return _memory("VmHWM") - before
@@ -125,9 +124,8 @@ def main() -> None:
                 start = time.perf_counter()
                 run(model, way, tokens)
                 taken.append(1000 * (time.perf_counter() - start))
-        plain, rows = (
-            statistics.median(taken[2:]) for taken in times.values()
-        )  # two rounds to warm up
+        # Two rounds to warm up.
+        plain, rows = (statistics.median(taken[2:]) for taken in times.values())
         memory = {way: peak_mb(way, tokens) for way in ("plain", "rows", "eager")}
         extra = max(0.0, memory["rows"] - memory["plain"]) / max(
             1e-9, memory["eager"] - memory["plain"]

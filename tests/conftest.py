@@ -35,9 +35,8 @@ def llava(processor):
     torch.manual_seed(0)
     config = llava_config(processor.tokenizer, width=40, layers=2, heads=5)
     model = LlavaForConditionalGeneration(config).eval()
-    with (
-        torch.no_grad()
-    ):  # default initialisation gives nearly uniform attention, and says one token for ever
+    # Default initialisation gives nearly uniform attention, and says one token for ever.
+    with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(4.0) if parameter.ndim > 1 else None
         model.lm_head.weight = torch.nn.Parameter(0.2 * torch.randn_like(model.lm_head.weight))

@@ -71,10 +71,15 @@ def learned(model):
 
 def rule(name="threshold", model=None):
     made = {
-        "threshold": lambda: Threshold(decay=0.5, sinks=2, recent=4), "streaming_llm": lambda: StreamingLLM(sinks=2, recent=4), "h2o": H2O,
-        "tova": TOVA, "snap_kv": lambda: SnapKV(window=5), "key_norm": lambda: KeyNorm(2, 4), "random": lambda: Random(1, 2, 4),
+        "threshold": lambda: Threshold(decay=0.5, sinks=2, recent=4),
+        "streaming_llm": lambda: StreamingLLM(sinks=2, recent=4),
+        "h2o": H2O,
+        "tova": TOVA,
+        "snap_kv": lambda: SnapKV(window=5),
+        "key_norm": lambda: KeyNorm(2, 4),
+        "random": lambda: Random(1, 2, 4),
         "learned_text": lambda: learned(model),
-    }  # fmt: skip
+    }
     return made[name]()
 
 
@@ -152,9 +157,8 @@ def append_answers(model, inputs, tokens):
         name: whole[name][..., :width] for name in ("input_ids", "attention_mask", "position_ids")
     }
     cache = tf.DynamicCache()
-    speaks = (
-        model.language_model if isinstance(backbone_of(model), QFormer) else model
-    )  # BLIP-2 itself cannot do without a picture
+    # BLIP-2 itself cannot do without a picture.
+    speaks = model.language_model if isinstance(backbone_of(model), QFormer) else model
     logits = [model(**{**inputs, **prompt}, past_key_values=cache).logits[:, -1]]
     for step in range(width, whole["input_ids"].shape[1] - 1):
         here = {name: whole[name][..., step : step + 1] for name in ("input_ids", "position_ids")}

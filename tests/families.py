@@ -156,17 +156,14 @@ class Family:
         model = getattr(
             tf, self.model or type(config).__name__.replace("Config", "ForConditionalGeneration")
         )(config).eval()
-        with (
-            torch.no_grad()
-        ):  # default initialisation gives uniform attention, and nothing depends on anything
+        # Default initialisation gives uniform attention, and nothing depends on anything.
+        with torch.no_grad():
             for name, parameter in model.named_parameters():
                 parameter.mul_(5.0) if parameter.ndim > 1 and "embed" not in name else None
-                parameter.fill_(
-                    1.0
-                ) if "gate" in name and parameter.numel() == 1 else None  # start closed
-                parameter.normal_(
-                    std=0.2
-                ) if parameter.ndim > 1 and not parameter.any() else None  # Gemma 3's projector
+                # Start closed.
+                parameter.fill_(1.0) if "gate" in name and parameter.numel() == 1 else None
+                # Gemma 3's projector.
+                parameter.normal_(std=0.2) if parameter.ndim > 1 and not parameter.any() else None
         model.generation_config.update(
             pad_token_id=PAD, eos_token_id=None, bos_token_id=1, max_new_tokens=6, do_sample=False
         )
@@ -193,10 +190,26 @@ def molmo2() -> Family:
 
     Patches are pooled 2 x 2 by an index.
     """
-    vision = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 2,
-              "head_dim": 8, "image_size": [16, 16], "patch_size": 4, "num_position_embeddings": 16}  # fmt: skip
-    adapter = {"vision_feature_layer": [-1, -2], "hidden_size": 16, "num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 8,
-               "intermediate_size": 24, "text_hidden_size": D}  # fmt: skip
+    vision = {
+        "hidden_size": 16,
+        "intermediate_size": 24,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+        "head_dim": 8,
+        "image_size": [16, 16],
+        "patch_size": 4,
+        "num_position_embeddings": 16,
+    }
+    adapter = {
+        "vision_feature_layer": [-1, -2],
+        "hidden_size": 16,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+        "head_dim": 8,
+        "intermediate_size": 24,
+        "text_hidden_size": D,
+    }
     language = text(head_dim=8, additional_vocab_size=8)
     pooling = torch.tensor(
         [
@@ -222,8 +235,18 @@ def molmo2() -> Family:
 
 
 def qwen2_5_vl(patch: int = 4) -> Family:
-    vision = {"depth": 2, "hidden_size": 16, "out_hidden_size": D, "num_heads": 2, "intermediate_size": 24, "patch_size": patch,
-              "spatial_merge_size": 2, "temporal_patch_size": 2, "window_size": 4 * patch, "fullatt_block_indexes": [1]}  # fmt: skip
+    vision = {
+        "depth": 2,
+        "hidden_size": 16,
+        "out_hidden_size": D,
+        "num_heads": 2,
+        "intermediate_size": 24,
+        "patch_size": patch,
+        "spatial_merge_size": 2,
+        "temporal_patch_size": 2,
+        "window_size": 4 * patch,
+        "fullatt_block_indexes": [1],
+    }
     language = text(
         rope_parameters={"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 1, 1]}
     )
@@ -238,64 +261,305 @@ def qwen2_5_vl(patch: int = 4) -> Family:
 
 IN_SEQUENCE = [
     llava(),
-    Family("VipLlava", lambda: tf.VipLlavaConfig(vision_config=clip(num_hidden_layers=3), text_config=text(model_type="llama"),
-           image_token_id=IMAGE, vision_feature_layers=[-1, -2]), square()),
-    Family("PixtralLlava", lambda: tf.LlavaConfig(vision_config=tower(model_type="pixtral", head_dim=8),
-           text_config=text(model_type="mistral"), image_token_id=IMAGE, vision_feature_layer=-1, vision_feature_select_strategy="full"),
-           lambda count: {"pixel_values": pixels(count), "image_sizes": torch.tensor([[12, 16]] * count)}, "LlavaForConditionalGeneration"),
-    Family("LlavaNext", lambda: tf.LlavaNextConfig(vision_config=clip(), text_config=text(model_type="llama"), image_token_id=IMAGE,
-           image_grid_pinpoints=[[32, 32], [16, 32]]), tiled(5)),
-    Family("LlavaOnevision", lambda: tf.LlavaOnevisionConfig(vision_config=siglip(), text_config=text(model_type="qwen2"),
-           image_token_id=IMAGE, video_token_id=6, image_grid_pinpoints=[[32, 32], [16, 32]]), tiled(5), counted="batch_num_images"),
-    Family("Qwen2VL", lambda: tf.Qwen2VLConfig(vision_config={"depth": 2, "embed_dim": 16, "hidden_size": D, "num_heads": 2, "mlp_ratio": 2,
-           "patch_size": 4, "spatial_merge_size": 2, "temporal_patch_size": 2}, text_config=text(rope_parameters={"rope_type": "default",
-           "rope_theta": 1e4, "mrope_section": [2, 1, 1]}), image_token_id=IMAGE, video_token_id=6, vision_start_token_id=7),
-           patches((1, 4, 8), 96), token_types=("mm_token_type_ids",)),
+    Family(
+        "VipLlava",
+        lambda: tf.VipLlavaConfig(
+            vision_config=clip(num_hidden_layers=3),
+            text_config=text(model_type="llama"),
+            image_token_id=IMAGE,
+            vision_feature_layers=[-1, -2],
+        ),
+        square(),
+    ),
+    Family(
+        "PixtralLlava",
+        lambda: tf.LlavaConfig(
+            vision_config=tower(model_type="pixtral", head_dim=8),
+            text_config=text(model_type="mistral"),
+            image_token_id=IMAGE,
+            vision_feature_layer=-1,
+            vision_feature_select_strategy="full",
+        ),
+        lambda count: {
+            "pixel_values": pixels(count),
+            "image_sizes": torch.tensor([[12, 16]] * count),
+        },
+        "LlavaForConditionalGeneration",
+    ),
+    Family(
+        "LlavaNext",
+        lambda: tf.LlavaNextConfig(
+            vision_config=clip(),
+            text_config=text(model_type="llama"),
+            image_token_id=IMAGE,
+            image_grid_pinpoints=[[32, 32], [16, 32]],
+        ),
+        tiled(5),
+    ),
+    Family(
+        "LlavaOnevision",
+        lambda: tf.LlavaOnevisionConfig(
+            vision_config=siglip(),
+            text_config=text(model_type="qwen2"),
+            image_token_id=IMAGE,
+            video_token_id=6,
+            image_grid_pinpoints=[[32, 32], [16, 32]],
+        ),
+        tiled(5),
+        counted="batch_num_images",
+    ),
+    Family(
+        "Qwen2VL",
+        lambda: tf.Qwen2VLConfig(
+            vision_config={
+                "depth": 2,
+                "embed_dim": 16,
+                "hidden_size": D,
+                "num_heads": 2,
+                "mlp_ratio": 2,
+                "patch_size": 4,
+                "spatial_merge_size": 2,
+                "temporal_patch_size": 2,
+            },
+            text_config=text(
+                rope_parameters={
+                    "rope_type": "default",
+                    "rope_theta": 1e4,
+                    "mrope_section": [2, 1, 1],
+                }
+            ),
+            image_token_id=IMAGE,
+            video_token_id=6,
+            vision_start_token_id=7,
+        ),
+        patches((1, 4, 8), 96),
+        token_types=("mm_token_type_ids",),
+    ),
     qwen2_5_vl(),
-    Family("Qwen3VL", lambda: tf.Qwen3VLConfig(vision_config={"depth": 3, "hidden_size": 16, "out_hidden_size": D, "num_heads": 2,
-           "intermediate_size": 24, "patch_size": 4, "spatial_merge_size": 2, "temporal_patch_size": 2, "num_position_embeddings": 16,
-           "deepstack_visual_indexes": [0, 1]}, text_config=text(head_dim=8, rope_parameters={"rope_type": "default", "rope_theta": 1e4,
-           "mrope_section": [2, 1, 1]}), image_token_id=IMAGE, video_token_id=6, vision_start_token_id=7, vision_end_token_id=8),
-           patches((1, 4, 8), 96), token_types=("mm_token_type_ids",)),
-    Family("Glm4v", lambda: tf.Glm4vConfig(vision_config={"depth": 2, "hidden_size": 16, "out_hidden_size": D, "num_heads": 2,
-           "intermediate_size": 24, "patch_size": 4, "spatial_merge_size": 2, "temporal_patch_size": 2, "image_size": 16},
-           text_config=text(rope_parameters={"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 1, 1],
-           "partial_rotary_factor": 1.0}), image_token_id=IMAGE, video_token_id=6,
-           image_start_token_id=7, image_end_token_id=8, video_start_token_id=9, video_end_token_id=10),
-           # Upstream, dense beam search over samples with several pictures reads the wrong ones.
-           patches((1, 4, 8), 96), token_types=("mm_token_type_ids",), beams=(1, 1)),
-    Family("InternVL", lambda: tf.InternVLConfig(vision_config=tower(image_size=[16, 16], patch_size=[4, 4]),
-           text_config=text(model_type="qwen2"), image_token_id=IMAGE, downsample_ratio=0.5, vision_feature_layer=-1), square()),
-    Family("SmolVLM", lambda: tf.SmolVLMConfig(vision_config=tower(), text_config=text(model_type="llama"), image_token_id=IMAGE,
-           scale_factor=2), square(), by_sample=True),
-    Family("Idefics3", lambda: tf.Idefics3Config(vision_config=tower(), text_config=text(model_type="llama"), image_token_id=IMAGE,
-           scale_factor=2), square(), by_sample=True),
-    Family("Idefics2", lambda: tf.Idefics2Config(vision_config=tower(), text_config=text(model_type="mistral"), image_token_id=IMAGE,
-           perceiver_config={"hidden_size": D, "resampler_n_latents": 6, "resampler_depth": 1, "resampler_n_heads": 2,
-           "resampler_head_dim": 8, "num_key_value_heads": 1}), square(), by_sample=True),
-    Family("Gemma3", lambda: tf.Gemma3Config(vision_config=siglip(), text_config=text(head_dim=8, sliding_window=64, layer_types=[
-           "sliding_attention", "full_attention", "sliding_attention"]), image_token_id=IMAGE, mm_tokens_per_image=4,
-           boi_token_index=7, eoi_token_index=8), square(), token_types=("token_type_ids",)),
-    Family("PaliGemma", lambda: tf.PaliGemmaConfig(vision_config=siglip(projection_dim=D),
-           text_config=text(model_type="gemma", head_dim=8), image_token_id=IMAGE, projection_dim=D), square(), token_types=()),
-    Family("Mistral3", lambda: tf.Mistral3Config(vision_config=tower(model_type="pixtral", head_dim=8),
-           text_config=text(model_type="mistral", head_dim=8), image_token_id=IMAGE, spatial_merge_size=2),
-           lambda count: {"pixel_values": pixels(count), "image_sizes": torch.tensor([[16, 16]] * count)}),
-    Family("Cohere2Vision", lambda: tf.Cohere2VisionConfig(vision_config=siglip(), text_config=text(model_type="cohere2", sliding_window=64,
-           layer_types=["sliding_attention", "full_attention", "sliding_attention"]), image_token_id=IMAGE, downsample_factor=2,
-           alignment_intermediate_size=64), square()),
-    Family("AyaVision", lambda: tf.AyaVisionConfig(vision_config=siglip(), text_config=text(model_type="cohere2", sliding_window=64,
-           layer_types=["sliding_attention", "full_attention", "sliding_attention"]), image_token_id=IMAGE, downsample_factor=2,
-           adapter_layer_norm_eps=1e-6, vision_feature_layer=-1), square()),
+    Family(
+        "Qwen3VL",
+        lambda: tf.Qwen3VLConfig(
+            vision_config={
+                "depth": 3,
+                "hidden_size": 16,
+                "out_hidden_size": D,
+                "num_heads": 2,
+                "intermediate_size": 24,
+                "patch_size": 4,
+                "spatial_merge_size": 2,
+                "temporal_patch_size": 2,
+                "num_position_embeddings": 16,
+                "deepstack_visual_indexes": [0, 1],
+            },
+            text_config=text(
+                head_dim=8,
+                rope_parameters={
+                    "rope_type": "default",
+                    "rope_theta": 1e4,
+                    "mrope_section": [2, 1, 1],
+                },
+            ),
+            image_token_id=IMAGE,
+            video_token_id=6,
+            vision_start_token_id=7,
+            vision_end_token_id=8,
+        ),
+        patches((1, 4, 8), 96),
+        token_types=("mm_token_type_ids",),
+    ),
+    Family(
+        "Glm4v",
+        lambda: tf.Glm4vConfig(
+            vision_config={
+                "depth": 2,
+                "hidden_size": 16,
+                "out_hidden_size": D,
+                "num_heads": 2,
+                "intermediate_size": 24,
+                "patch_size": 4,
+                "spatial_merge_size": 2,
+                "temporal_patch_size": 2,
+                "image_size": 16,
+            },
+            text_config=text(
+                rope_parameters={
+                    "rope_type": "default",
+                    "rope_theta": 1e4,
+                    "mrope_section": [2, 1, 1],
+                    "partial_rotary_factor": 1.0,
+                }
+            ),
+            image_token_id=IMAGE,
+            video_token_id=6,
+            image_start_token_id=7,
+            image_end_token_id=8,
+            video_start_token_id=9,
+            video_end_token_id=10,
+        ),
+        # Upstream, dense beam search over samples with several pictures reads the wrong ones.
+        patches((1, 4, 8), 96),
+        token_types=("mm_token_type_ids",),
+        beams=(1, 1),
+    ),
+    Family(
+        "InternVL",
+        lambda: tf.InternVLConfig(
+            vision_config=tower(image_size=[16, 16], patch_size=[4, 4]),
+            text_config=text(model_type="qwen2"),
+            image_token_id=IMAGE,
+            downsample_ratio=0.5,
+            vision_feature_layer=-1,
+        ),
+        square(),
+    ),
+    Family(
+        "SmolVLM",
+        lambda: tf.SmolVLMConfig(
+            vision_config=tower(),
+            text_config=text(model_type="llama"),
+            image_token_id=IMAGE,
+            scale_factor=2,
+        ),
+        square(),
+        by_sample=True,
+    ),
+    Family(
+        "Idefics3",
+        lambda: tf.Idefics3Config(
+            vision_config=tower(),
+            text_config=text(model_type="llama"),
+            image_token_id=IMAGE,
+            scale_factor=2,
+        ),
+        square(),
+        by_sample=True,
+    ),
+    Family(
+        "Idefics2",
+        lambda: tf.Idefics2Config(
+            vision_config=tower(),
+            text_config=text(model_type="mistral"),
+            image_token_id=IMAGE,
+            perceiver_config={
+                "hidden_size": D,
+                "resampler_n_latents": 6,
+                "resampler_depth": 1,
+                "resampler_n_heads": 2,
+                "resampler_head_dim": 8,
+                "num_key_value_heads": 1,
+            },
+        ),
+        square(),
+        by_sample=True,
+    ),
+    Family(
+        "Gemma3",
+        lambda: tf.Gemma3Config(
+            vision_config=siglip(),
+            text_config=text(
+                head_dim=8,
+                sliding_window=64,
+                layer_types=["sliding_attention", "full_attention", "sliding_attention"],
+            ),
+            image_token_id=IMAGE,
+            mm_tokens_per_image=4,
+            boi_token_index=7,
+            eoi_token_index=8,
+        ),
+        square(),
+        token_types=("token_type_ids",),
+    ),
+    Family(
+        "PaliGemma",
+        lambda: tf.PaliGemmaConfig(
+            vision_config=siglip(projection_dim=D),
+            text_config=text(model_type="gemma", head_dim=8),
+            image_token_id=IMAGE,
+            projection_dim=D,
+        ),
+        square(),
+        token_types=(),
+    ),
+    Family(
+        "Mistral3",
+        lambda: tf.Mistral3Config(
+            vision_config=tower(model_type="pixtral", head_dim=8),
+            text_config=text(model_type="mistral", head_dim=8),
+            image_token_id=IMAGE,
+            spatial_merge_size=2,
+        ),
+        lambda count: {
+            "pixel_values": pixels(count),
+            "image_sizes": torch.tensor([[16, 16]] * count),
+        },
+    ),
+    Family(
+        "Cohere2Vision",
+        lambda: tf.Cohere2VisionConfig(
+            vision_config=siglip(),
+            text_config=text(
+                model_type="cohere2",
+                sliding_window=64,
+                layer_types=["sliding_attention", "full_attention", "sliding_attention"],
+            ),
+            image_token_id=IMAGE,
+            downsample_factor=2,
+            alignment_intermediate_size=64,
+        ),
+        square(),
+    ),
+    Family(
+        "AyaVision",
+        lambda: tf.AyaVisionConfig(
+            vision_config=siglip(),
+            text_config=text(
+                model_type="cohere2",
+                sliding_window=64,
+                layer_types=["sliding_attention", "full_attention", "sliding_attention"],
+            ),
+            image_token_id=IMAGE,
+            downsample_factor=2,
+            adapter_layer_norm_eps=1e-6,
+            vision_feature_layer=-1,
+        ),
+        square(),
+    ),
     molmo2(),
-    Family("FastVlm", lambda: tf.FastVlmConfig(vision_config=tower(), text_config=text(model_type="qwen2"), image_token_id=IMAGE),
-           square(), needs="timm"),
-    Family("Blip2", lambda: tf.Blip2Config(vision_config=tower(), qformer_config=q_former(), text_config=opt(), image_token_index=IMAGE,
-           num_query_tokens=6), square()),
-    Family("InstructBlip", lambda: tf.InstructBlipConfig(vision_config=tower(), qformer_config=q_former(),
-           text_config=text(model_type="llama"), image_token_index=IMAGE, num_query_tokens=6), lambda count: {"pixel_values": pixels(count),
-           "qformer_input_ids": torch.randint(20, VOCAB, (count, 4)), "qformer_attention_mask": torch.ones(count, 4).long()}),
-]  # fmt: skip
+    Family(
+        "FastVlm",
+        lambda: tf.FastVlmConfig(
+            vision_config=tower(), text_config=text(model_type="qwen2"), image_token_id=IMAGE
+        ),
+        square(),
+        needs="timm",
+    ),
+    Family(
+        "Blip2",
+        lambda: tf.Blip2Config(
+            vision_config=tower(),
+            qformer_config=q_former(),
+            text_config=opt(),
+            image_token_index=IMAGE,
+            num_query_tokens=6,
+        ),
+        square(),
+    ),
+    Family(
+        "InstructBlip",
+        lambda: tf.InstructBlipConfig(
+            vision_config=tower(),
+            qformer_config=q_former(),
+            text_config=text(model_type="llama"),
+            image_token_index=IMAGE,
+            num_query_tokens=6,
+        ),
+        lambda count: {
+            "pixel_values": pixels(count),
+            "qformer_input_ids": torch.randint(20, VOCAB, (count, 4)),
+            "qformer_attention_mask": torch.ones(count, 4).long(),
+        },
+    ),
+]
 
 
 def batch(
@@ -350,8 +614,13 @@ def idefics(resampler: bool) -> Family:
     Pictures are [samples, pictures, ...], and a mask says which rows of the text may look at which.
     """
     vision = {**tower(), "embed_dim": 16}
-    perceiver = {"use_resampler": resampler, "resampler_n_latents": 6, "resampler_depth": 1, "resampler_n_heads": 2,
-                 "resampler_head_dim": 8}  # fmt: skip
+    perceiver = {
+        "use_resampler": resampler,
+        "resampler_n_latents": 6,
+        "resampler_depth": 1,
+        "resampler_n_heads": 2,
+        "resampler_head_dim": 8,
+    }
     more = {"alpha_initializer": "ones", "cross_layer_interval": 2, "use_resampler": resampler}
     return Family(
         "IdeficsResampler" if resampler else "Idefics",
@@ -364,8 +633,15 @@ def idefics(resampler: bool) -> Family:
 
 
 def mllama() -> Family:
-    vision = {**tower(), "attention_heads": 2, "num_global_layers": 1, "vision_output_dim": 32, "intermediate_layers_indices": [0],
-              "max_num_tiles": 2, "supported_aspect_ratios": [[1, 1], [1, 2]]}  # fmt: skip
+    vision = {
+        **tower(),
+        "attention_heads": 2,
+        "num_global_layers": 1,
+        "vision_output_dim": 32,
+        "intermediate_layers_indices": [0],
+        "max_num_tiles": 2,
+        "supported_aspect_ratios": [[1, 1], [1, 2]],
+    }
     language = text(num_hidden_layers=4, cross_attention_layers=[1, 3])
     return Family(
         "Mllama",
@@ -441,11 +717,16 @@ VIDEOS: dict[str, Callable[[int], dict[str, Tensor]]] = {
 LLAVA_NEXT_VIDEO = Family(
     "LlavaNextVideo",
     lambda: tf.LlavaNextVideoConfig(
-        vision_config=clip(), text_config=text(model_type="llama"), image_token_index=IMAGE, video_token_index=VIDEO,
-        image_grid_pinpoints=[[32, 32], [16, 32]], spatial_pool_mode="average", spatial_pool_stride=2,
+        vision_config=clip(),
+        text_config=text(model_type="llama"),
+        image_token_index=IMAGE,
+        video_token_index=VIDEO,
+        image_grid_pinpoints=[[32, 32], [16, 32]],
+        spatial_pool_mode="average",
+        spatial_pool_stride=2,
     ),
     tiled(5),
-)  # fmt: skip
+)
 WITH_VIDEO = [*(row for row in IN_SEQUENCE if row.name in VIDEOS), LLAVA_NEXT_VIDEO]
 
 

@@ -7,9 +7,15 @@ from collections import defaultdict
 from typing import Any
 
 _COLUMNS = {
-    "keep_all": "keep all", "dropping": "drop", "generation": "generate", "further_turn": "turns", "gradients": "gradients",
-    "targets": "targets", "videos": "videos", "train_export": "train",
-}  # fmt: skip
+    "keep_all": "keep all",
+    "dropping": "drop",
+    "generation": "generate",
+    "further_turn": "turns",
+    "gradients": "gradients",
+    "targets": "targets",
+    "videos": "videos",
+    "train_export": "train",
+}
 _FILES = ("test_families.py", "test_cross_attention_families.py", "test_any_model.py")
 
 

@@ -18,22 +18,40 @@ from asymvlm.documents import Sample
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SMALL = {
-    "train_pages": 12, "val_pages": 4, "max_epochs": 1, "batch_size": 8, "enable_model_summary": False,
-    "pages": 4, "check_pages": 2, "crowded": 4, "steps": 2, "tower_batch": 3, "reading_batch": 3, "joint_batch": 3,
-    "keeps": [0.25], "shares": [0.5],
-    "latency_batches": [1], "severities": [5],
-}  # fmt: skip
+    "train_pages": 12,
+    "val_pages": 4,
+    "max_epochs": 1,
+    "batch_size": 8,
+    "enable_model_summary": False,
+    "pages": 4,
+    "check_pages": 2,
+    "crowded": 4,
+    "steps": 2,
+    "tower_batch": 3,
+    "reading_batch": 3,
+    "joint_batch": 3,
+    "keeps": [0.25],
+    "shares": [0.5],
+    "latency_batches": [1],
+    "severities": [5],
+}
 PLACEHOLDERS = {
-    "PATH_OR_HUB_ID": "checkpoints/tiny-teacher", "FOLDER": "pages", "CHECKPOINT.ckpt": "checkpoints/tiny/best.ckpt",
-    "DIR": "checkpoints/again", "OUT.png": "sheet.png", "../shared/data/receipts": "pages",
-}  # fmt: skip
+    "PATH_OR_HUB_ID": "checkpoints/tiny-teacher",
+    "FOLDER": "pages",
+    "CHECKPOINT.ckpt": "checkpoints/tiny/best.ckpt",
+    "DIR": "checkpoints/again",
+    "OUT.png": "sheet.png",
+    "../shared/data/receipts": "pages",
+}
 # What needs a terminal, a network or minutes is asked for the same files in a way that needs none
 # of them.
 INSTEAD = {
     "make train": "make --dry-run train",
     "make test": "make --dry-run test",
     "python -m asymvlm.training.fit_eviction": "python -m asymvlm.training.fit_eviction --pages 4",
-    "wandb leet checkpoints/wandb": "wandb leet inspect --summary checkpoints/wandb/latest-run/*.wandb",
+    "wandb leet checkpoints/wandb": (
+        "wandb leet inspect --summary checkpoints/wandb/latest-run/*.wandb"
+    ),
     "wandb sync checkpoints/wandb/offline-run-*": "ls -d checkpoints/wandb/offline-run-*",
 }
 # They measure, and ask for no more than an exported scorer and each other.

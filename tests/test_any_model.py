@@ -56,19 +56,24 @@ def saved(name, directory):
     ROWS[name].build().save_pretrained(directory)
 
 
-@pytest.mark.filterwarnings(
-    "default"
-)  # Lightning's and jsonargparse's own, as a user would see them
+# Lightning's and jsonargparse's own, as a user would see them.
+@pytest.mark.filterwarnings("default")
 @pytest.mark.parametrize("name", tiny_processors.PROCESSORS)
 def test_train_export_load_prune_generate(name, pages, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["train.py"])
     saved(name, tmp_path / "teacher")
     flags = {
-        "model.teacher": "teacher", "data.path": str(pages), "data.batch_size": "2", "trainer.max_steps": "2", "trainer.devices": "1",
-        "trainer.logger": "false", "trainer.enable_model_summary": "false",
-        "trainer.default_root_dir": "out", "trainer.accelerator": "cpu",
-    }  # fmt: skip
+        "model.teacher": "teacher",
+        "data.path": str(pages),
+        "data.batch_size": "2",
+        "trainer.max_steps": "2",
+        "trainer.devices": "1",
+        "trainer.logger": "false",
+        "trainer.enable_model_summary": "false",
+        "trainer.default_root_dir": "out",
+        "trainer.accelerator": "cpu",
+    }
     arguments = [part for key, value in flags.items() for part in (f"--{key}", value)]
     assert main(["--config", str(ROOT / "configs/any.yaml"), *arguments]) == 0
     scorer = asymvlm.load_scorer(tmp_path / "out/scorer")
@@ -89,16 +94,32 @@ def test_train_export_load_prune_generate(name, pages, tmp_path, monkeypatch):
 STAGE_TWO = {"model.start": "null", "model.scorer": "asymvlm.scorers.low_rank.LowRankScorer"}
 
 
-@pytest.mark.filterwarnings(
-    "default"
-)  # Lightning's and jsonargparse's own, as a user would see them
-@pytest.mark.parametrize("name,boxes,says", [
-    ("Llava", [], "model.target: {} learns from evidence_boxes, and no question of data.path pages has any"),
-    ("InternVL", [[0, 0, 9, 9]], "cannot be laid on the tokens of InternVLForConditionalGeneration"),
-])  # fmt: skip
-@pytest.mark.parametrize("config,target,more", [
-    ("tiny.yaml", "MixedTarget", {}), ("tiny-stage2.yaml", "EvidenceTarget", STAGE_TWO),
-], ids=["stage one", "stage two"])  # fmt: skip
+# Lightning's and jsonargparse's own, as a user would see them.
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize(
+    "name,boxes,says",
+    [
+        (
+            "Llava",
+            [],
+            "model.target: {} learns from evidence_boxes, and no question of data.path pages has "
+            "any",
+        ),
+        (
+            "InternVL",
+            [[0, 0, 9, 9]],
+            "cannot be laid on the tokens of InternVLForConditionalGeneration",
+        ),
+    ],
+)
+@pytest.mark.parametrize(
+    "config,target,more",
+    [
+        ("tiny.yaml", "MixedTarget", {}),
+        ("tiny-stage2.yaml", "EvidenceTarget", STAGE_TWO),
+    ],
+    ids=["stage one", "stage two"],
+)
 def test_missing_boxes_are_one_message(
     config, target, more, name, boxes, says, tmp_path, monkeypatch, capsys
 ):
@@ -116,9 +137,14 @@ def test_missing_boxes_are_one_message(
     for split in ("train", "val"):
         (tmp_path / f"pages/{split}.jsonl").write_text(json.dumps(record))
     flags = {
-        "model.teacher": "teacher", "data.path": "pages", "trainer.devices": "1", "trainer.accelerator": "cpu",
-        "trainer.logger": "false", "trainer.callbacks": "asymvlm.training.callbacks.RunCheckpoint", **more,
-    }  # fmt: skip
+        "model.teacher": "teacher",
+        "data.path": "pages",
+        "trainer.devices": "1",
+        "trainer.accelerator": "cpu",
+        "trainer.logger": "false",
+        "trainer.callbacks": "asymvlm.training.callbacks.RunCheckpoint",
+        **more,
+    }
     arguments = [part for key, value in flags.items() for part in (f"--{key}", value)]
     assert main(["--config", str(ROOT / "configs" / config), *arguments]) == 1
     assert says.format(target) in capsys.readouterr().err
@@ -203,12 +229,20 @@ def test_receipts_at_native_resolution(tmp_path, monkeypatch, capsys):
             "\n".join([*map(json.dumps, records + broken), "{"])
         )
     flags = [
-        "--model.teacher=teacher", f"--data.path={tmp_path}", "--data.batch_size=4", "--trainer.limit_train_batches=2",
+        "--model.teacher=teacher",
+        f"--data.path={tmp_path}",
+        "--data.batch_size=4",
+        "--trainer.limit_train_batches=2",
         "--trainer.logger=false",
-        "--trainer.enable_model_summary=false", "--trainer.default_root_dir=out", "--trainer.accelerator=cpu", "--trainer.devices=1",
-        "--trainer.limit_val_batches=2", "--model.target=asymvlm.targets.MixedTarget",
-        "--model.target.first=asymvlm.targets.AttentionTarget", "--model.target.second=asymvlm.targets.EvidenceTarget",
-    ]  # fmt: skip
+        "--trainer.enable_model_summary=false",
+        "--trainer.default_root_dir=out",
+        "--trainer.accelerator=cpu",
+        "--trainer.devices=1",
+        "--trainer.limit_val_batches=2",
+        "--model.target=asymvlm.targets.MixedTarget",
+        "--model.target.first=asymvlm.targets.AttentionTarget",
+        "--model.target.second=asymvlm.targets.EvidenceTarget",
+    ]
     assert main(["--config", str(ROOT / "configs/any.yaml"), *flags]) == 0
     printed = capsys.readouterr().out
     assert "skipped 3 of 43 records" in printed and "image gone.jpg does not exist" in printed

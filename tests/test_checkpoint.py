@@ -91,19 +91,31 @@ def truncate(directory):
     path.write_bytes(path.read_bytes()[:-20])
 
 
-@pytest.mark.parametrize("break_it,says", [
-    (lambda d: (d / "model.safetensors").unlink(), "model.safetensors is missing"),
-    (lambda d: (d / "config.json").unlink(), "config.json is missing"),
-    (lambda d: (d / "config.json").write_text("{"), "config.json is not JSON"),
-    (truncate, "model.safetensors is truncated or corrupt"),
-    (lambda d: change(d, format="other"), "this is no scorer checkpoint"),
-    (lambda d: change(d, format_version=99), "format_version 99 is newer than 1"),
-    (lambda d: change(d, polarity="lower_keeps"), "'polarity' is 'lower_keeps', must be 'higher_keeps'"),
-    (lambda d: change(d, input={"width": 8}), "'input.width' must equal"),
-    (lambda d: change(d, scorer={"kind": "low_rank", "arguments": {"width": 16, "rank": 4}}), "has shape"),
-    (lambda d: change(d, scorer={"kind": "future", "arguments": {"width": 16}}), "update asymvlm"),
-    (lambda d: change(d, budget=None), "not part of the format"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "break_it,says",
+    [
+        (lambda d: (d / "model.safetensors").unlink(), "model.safetensors is missing"),
+        (lambda d: (d / "config.json").unlink(), "config.json is missing"),
+        (lambda d: (d / "config.json").write_text("{"), "config.json is not JSON"),
+        (truncate, "model.safetensors is truncated or corrupt"),
+        (lambda d: change(d, format="other"), "this is no scorer checkpoint"),
+        (lambda d: change(d, format_version=99), "format_version 99 is newer than 1"),
+        (
+            lambda d: change(d, polarity="lower_keeps"),
+            "'polarity' is 'lower_keeps', must be 'higher_keeps'",
+        ),
+        (lambda d: change(d, input={"width": 8}), "'input.width' must equal"),
+        (
+            lambda d: change(d, scorer={"kind": "low_rank", "arguments": {"width": 16, "rank": 4}}),
+            "has shape",
+        ),
+        (
+            lambda d: change(d, scorer={"kind": "future", "arguments": {"width": 16}}),
+            "update asymvlm",
+        ),
+        (lambda d: change(d, budget=None), "not part of the format"),
+    ],
+)
 def test_broken_directories_name_the_file_and_the_fault(tmp_path, capsys, break_it, says):
     directory = save_scorer(make(), tmp_path / "scorer", "card")
     break_it(directory)
@@ -159,13 +171,15 @@ def test_loader_needs_torch_and_safetensors_only(tmp_path):
 
 def test_check_needs_no_torch(tmp_path):
     directory = save_scorer(make(), tmp_path / "scorer", "card")
-    body = f"import runpy; sys.argv = ['check', {str(directory)!r}]; runpy.run_module('asymvlm.check', run_name='__main__')"
+    body = f"import runpy; sys.argv = ['check', {str(directory)!r}]; "
+    body += "runpy.run_module('asymvlm.check', run_name='__main__')"
     done = run_without(["torch", "transformers", "lightning"], body)
     assert done.returncode == 0, done.stderr
 
 
 def test_import_is_light():
-    body = "import asymvlm; print([n for n in ('torch', 'lightning', 'wandb', 'datasets', 'peft') if n in sys.modules])"
+    heavy = ("torch", "lightning", "wandb", "datasets", "peft")
+    body = f"import asymvlm; print([n for n in {heavy} if n in sys.modules])"
     assert run_without([], body).stdout.strip() == "[]"
 
 

@@ -168,7 +168,8 @@ def test_field_words_of_the_world_stay(name):
 @pytest.mark.parametrize("name", REWORDINGS)
 def test_quoted_words_and_numbers_stay(name):
     question = (
-        "Which \"Grand total\" or 'amount due' was printed “without taxes” below page A4 of 2019?"
+        "Which \"Grand total\" or 'amount due' was printed “without taxes” "
+        "below page A4 of 2019?"
     )
     for severity in range(1, 6):
         got = REWORDINGS[name](question, severity, np.random.default_rng(severity))
@@ -179,7 +180,7 @@ def test_quoted_words_and_numbers_stay(name):
         )
 
 
-def test_the_tiny_teacher_was_asked_with_the_words_of_paraphrases_and_distractors_but_not_of_typos():
+def test_the_tiny_teacher_knows_words_of_paraphrases_and_distractors_but_not_of_typos():
     tokenizer = AutoTokenizer.from_pretrained(TEACHER)
     asked = [
         question.text

@@ -83,9 +83,8 @@ def test_prefill_macs_equal_the_flop_counter(family):
     with torch.no_grad(), flop_counter() as counter:
         model(**inputs, logits_to_keep=1)
     assert 2 * (cost.tower + cost.projector) == encoding.get_total_flops()
-    assert 2 * cost.total == pytest.approx(
-        counter.get_total_flops(), rel=1e-3
-    )  # some versions multiply matrices to rotate
+    # Some versions multiply matrices to rotate.
+    assert 2 * cost.total == pytest.approx(counter.get_total_flops(), rel=1e-3)
     assert (
         min(cost.tower, cost.projector, cost.llm) > 0
         and cost.total == cost.tower + cost.projector + cost.llm
@@ -175,9 +174,8 @@ def test_sliding_windows_bound_the_cache():
 
 
 def test_counts_per_layer_by_hand():
-    config = ROWS[
-        "Llava"
-    ].config()  # three layers of width 32, four heads of 8, two groups, MLP of 48, 120 words
+    # Three layers of width 32, four heads of 8, two groups, MLP of 48, 120 words.
+    config = ROWS["Llava"].config()
     token = 32 * 32 + 2 * 32 * 16 + 32 * 32 + 3 * 32 * 48
     per_layer, uniform = prefill_cost(config, [10, 6, 2], 4), prefill_cost(config, 10, 4)
     assert per_layer.llm == (14 + 10 + 6) * token + (14**2 + 10**2 + 6**2) * 2 * 32 + 32 * 120
@@ -198,13 +196,31 @@ def test_the_tower_is_known_under_the_whole_models_name():
     assert prefill_cost(config, 4, 7) == prefill_cost(ROWS["Idefics3"].config(), 4, 7)
 
 
-@pytest.mark.parametrize("name,tokens,pictures,message", [
-    ("Glm4v", 8, 1, "tower 'glm4v_vision' of 'glm4v' is not covered; covered are clip_vision_model, siglip"),
-    ("Cohere2Vision", 8, 1, "projector of 'cohere2_vision' is not covered; covered are llava"),
-    ("Qwen2_5_VL", 8, 1, "pictures: 1 does not fit the tower 'qwen2_5_vl_vision'; give their image_grid_thw"),
-    ("Llava", 8, [(1, 4, 4)], r"pictures: \[\(1, 4, 4\)\] does not fit the tower 'clip_vision_model'; give how many"),
-    ("Llava", [8, 4], 1, "vision_tokens: 2 counts for 3 decoder layers"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name,tokens,pictures,message",
+    [
+        (
+            "Glm4v",
+            8,
+            1,
+            "tower 'glm4v_vision' of 'glm4v' is not covered; covered are clip_vision_model, siglip",
+        ),
+        ("Cohere2Vision", 8, 1, "projector of 'cohere2_vision' is not covered; covered are llava"),
+        (
+            "Qwen2_5_VL",
+            8,
+            1,
+            "pictures: 1 does not fit the tower 'qwen2_5_vl_vision'; give their image_grid_thw",
+        ),
+        (
+            "Llava",
+            8,
+            [(1, 4, 4)],
+            r"pictures: \[\(1, 4, 4\)\] does not fit the tower 'clip_vision_model'; give how many",
+        ),
+        ("Llava", [8, 4], 1, "vision_tokens: 2 counts for 3 decoder layers"),
+    ],
+)
 def test_what_is_not_covered_says_so(name, tokens, pictures, message):
     with pytest.raises(ValueError, match=message):
         prefill_cost(ROWS[name].config(), tokens, 4, pictures)

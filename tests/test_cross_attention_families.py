@@ -26,7 +26,7 @@ def case(request):
 
 @contextmanager
 def masked(model, inputs, kept, generating):
-    """The arguments of the same call with dropped tokens hidden from every row, while this is open."""
+    """Hide dropped tokens from every row while open; yields the arguments of the call."""
     backbone = backbone_of(model)
     slots = [mine[index] for mine, index in zip(backbone.slots(inputs), kept, strict=True)]
     if backbone.mask_argument == "cross_attention_mask":

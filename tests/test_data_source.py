@@ -22,7 +22,7 @@ pytestmark = pytest.mark.filterwarnings("default")  # Lightning's and jsonargpar
 ROOT = Path(__file__).parent.parent
 CONFIG = ["--config", str(ROOT / "configs/any.yaml"), "--config", str(ROOT / "tests/small.yaml")]
 TABLE = "asymvlm.training.callbacks.ResultsTable"
-QUICK = "keeps: [0.25]\nlatency_batches: [1]\npages: 2\nmethods: {grid: {class_path: asymvlm.methods.grid.Grid}}\n"
+QUICK = "keeps: [0.25]\nlatency_batches: [1]\npages: 2\nmethods: {grid: {class_path: Grid}}\n"
 COUNT = 12
 
 
@@ -166,11 +166,20 @@ def test_equal_ids_in_a_file_are_judged_one_by_one(teacher, tmp_path, monkeypatc
     assert len({one["key"] for one in answers}) == len(answers)
 
 
-@pytest.mark.parametrize("flags,says", [
-    (["--data.columns.question", "query"], "data.columns: describes data that is not named; give data.path"),
-    (["--data.images", "pictures"], "data.images: describes data that is not named; give data.path"),
-    (["--data.val_share", "2"], "data.val_share: 2.0 must lie between 0 and 1"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "flags,says",
+    [
+        (
+            ["--data.columns.question", "query"],
+            "data.columns: describes data that is not named; give data.path",
+        ),
+        (
+            ["--data.images", "pictures"],
+            "data.images: describes data that is not named; give data.path",
+        ),
+        (["--data.val_share", "2"], "data.val_share: 2.0 must lie between 0 and 1"),
+    ],
+)
 def test_both_commands_refuse_the_same_in_the_same_words(trained, capsys, flags, says):
     assert trained(*flags) == 2 and says in capsys.readouterr().err
     assert evaluate(["--config", "quick.yaml", *flags]) == 2 and says in capsys.readouterr().err

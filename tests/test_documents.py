@@ -133,10 +133,20 @@ def test_broken_records_are_skipped_counted_and_named(folder):
         "answers": ["x"],
         "evidence_boxes": [[0, 0, 20, 40]],
     }
-    write(folder, [
-        good, good | {"question": "And?", "kind": "total"}, good | {"image": "broken.jpg"}, good | {"image": "none.png"},
-        good | {"question": " "}, good | {"answers": []}, good | {"evidence_boxes": [[5, 5, 1, 9]]}, "{not json", '"text"',
-    ])  # fmt: skip
+    write(
+        folder,
+        [
+            good,
+            good | {"question": "And?", "kind": "total"},
+            good | {"image": "broken.jpg"},
+            good | {"image": "none.png"},
+            good | {"question": " "},
+            good | {"answers": []},
+            good | {"evidence_boxes": [[5, 5, 1, 9]]},
+            "{not json",
+            '"text"',
+        ],
+    )
     pages, report = folder_pages(folder, "train")
     assert len(pages) == 1 and report.used == 2
     reasons = dict(report.skipped)

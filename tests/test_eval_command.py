@@ -14,12 +14,37 @@ from asymvlm.evaluation.main import main
 from asymvlm.scorers import BudgetHead, scorers
 
 ROOT = Path(__file__).parent.parent
-SMALL = ["--config", str(ROOT / "configs/eval/tiny.yaml"), "--teacher", "teacher", "--scorer", "scorer", "--output", "out",
-         "--pages", "4", "--latency_batches", "[1]"]  # fmt: skip
+SMALL = [
+    "--config",
+    str(ROOT / "configs/eval/tiny.yaml"),
+    "--teacher",
+    "teacher",
+    "--scorer",
+    "scorer",
+    "--output",
+    "out",
+    "--pages",
+    "4",
+    "--latency_batches",
+    "[1]",
+]
 CONTRACT = {
-    "method", "keep_requested", "keep_mean", "keep_p95", "task", "n", "accuracy", "dense_accuracy", "agreement", "evidence_recall",
-    "macs_prefill", "macs_prefill_dense", "flops_saved", "prefill_ms", "dense_prefill_ms",
-}  # fmt: skip
+    "method",
+    "keep_requested",
+    "keep_mean",
+    "keep_p95",
+    "task",
+    "n",
+    "accuracy",
+    "dense_accuracy",
+    "agreement",
+    "evidence_recall",
+    "macs_prefill",
+    "macs_prefill_dense",
+    "flops_saved",
+    "prefill_ms",
+    "dense_prefill_ms",
+}
 
 
 @pytest.fixture(scope="module")
@@ -51,8 +76,17 @@ def test_table_results_and_pictures(folder):
     rows = json.loads((folder / "out" / "results.json").read_text())
     assert all(row.keys() >= CONTRACT for row in rows)
     methods = {row["method"] for row in rows}
-    assert methods == {"learned", "random", "grid", "downsample", "cls_attention", "teacher_question", "teacher_last",
-                       "oracle_answer_rows", "oracle_evidence"}  # fmt: skip
+    assert methods == {
+        "learned",
+        "random",
+        "grid",
+        "downsample",
+        "cls_attention",
+        "teacher_question",
+        "teacher_last",
+        "oracle_answer_rows",
+        "oracle_evidence",
+    }
     assert {row["method"] for row in rows if row["keep_requested"] == "auto"} == {"learned"}
     for row in rows:
         assert 0 < row["keep_mean"] <= row["keep_p95"] <= 1 and row["macs_prefill"] > 0
@@ -91,13 +125,16 @@ def test_table_results_and_pictures(folder):
 
 
 @pytest.mark.filterwarnings("default")  # jsonargparse's own, as a user would see them
-@pytest.mark.parametrize("flags,code,says", [
-    (["--keeps", "[1.5]"], 2, "keep: 1.5 is not accepted"),
-    (["--keeps", "[0]"], 2, "keep: 0 is not accepted"),
-    (["--scorer", "/nowhere"], 1, "/nowhere: no such directory"),
-    (["--teacher", "/nowhere"], 1, "model.teacher: /nowhere"),
-    (["--path", "/nowhere"], 1, "/nowhere"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "flags,code,says",
+    [
+        (["--keeps", "[1.5]"], 2, "keep: 1.5 is not accepted"),
+        (["--keeps", "[0]"], 2, "keep: 0 is not accepted"),
+        (["--scorer", "/nowhere"], 1, "/nowhere: no such directory"),
+        (["--teacher", "/nowhere"], 1, "model.teacher: /nowhere"),
+        (["--path", "/nowhere"], 1, "/nowhere"),
+    ],
+)
 def test_bad_input_is_one_message(folder, monkeypatch, capsys, flags, code, says):
     monkeypatch.chdir(folder)
     assert main([*SMALL, *flags]) == code

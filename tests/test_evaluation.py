@@ -13,9 +13,8 @@ from asymvlm.training.metrics import BudgetCoverage, EvidenceKept, GainNDCG, Mas
 def test_paired_difference_resamples_pages():
     first, second = [1, 1, 0, 1], [0, 1, 0, 0]
     got = paired_difference(first, second, [0, 0, 1, 1])
-    assert (
-        got.difference == 50 and got.low == got.high == 50
-    )  # both pages differ by a half: nothing to vary
+    # Both pages differ by a half: nothing to vary.
+    assert got.difference == 50 and got.low == got.high == 50
     rng = np.random.default_rng(0)
     noisy = rng.random(400) < 0.6
     wide = paired_difference(noisy, np.zeros(400), np.arange(400))

@@ -74,9 +74,8 @@ def test_greedy_equals_dense_layers_that_miss_what_left(case):
     made = out.sequences[:, -24:]
     assert out.sequences.shape[1] in (24, width + 24)
     vision = backbone_of(model).layout(inputs).vision
-    text = (inputs["attention_mask"].bool() & ~vision).sum(
-        -1
-    ) + 23  # the last token made is never read
+    # The last token made is never read.
+    text = (inputs["attention_mask"].bool() & ~vision).sum(-1) + 23
     assert call.seen == text.tolist()
     assert call.held == [BUDGET, BUDGET]
     assert call.gone == [seen - BUDGET for seen in call.seen]
@@ -155,9 +154,8 @@ def test_beams_equal_dense_layers_that_miss_what_left(case):
     report, made, logits = beams(model, inputs, rule())
     histories = one_by_one(model, inputs, rule(), made, logits)
     assert histories[0] != histories[1], "beams lose different entries"
-    for layer, rows in report.calls[
-        0
-    ].evicted.items():  # of the beams that were alive in the end, in whatever order
+    # Of the beams that were alive in the end, in whatever order.
+    for layer, rows in report.calls[0].evicted.items():
         assert all(
             pairs in [history[layer][number // 3] for history in histories]
             for number, pairs in enumerate(rows)
@@ -238,9 +236,8 @@ def test_a_full_layer_is_written_in_place(small, monkeypatch):
         assert len(set(homes[3 * 10 + layer :: 3])) == 1
     vision = backbone_of(model).layout(inputs).vision.sum(-1)
     assert homes[-1][2] == int(vision.max()) + BUDGET + 1
-    size = sum(
-        2 * 2 * 2 * 8 * 4 * slots for *_, slots in homes[-3:]
-    )  # keys and values, rows, groups, width, fp32
+    # Keys and values, rows, groups, width, fp32.
+    size = sum(2 * 2 * 2 * 8 * 4 * slots for *_, slots in homes[-3:])
     assert report.calls[0].bytes == report.calls[0].peak_bytes == size
 
 

@@ -160,9 +160,8 @@ def test_key_norm_takes_the_longest_key():
         ["tttttt"], lengths=[[9.0, 2.0, 5.0, 1.0, 3.0, 9.0]]
     )
     assert row.gone == [2, 4]
-    tied = [
-        [1.0, 2.0, 2.0 * (1 + 1e-6), 2.0, 1.0, 1.0]
-    ]  # as rotary embedding leaves keys of one word
+    # As rotary embedding leaves keys of one word.
+    tied = [[1.0, 2.0, 2.0 * (1 + 1e-6), 2.0, 1.0, 1.0]]
     assert Row(KeyNorm(sinks=1, recent=1), 5).add(["tttttt"], lengths=tied).gone == [1], (
         "of equals the oldest"
     )
@@ -218,9 +217,8 @@ def test_a_learned_rule_of_another_model_is_refused_at_once(line, llava, teacher
         tmp_path / "old",
         metadata={"teacher": "model.safetensors:0"},
     )
-    with asymvlm.evict(
-        llava, LinearEvictor(tmp_path / "old")
-    ) as report:  # a model without a directory may be any
+    # A model without a directory may be any.
+    with asymvlm.evict(llava, LinearEvictor(tmp_path / "old")) as report:
         llava(input_ids=torch.tensor([[1, 2, 3]]))
     assert report.calls
     model = type(llava).from_pretrained(teacher)

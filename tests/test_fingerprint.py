@@ -51,24 +51,33 @@ def key(value):
     return key_of(describe(value))
 
 
-@pytest.mark.parametrize("one,other", [
-    (Own(1.0), Own(2.0)),
-    (Own(weights=torch.zeros(3)), Own(weights=torch.ones(3))),
-    (Own(weights=torch.zeros(3)), Own(weights=torch.zeros(1, 3))),
-    (Own(weights=torch.zeros(3)), Own(weights=torch.zeros(3, dtype=torch.float64))),
-    (Own(weights=np.zeros(3)), Own(weights=np.ones(3))),
-    (Own(extra={"a", "b"}), Own(extra={"a", "c"})),
-    (Own(extra=Setting(1)), Own(extra=Setting(2))),
-    (Own(extra=torch.float16), Own(extra=torch.bfloat16)),
-    (Own(extra=functools.partial(max, 1)), Own(extra=functools.partial(max, 2))),
-    (Own(extra=torch.nn.Linear(2, 2)), Own(extra=torch.nn.Linear(2, 2))),
-    (Own(extra=Random(1)), Own(extra=Random(2))),
-    (Random(1), Random(2)),
-    (AttentionTarget("last"), AttentionTarget("answer")),
-    (MixedTarget(AttentionTarget(), EvidenceTarget(), 0.5), MixedTarget(AttentionTarget(), EvidenceTarget(0.1), 0.5)),
-    (ShuffledTarget(AttentionTarget(), 1), ShuffledTarget(AttentionTarget(), 2)),
-    (1, 1.5), (True, 1.5), ("1", 1), (None, "None"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "one,other",
+    [
+        (Own(1.0), Own(2.0)),
+        (Own(weights=torch.zeros(3)), Own(weights=torch.ones(3))),
+        (Own(weights=torch.zeros(3)), Own(weights=torch.zeros(1, 3))),
+        (Own(weights=torch.zeros(3)), Own(weights=torch.zeros(3, dtype=torch.float64))),
+        (Own(weights=np.zeros(3)), Own(weights=np.ones(3))),
+        (Own(extra={"a", "b"}), Own(extra={"a", "c"})),
+        (Own(extra=Setting(1)), Own(extra=Setting(2))),
+        (Own(extra=torch.float16), Own(extra=torch.bfloat16)),
+        (Own(extra=functools.partial(max, 1)), Own(extra=functools.partial(max, 2))),
+        (Own(extra=torch.nn.Linear(2, 2)), Own(extra=torch.nn.Linear(2, 2))),
+        (Own(extra=Random(1)), Own(extra=Random(2))),
+        (Random(1), Random(2)),
+        (AttentionTarget("last"), AttentionTarget("answer")),
+        (
+            MixedTarget(AttentionTarget(), EvidenceTarget(), 0.5),
+            MixedTarget(AttentionTarget(), EvidenceTarget(0.1), 0.5),
+        ),
+        (ShuffledTarget(AttentionTarget(), 1), ShuffledTarget(AttentionTarget(), 2)),
+        (1, 1.5),
+        (True, 1.5),
+        ("1", 1),
+        (None, "None"),
+    ],
+)
 def test_other_settings_other_keys(one, other):
     assert key(one) != key(other) and key(one) == key(one)
 
@@ -160,14 +169,26 @@ def other_weight(folder):
     (folder / "model.safetensors").write_bytes(content)
 
 
-@pytest.mark.parametrize("change,says", [
-    (larger_pictures, "processor.image_processor.size.height: 224 -> 448"),
-    (lambda folder: (folder / "chat_template.jinja").write_text("{{ messages }}"), "chat_template: "),
-    (other_words, "tokenizer: "),
-    (other_weight, "weights: "),
-    (lambda folder: edit(folder / "config.json", vision_feature_layer=-3), "config.vision_feature_layer: "),
-    (lambda folder: edit(folder / "generation_config.json", repetition_penalty=1.5), "generation.repetition_penalty: "),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "change,says",
+    [
+        (larger_pictures, "processor.image_processor.size.height: 224 -> 448"),
+        (
+            lambda folder: (folder / "chat_template.jinja").write_text("{{ messages }}"),
+            "chat_template: ",
+        ),
+        (other_words, "tokenizer: "),
+        (other_weight, "weights: "),
+        (
+            lambda folder: edit(folder / "config.json", vision_feature_layer=-3),
+            "config.vision_feature_layer: ",
+        ),
+        (
+            lambda folder: edit(folder / "generation_config.json", repetition_penalty=1.5),
+            "generation.repetition_penalty: ",
+        ),
+    ],
+)
 def test_everything_of_a_teacher_counts_and_is_named(copied, teacher, change, says):
     assert about(copied) == about(teacher), "its place does not count"
     change(copied)
@@ -281,11 +302,14 @@ def test_names_that_look_alike_as_files_are_kept_apart(tmp_path):
     assert len({log.path for log in logs}) == 3
 
 
-@pytest.mark.parametrize("spoil,says", [
-    (lambda text: "no json\n" + text, "is damaged"),
-    (lambda text: text.replace('"text"', '"word"', 1), "is damaged"),
-    (lambda text: text.split("\n")[0] + "\n{torn\n" + text.split("\n")[2] + "\n", "is damaged"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "spoil,says",
+    [
+        (lambda text: "no json\n" + text, "is damaged"),
+        (lambda text: text.replace('"text"', '"word"', 1), "is damaged"),
+        (lambda text: text.split("\n")[0] + "\n{torn\n" + text.split("\n")[2] + "\n", "is damaged"),
+    ],
+)
 def test_a_damaged_log_is_named_and_stays(tmp_path, spoil, says):
     log = RunLog(tmp_path, "grid", ONE)
     log.add([answered("0.0", "one"), answered("0.1", "two")])

@@ -15,12 +15,20 @@ def wrapped(inner, outer):
         raise outer from error
 
 
-@pytest.mark.parametrize("inner,outer,code,says", [
-    (DataError("these files"), RuntimeError("an error occurred"), DATA, "these files"),
-    (DataError("these files"), ValueError("not accepted"), DATA, "these files"),
-    (ValueError("rank: 0"), ValueError("not accepted"), USAGE, "rank: 0"),
-    (OSError(28, "No space left on device", "out/a"), OSError("x"), DATA, "out/a: No space left on device"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "inner,outer,code,says",
+    [
+        (DataError("these files"), RuntimeError("an error occurred"), DATA, "these files"),
+        (DataError("these files"), ValueError("not accepted"), DATA, "these files"),
+        (ValueError("rank: 0"), ValueError("not accepted"), USAGE, "rank: 0"),
+        (
+            OSError(28, "No space left on device", "out/a"),
+            OSError("x"),
+            DATA,
+            "out/a: No space left on device",
+        ),
+    ],
+)
 def test_the_first_cause_is_one_line(inner, outer, code, says, capsys):
     assert run(lambda arguments: wrapped(inner, outer), []) == code
     assert capsys.readouterr().err == f"error: {says}\n"

@@ -91,9 +91,8 @@ def test_what_straight_through_shuts_out_is_missed():
     logs = StraightThrough()(scores, mask, torch.tensor([1.0]), 0.0)
     looked = torch.softmax(logs, -1) @ torch.tensor([0.0, 1.0])
     gate = torch.autograd.grad(looked.sum(), scores, retain_graph=True)[0]
-    slope = torch.sigmoid(torch.tensor(0.5)) * torch.sigmoid(
-        torch.tensor(-0.5)
-    )  # of both gates, whose sum is 1
+    # Of both gates, whose sum is 1.
+    slope = torch.sigmoid(torch.tensor(0.5)) * torch.sigmoid(torch.tensor(-0.5))
     torch.testing.assert_close(gate, torch.stack([-slope / 2, slope / 2])[None])
     assert looked.item() < 1e-12
 

@@ -47,9 +47,16 @@ def folder(llava, processor, tmp_path_factory):
 @pytest.fixture
 def settings(folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    return {"teacher": str(folder / "teacher"), "scorer": None, "keeps": [0.25], "pages": 3,
-            "data": DataSource(root=str(folder / "data"), questions=(1, 1)), "batch_size": 2, "latency_batches": [2],
-            "output": "out"}  # fmt: skip
+    return {
+        "teacher": str(folder / "teacher"),
+        "scorer": None,
+        "keeps": [0.25],
+        "pages": 3,
+        "data": DataSource(root=str(folder / "data"), questions=(1, 1)),
+        "batch_size": 2,
+        "latency_batches": [2],
+        "output": "out",
+    }
 
 
 def count_batches(monkeypatch):
@@ -84,9 +91,8 @@ def test_an_interrupted_run_goes_on(settings, monkeypatch, tmp_path):
     )
     assert file.read_text().splitlines() == lines
     asked.clear()
-    evaluate(
-        methods={"grid": Random(), "inner": Inner()}, **settings
-    )  # another method of the same name
+    # Another method of the same name.
+    evaluate(methods={"grid": Random(), "inner": Inner()}, **settings)
     assert [name for name, ids in asked if len(ids) > 1] == ["Random"] * 3
     assert file.read_text().splitlines() == lines, "answers of the first stay"
 

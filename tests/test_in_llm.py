@@ -264,9 +264,8 @@ def test_further_turn_on_the_cache(llava, batch):
 
 def test_labels_keep_their_columns(llava, batch):
     labels = batch["input_ids"].masked_fill(batch["input_ids"] < 4, -100)
-    labels[:, 1:][
-        batch["input_ids"][:, :-1] == llava.config.image_token_id
-    ] = -100  # predicted from the last vision token, which may go
+    # Predicted from the last vision token, which may go.
+    labels[:, 1:][batch["input_ids"][:, :-1] == llava.config.image_token_id] = -100
     with asymvlm.prune(llava, Late(), keep=0.3) as report:
         loss = llava(**batch, labels=labels).loss
     with blind(llava, batch, {1: report.calls[0].kept}):

@@ -1,4 +1,4 @@
-"""Each published rule by hand on a few tokens, and what all methods inside the LLM have in common."""
+"""Published rules inside the LLM by hand on a few tokens, and what all have in common."""
 
 from __future__ import annotations
 
@@ -47,9 +47,17 @@ def make(vision, *, text=None, keys=None, text_keys=None, attention=None, questi
         raise AssertionError("not for methods inside the LLM")
 
     return Tokens(
-        vision=vision, text=text, text_ids=torch.arange(len(text)), question=question, grid=torch.as_tensor(grid).long(), tower=unasked,
-        ink=unasked, importance=unasked, at_resolution=unasked, below=lambda: LayerView(keys, text_keys, lambda rows: attention[:, rows]),
-    )  # fmt: skip
+        vision=vision,
+        text=text,
+        text_ids=torch.arange(len(text)),
+        question=question,
+        grid=torch.as_tensor(grid).long(),
+        tower=unasked,
+        ink=unasked,
+        importance=unasked,
+        at_resolution=unasked,
+        below=lambda: LayerView(keys, text_keys, lambda rows: attention[:, rows]),
+    )
 
 
 def some(total=37, pictures=1, dtype=torch.float32, seed=0, same=False):
@@ -63,10 +71,14 @@ def some(total=37, pictures=1, dtype=torch.float32, seed=0, same=False):
     attention = torch.rand(4, 7, total, generator=generator)
     place = torch.arange(total)
     return make(
-        draw(total, 12), text=draw(7, 12), keys=draw(total, 8), text_keys=draw(7, 8), question=torch.arange(7) > 2,
+        draw(total, 12),
+        text=draw(7, 12),
+        keys=draw(total, 8),
+        text_keys=draw(7, 8),
+        question=torch.arange(7) > 2,
         attention=torch.full_like(attention, 0.1) if same else attention,
         grid=torch.stack([place * pictures // total, place // 6, place % 6], dim=-1),
-    )  # fmt: skip
+    )
 
 
 def chosen(method, tokens, count):
@@ -111,9 +123,12 @@ def test_dart_by_hand():
     is lower. Least like the text pivot (0, -2): -1 of token 1.
     """
     tokens = make(
-        [[1.0, 0.0], [0.0, 1.0], [2.0, 0.0], [-1.0, 0.0], [-3.0, 1.0]], keys=[[1.0, 0.0], [0.0, 3.0], [-2.0, -2.0], [1.0, 1.0], [0.0, 1.0]],
-        text=[[1.0, 1.0], [1.0, 1.0], [0.0, -2.0]], text_keys=[[90.0, 0.0], [1.0, 0.0], [0.0, -5.0]], question=[False, True, True],
-    )  # fmt: skip
+        [[1.0, 0.0], [0.0, 1.0], [2.0, 0.0], [-1.0, 0.0], [-3.0, 1.0]],
+        keys=[[1.0, 0.0], [0.0, 3.0], [-2.0, -2.0], [1.0, 1.0], [0.0, 1.0]],
+        text=[[1.0, 1.0], [1.0, 1.0], [0.0, -2.0]],
+        text_keys=[[90.0, 0.0], [1.0, 0.0], [0.0, -5.0]],
+        question=[False, True, True],
+    )
     one_of_each = DART(vision_pivots=1, text_pivots=1)
     assert chosen(one_of_each, tokens, 1) == [2]
     assert chosen(one_of_each, tokens, 2) == [2, 3]
@@ -312,9 +327,8 @@ def test_vlm_pruner_is_the_published_greedy(seed, pictures):
     kept so far.
     """
     tokens = some(60, pictures, seed=seed)
-    tokens.vision[:40] = (
-        tokens.vision[:1] + 0.7 * tokens.vision[:40]
-    )  # so that several passes are needed
+    # So that several passes are needed.
+    tokens.vision[:40] = tokens.vision[:1] + 0.7 * tokens.vision[:40]
     for count in (5, 20, 55):
         assert chosen(VLMPruner(channels=8), tokens, count) == _greedy(tokens, count)
 

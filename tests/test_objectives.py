@@ -153,9 +153,8 @@ def test_hardening_by_hand_and_over_time():
     )
     term = Hardening(2.0, first_weight=0.5)
     value = term(prediction, labels([[0.0] * 4], mask=mask))
-    expected = (
-        -(math.log(0.9) + math.log(0.8) + math.log(0.4)) / 3
-    )  # two are chosen: 1.5 rounded half up
+    # Two are chosen: 1.5 rounded half up.
+    expected = -(math.log(0.9) + math.log(0.8) + math.log(0.4)) / 3
     assert value.item() == pytest.approx(expected, rel=1e-5)
     value.backward()
     assert logs.grad.isfinite().all()

@@ -1,4 +1,4 @@
-"""Published pruning rules on a few tokens, worked out by hand, and what all of them have in common."""
+"""Published rules before the LLM by hand on a few tokens, and what all have in common."""
 
 from __future__ import annotations
 
@@ -208,9 +208,8 @@ def test_div_prune_finds_nearest_neighbours_block_by_block():
 
 def test_cd_pruner_by_hand():
     vision = [[1.0, 0, 0], [0.96, 0.28, 0], [0.48, 0.64, 0.6], [0, 0, 1], [1, 0, 0]]
-    tokens = make(
-        vision, states=[[-0.2], [-0.18], [-0.1], [-0.04], [0.0]]
-    )  # importance 1, 0.9, 0.5, 0.2, 0
+    # Importance 1, 0.9, 0.5, 0.2, 0.
+    tokens = make(vision, states=[[-0.2], [-0.18], [-0.1], [-0.04], [0.0]])
     # 0 first, rho^2 = 1. What it leaves of the others: 0.0784, 0.7696, 1, 0; times rho^2: 0.064,
     # 0.192, 0.04, 0: token 2. What is new in token 2 is (0, 0.64, 0.6) / 0.8773. That leaves 0.0784
     # - 0.2043^2 = 0.0367 of token 1 and 1 - 0.6839^2 = 0.532 of token 3; times rho^2: 0.030 and
@@ -242,9 +241,8 @@ def test_equal_relevance_and_equal_scores_leave_diversity():
     assert IDPruner(Scores([0.2] * 3)).select(tokens, 2).tolist() == [0, 2]
 
 
-@pytest.mark.parametrize(
-    "rounding", [0, 1e-3]
-)  # of matrix products in fp32, and where torch is allowed TF32
+# Of matrix products in fp32, and where torch is allowed TF32.
+@pytest.mark.parametrize("rounding", [0, 1e-3])
 def test_cd_pruner_beyond_the_rank_goes_by_dense_attention(rounding, monkeypatch):
     monkeypatch.setattr(cd_pruner, "unit_rows", lambda rows: (1 + rounding) * unit_rows(rows))
     tokens = make(torch.ones(6, 1), states=[[0.5], [-0.3], [0.2], [-0.9], [0.1], [0.7]])
@@ -307,9 +305,8 @@ def test_holov_by_hand(monkeypatch):
 
 def test_holov_leaves_a_tokens_own_cosine_out(monkeypatch):
     monkeypatch.setattr(holov, "_GROUPS", 2)
-    vision = torch.eye(4)[
-        [0, 0, 0, 0, 0, 1, 2, 3]
-    ]  # all cosines with others 1, all 0: no variance, shares 0.7 and 0.3
+    # All cosines with others 1, all 0: no variance, shares 0.7 and 0.3.
+    vision = torch.eye(4)[[0, 0, 0, 0, 0, 1, 2, 3]]
     tokens = make(vision, attention=[0.1, 0.2, 0.3, 0.1, 0.05, 0.05, 0.1, 0.1])
     assert HoloV(beta=1).select(tokens, 4).tolist() == [0, 1, 2, 6]
 

@@ -32,9 +32,8 @@ from asymvlm.training.main import main
 from asymvlm.training.settings import LoraSettings
 from asymvlm.training.start import are_different
 
-pytestmark = pytest.mark.filterwarnings(
-    "default"
-)  # Lightning's, jsonargparse's and peft's own, as a user would see them
+# Lightning's, jsonargparse's and peft's own, as a user would see them.
+pytestmark = pytest.mark.filterwarnings("default")
 
 ROOT = Path(__file__).parent.parent
 CONFIG = [
@@ -71,10 +70,19 @@ HARD = [
 ]  # where the scorer learns too
 # Adapters alone, beside a scorer that stays.
 FROZEN = [
-    "--model.lora.rank", "2", "--model.budget.head_share", "0", "--model.budget.keep_range", "[0.2,0.2]",
-    "--model.objectives.divergence.weight", "1", "--model.objectives.cross_entropy.weight", "0",
-    "--model.optimizer.learning_rate", "0.003",
-]  # fmt: skip
+    "--model.lora.rank",
+    "2",
+    "--model.budget.head_share",
+    "0",
+    "--model.budget.keep_range",
+    "[0.2,0.2]",
+    "--model.objectives.divergence.weight",
+    "1",
+    "--model.objectives.cross_entropy.weight",
+    "0",
+    "--model.optimizer.learning_rate",
+    "0.003",
+]
 
 
 @pytest.fixture(scope="module")
@@ -258,15 +266,30 @@ def test_the_adapter_is_part_of_what_a_method_is(frozen, tmp_path):
     assert describe(Learned(str(copied), adapter=True)) != describe(methods[1])
 
 
-@pytest.mark.parametrize("flags,code,says", [
-    (["--model.recovery", "lora"], 2, "recovery"),
-    ([*HARD, "--model.lora.targets", "[q_proj,value]"], 2, "model.lora.targets: 'value' is no linear module of Llava"),
-    ([*HARD, "--model.lora.targets", "[]"], 2, "model.lora.targets: none are named"),
-    ([*HARD, "--model.lora.rank", "0"], 2, "model.lora.rank: 0 must be at least 1"),
-    (LORA, 2, "model.gate: SoftTopK with model.gate_mode scale leaves a little of every token"),
-    ([*HARD, "--model.gate_mode", "scale"], 2, "model.gate: StraightThrough with model.gate_mode scale leaves"),
-    ([*HARD, "--model.optimizer.learning_rate", "1e30"], 1, "lower model.optimizer.learning_rate"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "flags,code,says",
+    [
+        (["--model.recovery", "lora"], 2, "recovery"),
+        (
+            [*HARD, "--model.lora.targets", "[q_proj,value]"],
+            2,
+            "model.lora.targets: 'value' is no linear module of Llava",
+        ),
+        ([*HARD, "--model.lora.targets", "[]"], 2, "model.lora.targets: none are named"),
+        ([*HARD, "--model.lora.rank", "0"], 2, "model.lora.rank: 0 must be at least 1"),
+        (LORA, 2, "model.gate: SoftTopK with model.gate_mode scale leaves a little of every token"),
+        (
+            [*HARD, "--model.gate_mode", "scale"],
+            2,
+            "model.gate: StraightThrough with model.gate_mode scale leaves",
+        ),
+        (
+            [*HARD, "--model.optimizer.learning_rate", "1e30"],
+            1,
+            "lower model.optimizer.learning_rate",
+        ),
+    ],
+)
 def test_bad_settings_are_one_message(train, capsys, flags, code, says):
     train("bad", *flags, code=code)
     assert says in capsys.readouterr().err
@@ -315,15 +338,18 @@ def test_a_scorer_of_another_teacher_is_refused(train, first, tmp_path, capsys):
     assert "was trained on other weights" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("one,other,differ", [
-    ({"name": "a/b", "weights": ""}, {"name": "a/b", "weights": ""}, False),
-    ({"name": "a/b", "weights": ""}, {"name": "a/c", "weights": ""}, True),
-    # It may be a copy.
-    ({"name": "a/b", "weights": ""}, {"name": "folder", "weights": "x:1"}, False),
-    ({"name": "one", "weights": "x:1"}, {"name": "two", "weights": "x:1"}, False),
-    ({"name": "one", "weights": "x:1"}, {"name": "one", "weights": "x:2"}, True),
-    ({}, {"name": "a/b", "weights": ""}, False),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "one,other,differ",
+    [
+        ({"name": "a/b", "weights": ""}, {"name": "a/b", "weights": ""}, False),
+        ({"name": "a/b", "weights": ""}, {"name": "a/c", "weights": ""}, True),
+        # It may be a copy.
+        ({"name": "a/b", "weights": ""}, {"name": "folder", "weights": "x:1"}, False),
+        ({"name": "one", "weights": "x:1"}, {"name": "two", "weights": "x:1"}, False),
+        ({"name": "one", "weights": "x:1"}, {"name": "one", "weights": "x:2"}, True),
+        ({}, {"name": "a/b", "weights": ""}, False),
+    ],
+)
 def test_teachers_are_told_apart(one, other, differ):
     assert are_different(one, other) is differ
 
@@ -418,10 +444,19 @@ def test_a_scorer_without_an_adapter_says_so(first, llava):
         pass
 
 
-@pytest.mark.parametrize("spoil,says", [
-    (lambda folder: (folder / "adapter/adapter_config.json").unlink(), "adapter/adapter_config.json is missing"),
-    (lambda folder: (folder / "adapter/adapter_model.safetensors").write_bytes(b"x"), "truncated or corrupt"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "spoil,says",
+    [
+        (
+            lambda folder: (folder / "adapter/adapter_config.json").unlink(),
+            "adapter/adapter_config.json is missing",
+        ),
+        (
+            lambda folder: (folder / "adapter/adapter_model.safetensors").write_bytes(b"x"),
+            "truncated or corrupt",
+        ),
+    ],
+)
 def test_a_broken_adapter_is_found(frozen, tmp_path, spoil, says):
     broken = shutil.copytree(frozen, tmp_path / "broken")
     spoil(broken)

@@ -51,15 +51,18 @@ def cast(dtype):
     )
 
 
-@pytest.mark.parametrize("change,says", [
-    (set_one(float("nan")), "scorer.vision.weight holds values that are not finite"),
-    (set_one(float("inf")), "scorer.vision.weight holds values that are not finite"),
-    (set_one(-float("inf")), "scorer.vision.weight holds values that are not finite"),
-    (cast(torch.int64), "scorer.text.weight is of I64, must be of F32"),
-    (cast(torch.float64), "scorer.text.weight is of F64, must be of F32"),
-    (cast(torch.bfloat16), "scorer.text.weight is of BF16, must be of F32"),
-    (cast(torch.bool), "scorer.text.weight is of BOOL, must be of F32"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "change,says",
+    [
+        (set_one(float("nan")), "scorer.vision.weight holds values that are not finite"),
+        (set_one(float("inf")), "scorer.vision.weight holds values that are not finite"),
+        (set_one(-float("inf")), "scorer.vision.weight holds values that are not finite"),
+        (cast(torch.int64), "scorer.text.weight is of I64, must be of F32"),
+        (cast(torch.float64), "scorer.text.weight is of F64, must be of F32"),
+        (cast(torch.bfloat16), "scorer.text.weight is of BF16, must be of F32"),
+        (cast(torch.bool), "scorer.text.weight is of BOOL, must be of F32"),
+    ],
+)
 def test_weights_that_are_no_numbers_are_refused(tmp_path, capsys, change, says):
     directory = save_scorer(made(), tmp_path / "scorer", "card")
     spoil(directory, change)
@@ -80,13 +83,28 @@ def put(config, value, *path):
     config[path[-1]] = value
 
 
-@pytest.mark.parametrize("change,says", [
-    (lambda config: drop(config, "budget"), "'budget' must be null or hold 'arguments'"),
-    (lambda config: drop(config, "scorer", "arguments", "width"), "'scorer.arguments.width' is None"),
-    (lambda config: put(config, "16", "scorer", "arguments", "width"), "'scorer.arguments.width' is '16'"),
-    (lambda config: put(config, 0, "scorer", "arguments", "rank"), "'scorer.arguments.rank' is 0"),
-    (lambda config: put(config, True, "budget", "arguments", "hidden"), "'budget.arguments.hidden' is True"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "change,says",
+    [
+        (lambda config: drop(config, "budget"), "'budget' must be null or hold 'arguments'"),
+        (
+            lambda config: drop(config, "scorer", "arguments", "width"),
+            "'scorer.arguments.width' is None",
+        ),
+        (
+            lambda config: put(config, "16", "scorer", "arguments", "width"),
+            "'scorer.arguments.width' is '16'",
+        ),
+        (
+            lambda config: put(config, 0, "scorer", "arguments", "rank"),
+            "'scorer.arguments.rank' is 0",
+        ),
+        (
+            lambda config: put(config, True, "budget", "arguments", "hidden"),
+            "'budget.arguments.hidden' is True",
+        ),
+    ],
+)
 def test_sizes_that_are_none_are_one_line(tmp_path, capsys, change, says):
     directory = save_scorer(made(), tmp_path / "scorer", "card")
     config = json.loads((directory / "config.json").read_text())

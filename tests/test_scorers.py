@@ -124,9 +124,8 @@ def test_place_is_relative_to_the_picture():
         )
         for n in (2, 6)
     )
-    torch.testing.assert_close(
-        small[0].reshape(2, 2, 2)[0, 0], large[0].reshape(6, 6, 2)[1, 1]
-    )  # both a quarter down and across
+    # Both a quarter down and across.
+    torch.testing.assert_close(small[0].reshape(2, 2, 2)[0, 0], large[0].reshape(6, 6, 2)[1, 1])
     both = torch.cat([places(2, 2), places(6, 6, picture=1)])[None]  # and does not mix pictures up
     torch.testing.assert_close(
         context(torch.zeros(1, 40, 2), both, torch.ones(1, 40, dtype=torch.bool))[0, :4], small[0]

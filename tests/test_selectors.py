@@ -8,9 +8,20 @@ from hypothesis import strategies as st
 from asymvlm.selectors import best, check_keep, count_for, gap_count, rank, tie_groups, top_k
 
 
-@pytest.mark.parametrize("keep,total,count", [
-    (0.25, 256, 64), (1.0, 7, 7), (0.5, 3, 2), (0.5, 1, 1), (1e-9, 100, 1), (5, 3, 3), (1, 10, 1), (0.125, 20, 3), (0.49, 3, 1),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "keep,total,count",
+    [
+        (0.25, 256, 64),
+        (1.0, 7, 7),
+        (0.5, 3, 2),
+        (0.5, 1, 1),
+        (1e-9, 100, 1),
+        (5, 3, 3),
+        (1, 10, 1),
+        (0.125, 20, 3),
+        (0.49, 3, 1),
+    ],
+)
 def test_count_rounds_half_up_and_stays_in_range(keep, total, count):
     assert count_for(keep, total) == count
 
@@ -29,22 +40,24 @@ def test_top_k_is_exact_ascending_and_prefers_the_earlier_of_equals(values, data
     assert kept.tolist() == expected
 
 
-@pytest.mark.parametrize("scores,count", [
-    ([9, 8, 1, 0.5], 2),  # the largest drop is from 8 to 1
-    ([1, 9, 0.5, 8], 2),  # order does not matter
-    ([5, 1, 1, 1], 1),
-    ([2, 2, 2, 2], 4),  # no gap: nothing says what to drop
-    ([3], 1),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "scores,count",
+    [
+        ([9, 8, 1, 0.5], 2),  # the largest drop is from 8 to 1
+        ([1, 9, 0.5, 8], 2),  # order does not matter
+        ([5, 1, 1, 1], 1),
+        ([2, 2, 2, 2], 4),  # no gap: nothing says what to drop
+        ([3], 1),
+    ],
+)
 def test_gap_rule_cuts_at_the_largest_drop(scores, count):
     assert gap_count(torch.tensor(scores, dtype=torch.float)) == count
 
 
 def test_gap_rule_respects_its_range():
     scores = torch.tensor([100.0, 5, 4, 1, 0])
-    assert (
-        gap_count(scores, at_least=0.4) == 3
-    )  # the drop behind the first is out of range; 4 to 1 is the next largest
+    # The drop behind the first is out of range; 4 to 1 is the next largest.
+    assert gap_count(scores, at_least=0.4) == 3
     assert gap_count(scores, at_most=0.2) == 1
 
 
@@ -104,15 +117,18 @@ def test_the_order_does_not_depend_on_scale(scale):
     assert torch.equal(rank(scores * scale), rank(scores))
 
 
-@pytest.mark.parametrize("scores,order", [
-    (torch.tensor([1.0]), [0]),
-    (torch.zeros(3), [0, 1, 2]),
-    (torch.tensor([-torch.inf, 1.0, torch.inf, -torch.inf, torch.inf]), [2, 4, 1, 0, 3]),
-    (torch.tensor([2**40, 2**40 + 1, 2**40]), [1, 0, 2]),
-    (torch.tensor([1.0, 1.0 + 1e-4], dtype=torch.float64), [1, 0]),
-    (torch.tensor([1.0, 1.0078125], dtype=torch.bfloat16), [1, 0]),
-    (torch.tensor([False, True, True]), [1, 2, 0]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "scores,order",
+    [
+        (torch.tensor([1.0]), [0]),
+        (torch.zeros(3), [0, 1, 2]),
+        (torch.tensor([-torch.inf, 1.0, torch.inf, -torch.inf, torch.inf]), [2, 4, 1, 0, 3]),
+        (torch.tensor([2**40, 2**40 + 1, 2**40]), [1, 0, 2]),
+        (torch.tensor([1.0, 1.0 + 1e-4], dtype=torch.float64), [1, 0]),
+        (torch.tensor([1.0, 1.0078125], dtype=torch.bfloat16), [1, 0]),
+        (torch.tensor([False, True, True]), [1, 2, 0]),
+    ],
+)
 def test_ranks_of_every_kind_of_number(scores, order):
     assert rank(scores).tolist() == order
 

@@ -23,10 +23,14 @@ def row(method, keep, task, accuracy, **more):
 
 def test_every_keep_is_a_column_and_what_was_not_run_is_a_dash():
     rows = [
-        row("ours", 0.25, "whole", 0.8, macs_method=3.0), row("ours", 0.25, "part", 0.7), row("ours", 0.25, "all", 0.75),
-        row("ours", "auto", "whole", 0.85, keep_mean=0.2), row("ours", "auto", "part", 0.75, keep_mean=0.1),
-        row("deep", 0.125, "whole", 0.5, layer_average=0.34), row("deep", 0.125, "part", 0.4),
-    ]  # fmt: skip
+        row("ours", 0.25, "whole", 0.8, macs_method=3.0),
+        row("ours", 0.25, "part", 0.7),
+        row("ours", 0.25, "all", 0.75),
+        row("ours", "auto", "whole", 0.85, keep_mean=0.2),
+        row("ours", "auto", "part", 0.75, keep_mean=0.1),
+        row("deep", 0.125, "whole", 0.5, layer_average=0.34),
+        row("deep", 0.125, "part", 0.4),
+    ]
     lines = summary(rows).splitlines()
     assert lines[0] == "Accuracy in %: whole / part. Dense: 90.0 / 90.0."
     assert lines[2] == "| kept by | 0.25 | auto | 0.125 | layers see, at 0.125 | choosing |"

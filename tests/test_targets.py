@@ -126,9 +126,10 @@ def eager_rows(model, batch, rows, tails=None):
             ids = batch.inputs["input_ids"][sample][real]
             tail = batch.answer_ids[sample][:-1] if rows == "answer" else ids[:0]
             out = model(
-                input_ids=torch.cat([ids, tail])[None], pixel_values=batch.inputs["pixel_values"][sample : sample + 1],
+                input_ids=torch.cat([ids, tail])[None],
+                pixel_values=batch.inputs["pixel_values"][sample : sample + 1],
                 output_attentions=True,
-            )  # fmt: skip
+            )
             mean = torch.stack(out.attentions).mean((0, 2))[0]
             if rows == "question":
                 wanted = batch.text_mask[sample][real].nonzero().squeeze(-1)
@@ -225,9 +226,16 @@ def test_shuffled_keeps_the_values_and_loses_the_places(observed):
     )
 
 
-@pytest.mark.parametrize("tau,ranking,expected", [
-    (0.5, "target", 1 / 4), (0.9, "target", 3 / 4), (1.0, "target", 1.0), (0.5, "scorer", 3 / 4), (0.05, "scorer", 2 / 4),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "tau,ranking,expected",
+    [
+        (0.5, "target", 1 / 4),
+        (0.9, "target", 3 / 4),
+        (1.0, "target", 1.0),
+        (0.5, "scorer", 3 / 4),
+        (0.05, "scorer", 2 / 4),
+    ],
+)
 def test_budget_is_the_smallest_share_that_holds_tau(tau, ranking, expected):
     importance = torch.tensor([[0.1, 0.2, 0.6, 0.1, 0.0]])
     scores = torch.tensor([[1.0, 4.0, 2.0, 3.0, 9.0]])  # its order: 1 3 2 0, the last is padding
@@ -275,10 +283,17 @@ def test_dense_answer_shares_against_pruning_one_by_one(observed, llava, process
     assert torch.equal(target, got)
 
 
-@pytest.mark.parametrize("make", [
-    lambda: AttentionTarget(rows="all"), lambda: AttentionTarget(sharpen=0), lambda: BudgetTarget(tau=0), lambda: BudgetTarget(ladder=[0]),
-    lambda: BudgetTarget(ranking="x"), lambda: MixedTarget(EvidenceTarget(), EvidenceTarget(), 2),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: AttentionTarget(rows="all"),
+        lambda: AttentionTarget(sharpen=0),
+        lambda: BudgetTarget(tau=0),
+        lambda: BudgetTarget(ladder=[0]),
+        lambda: BudgetTarget(ranking="x"),
+        lambda: MixedTarget(EvidenceTarget(), EvidenceTarget(), 2),
+    ],
+)
 def test_bad_settings_are_refused(make):
     with pytest.raises(ValueError):
         make()

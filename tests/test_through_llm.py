@@ -21,9 +21,8 @@ from asymvlm.objectives import Distraction
 from asymvlm.targets import OutsideBoxes
 from asymvlm.training.main import main
 
-pytestmark = pytest.mark.filterwarnings(
-    "default"
-)  # Lightning's and jsonargparse's own, as a user would see them
+# Lightning's and jsonargparse's own, as a user would see them.
+pytestmark = pytest.mark.filterwarnings("default")
 
 ROOT = Path(__file__).parent.parent
 CONFIG = [
@@ -39,9 +38,15 @@ CROSS = [
     "16",
 ]
 BUDGET = [
-    "--model.budget.head_share", "0.25", "--model.objectives.sparsity", "Sparsity", "--model.budget.keep_range", "[0.1,0.5]",
-    "--model.gate_mode", "mask",
-]  # fmt: skip
+    "--model.budget.head_share",
+    "0.25",
+    "--model.objectives.sparsity",
+    "Sparsity",
+    "--model.budget.keep_range",
+    "[0.1,0.5]",
+    "--model.gate_mode",
+    "mask",
+]
 OWN = "asymvlm.training.callbacks."
 CALLBACKS = [
     "--trainer.callbacks",
@@ -233,17 +238,29 @@ def test_distractors_reach_their_term_and_cost_nothing_without_it(train, monkeyp
     assert not same(weights(wary), weights(train("plain", *CROSS, *BUDGET, *target, *avoid)))
 
 
-@pytest.mark.parametrize("flags,says", [
-    (["--model.scorer", "null"], "model.start, model.scorer: give one of them"),
-    (["--model.gate_mode", "value"], "model.gate_mode: 'value' is not one of"),
-    (["--model.budget.keep_range", "[0.5,0.2]"], "model.budget.keep_range: [0.5, 0.2] must be"),
-    (["--model.budget.head_share", "2"], "model.budget.head_share: 2"),
-    (["--model.objectives.mine", "Distillation"], "model.objectives.mine: Distillation has a weight of 1 and needs model.target"),
-    (["--model.objectives.sparsity", "Sparsity"], "model.objectives.sparsity: Sparsity has a weight of 0.1 and needs a budget head"),
-    (["--model.objectives.mine", "Distraction", "--model.objectives.mine.weight", "1"], "needs model.distractors"),
-    (["--data.cache", "true"], "data.cache: true keeps targets alone"),
-    (["--model.objectives.hardening.first_weight", "3"], "first_weight: 3"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "flags,says",
+    [
+        (["--model.scorer", "null"], "model.start, model.scorer: give one of them"),
+        (["--model.gate_mode", "value"], "model.gate_mode: 'value' is not one of"),
+        (["--model.budget.keep_range", "[0.5,0.2]"], "model.budget.keep_range: [0.5, 0.2] must be"),
+        (["--model.budget.head_share", "2"], "model.budget.head_share: 2"),
+        (
+            ["--model.objectives.mine", "Distillation"],
+            "model.objectives.mine: Distillation has a weight of 1 and needs model.target",
+        ),
+        (
+            ["--model.objectives.sparsity", "Sparsity"],
+            "model.objectives.sparsity: Sparsity has a weight of 0.1 and needs a budget head",
+        ),
+        (
+            ["--model.objectives.mine", "Distraction", "--model.objectives.mine.weight", "1"],
+            "needs model.distractors",
+        ),
+        (["--data.cache", "true"], "data.cache: true keeps targets alone"),
+        (["--model.objectives.hardening.first_weight", "3"], "first_weight: 3"),
+    ],
+)
 def test_bad_settings_are_one_message(train, capsys, flags, says):
     train("bad", *flags, code=2)
     assert says in capsys.readouterr().err

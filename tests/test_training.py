@@ -151,9 +151,8 @@ def test_checkpoint_holds_no_teacher(reference):
     assert {name.split(".")[0] for name in stored["state_dict"]} == {"scorer", "budget_head"}
 
 
-@pytest.mark.filterwarnings(
-    "default"
-)  # Lightning's and jsonargparse's own, as a user would see them
+# Lightning's and jsonargparse's own, as a user would see them.
+@pytest.mark.filterwarnings("default")
 def test_same_seed_same_weights_and_another_seed_others(train, reference):
     assert same(weights(train("again")), weights(reference))
     assert not same(weights(train("other", "--seed_everything", "1")), weights(reference))
@@ -170,9 +169,8 @@ def test_killed_and_resumed_equals_uninterrupted(start, ends, reference, tmp_pat
     process = start("killed")
     out = tmp_path / "killed" / "out"
     deadline = time.time() + 240
-    while (
-        not (out / "last.ckpt").is_file() and time.time() < deadline
-    ):  # one epoch is done, the next is under way
+    # One epoch is done, the next is under way.
+    while not (out / "last.ckpt").is_file() and time.time() < deadline:
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.communicate()
@@ -200,9 +198,8 @@ def test_two_processes_reach_the_same_loss(ends, reference, tmp_path):
     assert last_val_loss(tmp_path / "ddp/out") == pytest.approx(last_val_loss(reference), abs=1e-4)
 
 
-@pytest.mark.filterwarnings(
-    "default"
-)  # Lightning's and jsonargparse's own, as a user would see them
+# Lightning's and jsonargparse's own, as a user would see them.
+@pytest.mark.filterwarnings("default")
 @pytest.mark.parametrize("flags,code,says", [
     (["--model.scorer.rnak", "3"], 2, "rnak"),
     (["--model.objectives.ranking.best", "0"], 2, "best: 0 must be at least 1"),

@@ -79,9 +79,11 @@ def qwen(name: str, patch: int = 4, most_pixels: int = 1024) -> Any:
         temporal_patch_size=2,
     )
     special = {
-        "image_token": "<|image_pad|>", "video_token": "<|video_pad|>", "vision_start_token": "<|vision_start|>",
+        "image_token": "<|image_pad|>",
+        "video_token": "<|video_pad|>",
+        "vision_start_token": "<|vision_start|>",
         "vision_end_token": "<|vision_end|>",
-    }  # fmt: skip
+    }
     marked = template("<|vision_start|><|image_pad|><|vision_end|>")
     return getattr(tf, f"{name}Processor")(pictures, tokenizer(**special), chat_template=marked)
 
@@ -91,8 +93,11 @@ def intern_vl() -> Any:
         size={"height": 16, "width": 16}, crop_to_patches=True, min_patches=1, max_patches=4
     )
     special = {
-        "context_image_token": "<IMG_CONTEXT>", "start_image_token": "<img>", "end_image_token": "</img>", "video_token": "<video>",
-    }  # fmt: skip
+        "context_image_token": "<IMG_CONTEXT>",
+        "start_image_token": "<img>",
+        "end_image_token": "</img>",
+        "video_token": "<video>",
+    }
     return tf.InternVLProcessor(
         pictures, tokenizer(**special), image_seq_length=4, chat_template=template("<IMG_CONTEXT>")
     )

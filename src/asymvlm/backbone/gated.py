@@ -39,9 +39,8 @@ def _attention(
         torch.cat([query, torch.ones_like(query[..., :1])], -1),
         torch.cat([key, channel], -1),
     )
-    value = torch.nn.functional.pad(
-        value, (0, key.shape[-1] - size)
-    )  # kernels want keys and values of one size
+    # Kernels want keys and values of one size.
+    value = torch.nn.functional.pad(value, (0, key.shape[-1] - size))
     out, weights = sdpa_attention_forward(
         module, query, key, value, attention_mask, scaling=scaling, **kwargs
     )

@@ -22,14 +22,12 @@ class Encoded:
     pictures: list[Float[Tensor, "n D"]]  # per picture or video, in the order of the batch
     kinds: list[str] = field(default_factory=list)  # the modality of each, likewise
     tower: TowerView | None = None  # what the tower computed, where it was watched
-    rows: Float[Tensor, "T D"] = field(
-        init=False
-    )  # all vision tokens of the batch, sample by sample
+    # All vision tokens of the batch, sample by sample.
+    rows: Float[Tensor, "T D"] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.rows = torch.cat(
-            self.pictures
-        )  # at once, with the caller's gradients; methods look at it without any
+        # At once, with the caller's gradients; methods look at it without any.
+        self.rows = torch.cat(self.pictures)
 
 
 @dataclass
@@ -40,9 +38,8 @@ class Layout:
     attention_mask: Int64[Tensor, "B S"]
     vision: Bool[Tensor, "B S"]  # all False in families whose vision tokens are not in the sequence
     grids: list[Int64[Tensor, "n 3"]]  # per sample: picture, row, column of each vision token
-    template_ids: tuple[
-        int, ...
-    ] = ()  # token ids of the template and special ones, where they are known
+    # Token ids of the template and special ones, where they are known.
+    template_ids: tuple[int, ...] = ()
 
     @property
     def text(self) -> Bool[Tensor, "B S"]:

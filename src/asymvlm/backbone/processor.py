@@ -31,9 +31,8 @@ def load_processor(path: str) -> Any:
 @contextmanager
 def pictures_only() -> Iterator[None]:
     """Build processors without their video part, which needs torchvision, while open."""
-    original: Any = vars(ProcessorMixin)[
-        "get_attributes"
-    ]  # the classmethod itself: read as an attribute it would be bound for good
+    # The classmethod itself: read as an attribute it would be bound for good.
+    original: Any = vars(ProcessorMixin)["get_attributes"]
 
     def get_attributes(cls: type) -> list[str]:
         return [name for name in original.__func__(cls) if name != "video_processor"]

@@ -38,9 +38,8 @@ class AdapterWeights:
 
         LoraConfig(**self.settings).save_pretrained(str(directory))
         config = json.loads((directory / ADAPTER_CONFIG_FILE).read_text(encoding="utf-8"))
-        config[
-            "target_modules"
-        ].sort()  # peft writes a set in whatever order: equal adapters, equal files
+        # Peft writes a set in whatever order: equal adapters, equal files.
+        config["target_modules"].sort()
         (directory / ADAPTER_CONFIG_FILE).write_text(
             json.dumps(config, indent=2) + "\n", encoding="utf-8"
         )
@@ -71,9 +70,8 @@ def applied_adapter(model: PreTrainedModel, directory: Path) -> Iterator[None]:
     config.inference_mode = True
     with _left_as_found(model):
         try:
-            adapted = get_peft_model(
-                model, config, low_cpu_mem_usage=True
-            )  # nothing is drawn at random
+            # Nothing is drawn at random.
+            adapted = get_peft_model(model, config, low_cpu_mem_usage=True)
         except ValueError as error:
             raise _misfit(model, directory, error) from error
         try:

@@ -46,9 +46,8 @@ class Sample:
     answers: tuple[str, ...]
     evidence_boxes: tuple[Box, ...]
     key_boxes: tuple[Box, ...]
-    alt_evidence: tuple[
-        tuple[Box, ...], ...
-    ]  # other places that show the answer; any one group is as good
+    # Other places that show the answer; any one group is as good.
+    alt_evidence: tuple[tuple[Box, ...], ...]
     kind: str
     group: str  # questions that are reported together: localised, holistic, or the data's own
     history: tuple[tuple[str, str], ...] = ()  # turns that were said before: (user, assistant)

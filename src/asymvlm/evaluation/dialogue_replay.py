@@ -26,9 +26,8 @@ class DialogueResult:
     peak_bytes: int  # keys and values of all layers at their largest, between steps
     tokens: int  # read and written after the first turn
     seconds: float  # for these
-    macs: (
-        int | None
-    )  # of the LLM, from the first turn on; None for a decoder that `cost` does not cover
+    # Of the LLM, from the first turn on; None for a decoder that `cost` does not cover.
+    macs: int | None
 
 
 @torch.no_grad()
@@ -57,9 +56,8 @@ def replay(
             if number:
                 turn = teacher.backbone.without_pictures(turn)
             start = time.perf_counter()
-            new = (
-                longest if end == ids.shape[1] else 1
-            )  # what it would say to a turn of the past is not kept
+            # What it would say to a turn of the past is not kept.
+            new = longest if end == ids.shape[1] else 1
             made = model.generate(
                 **turn, past_key_values=cache, max_new_tokens=new, do_sample=False
             )

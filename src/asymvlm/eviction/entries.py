@@ -22,13 +22,11 @@ class Entries:
     keys: Float[Tensor, "B G K d"]  # rotated, as the layer attends to them
     valid: Bool[Tensor, "B K"]
     position: Int64[Tensor, "B K"]  # real tokens of the row before it
-    text_position: Int64[
-        Tensor, "B K"
-    ]  # text tokens of the row before it; -1 for vision, and where nothing is held
+    # Text tokens of the row before it; -1 for vision, and where nothing is held.
+    text_position: Int64[Tensor, "B K"]
     score: Float[Tensor, "B K"]  # what the policy makes of it
-    attention_window: Float[
-        Tensor, "B K W"
-    ]  # the same, for policies that keep several numbers per entry
+    # The same, for policies that keep several numbers per entry.
+    attention_window: Float[Tensor, "B K W"]
 
     @property
     def text(self) -> Bool[Tensor, "B K"]:

@@ -98,9 +98,8 @@ class Evicting:
         self._names = tuple(inspect.signature(self._reader.forward).parameters)
         self._embedded: Tensor | None = None  # ids that became embeddings last
         self._cache: DynamicCache | None = None  # of the call under way, if it evicts
-        self._known: WeakKeyDictionary[Any, Ledger] = (
-            WeakKeyDictionary()
-        )  # caches that the report tells of
+        # Caches that the report tells of.
+        self._known: WeakKeyDictionary[Any, Ledger] = WeakKeyDictionary()
         self._new: dict[int, NewTokens] = {}  # by layer, for this call
         self._attend: Callable[..., Any] = sdpa_attention_forward  # what ours is put around
 
@@ -251,9 +250,8 @@ class Evicting:
         new = self._new.get(module.layer_idx)
         if new is None or self._cache is None:
             return self._attend(module, query, key, value, mask, **kwargs)
-        if (
-            kwargs.get("attention_recorder") is not None
-        ):  # a prefill that is cut inside the LLM: this layer may read fewer columns
+        # A prefill that is cut inside the LLM: this layer may read fewer columns.
+        if kwargs.get("attention_recorder") is not None:
             stage = [
                 one for one in kwargs["attention_recorder"].stages if one.layer <= module.layer_idx
             ][-1]

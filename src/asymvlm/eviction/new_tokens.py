@@ -15,9 +15,8 @@ class NewTokens:
 
     real: Bool[Tensor, "B q"]
     position: Int64[Tensor, "B q"]  # real tokens of the row before it; -1 on padding
-    text_position: Int64[
-        Tensor, "B q"
-    ]  # text tokens of the row before it; -1 on vision and padding
+    # Text tokens of the row before it; -1 on vision and padding.
+    text_position: Int64[Tensor, "B q"]
     newest: Int64[Tensor, "B 1"]  # position of the row's newest token
     text_seen: Int64[Tensor, "B 1"]  # text tokens of the row, new ones included
     counts: list[int]  # real new tokens per row

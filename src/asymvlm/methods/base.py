@@ -25,9 +25,8 @@ class LayerView:
 
     keys: Float[Tensor, "n G*d"]
     text_keys: Float[Tensor, "L G*d"]
-    attention: Callable[
-        [slice | Tensor], Float[Tensor, "H l n"]
-    ]  # of some of the text's rows, to the vision tokens that are left
+    # Of some of the text's rows, to the vision tokens that are left.
+    attention: Callable[[slice | Tensor], Float[Tensor, "H l n"]]
 
 
 @dataclass
@@ -44,15 +43,12 @@ class Tokens:
     question: Bool[Tensor, "L"]  # what was asked (`Layout.question`)
     grid: Int64[Tensor, "n 3"]  # picture, row, column
     tower: Callable[[], TowerView]  # attention, keys and states of the vision tower's feature layer
-    pixel_contrast: Callable[
-        [], Float[Tensor, "n"]
-    ]  # how much the pixels of each token differ: their standard deviation
-    dense_attention: Callable[
-        [str], Float[Tensor, "n"]
-    ]  # the dense LLM's attention from "question", "last" or "answer" rows
-    at_resolution: Callable[
-        [int, int], Float[Tensor, "m D"]
-    ]  # features of the picture seen at rows x columns tokens
+    # How much the pixels of each token differ: their standard deviation.
+    pixel_contrast: Callable[[], Float[Tensor, "n"]]
+    # The dense LLM's attention from "question", "last" or "answer" rows.
+    dense_attention: Callable[[str], Float[Tensor, "n"]]
+    # Features of the picture seen at rows x columns tokens.
+    at_resolution: Callable[[int, int], Float[Tensor, "m D"]]
     below: Callable[[], LayerView]  # of the layer below, for methods inside the LLM
     template: Bool[Tensor, "L"] | None = (
         # What the template writes around the question behind the last picture, where it is known.
@@ -77,9 +73,8 @@ class Method(ABC):
     """
 
     kind: ClassVar[str]
-    state: ClassVar[
-        tuple[str, ...]
-    ] = ()  # attributes that change while it works, and are no settings
+    # Attributes that change while it works, and are no settings.
+    state: ClassVar[tuple[str, ...]] = ()
     reads_tower: bool = (
         False  # True has the tower watched while it runs; else `tokens.tower()` runs it again
     )

@@ -51,22 +51,19 @@ class CDPruner(Method):
         # In fp64: what those taken leave of a token that is like them is a small difference of
         # large numbers.
         unit = unit_rows(tokens.vision).double()
-        squared = self._dense_attention(
-            tokens
-        ).square()  # of the determinant's factors; rho needs no place in L itself
+        # Of the determinant's factors; rho needs no place in L itself.
+        squared = self._dense_attention(tokens).square()
         taken = torch.zeros(len(unit), dtype=torch.bool, device=unit.device)
-        left = unit.new_full(
-            (len(unit),), 1 + _RIDGE
-        )  # of each token's own entry, behind what those taken explain
+        # Of each token's own entry, behind what those taken explain.
+        left = unit.new_full((len(unit),), 1 + _RIDGE)
         rows = unit.new_empty(count, len(unit))  # of the Cholesky factor of L
         for step in range(count):
             new = best((squared * left).masked_fill(taken, -torch.inf))
             taken[new] = True
             above = rows[:step]
             rows[step] = (unit @ unit[new] - above[:, new] @ above) / left[new].sqrt()
-            left = (left - rows[step].square()).clamp_min(
-                _RIDGE
-            )  # what it cannot be below but for rounding
+            # What it cannot be below but for rounding.
+            left = (left - rows[step].square()).clamp_min(_RIDGE)
         return taken.nonzero()[:, 0]
 
     def _dense_attention(self, tokens: Tokens) -> Float[Tensor, "n"]:

@@ -110,18 +110,16 @@ def _density_peaks(
     if count == 0:
         none = torch.zeros(0, dtype=torch.long, device=states.device)
         return none, none
-    states = states - states.mean(
-        0
-    )  # states share a large offset, which would cost the distances their digits
+    # States share a large offset, which would cost the distances their digits.
+    states = states - states.mean(0)
     # Not by matrix products, whose errors make copies of a token as far apart as neighbours.
     distance = (
         torch.cdist(states, states, compute_mode="donot_use_mm_for_euclid_dist")
         / states.shape[-1] ** 0.5
     )
     distance = F.threshold(distance, _ROUNDING * float(distance.max()), 0.0)
-    density = (
-        -distance.topk(count, largest=False).values.square().mean(-1)
-    )  # its logarithm: the exponential of all may be 0
+    # Its logarithm: the exponential of all may be 0.
+    density = -distance.topk(count, largest=False).values.square().mean(-1)
     place = rank(density).argsort()
     lonely = distance.masked_fill(place >= place[:, None], float(distance.max())).amin(-1)
     centres = top_k(lonely * (density - density.max()).exp(), count)

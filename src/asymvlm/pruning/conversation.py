@@ -15,9 +15,8 @@ class CachedPrompt:
     """A prompt as the caller knows it, and as the model saw it."""
 
     prompt: Tensor  # [B, S]
-    model_inputs: Mapping[
-        str, Tensor
-    ]  # input_ids, attention_mask, position_ids of the pruned prompt
+    # input_ids, attention_mask, position_ids of the pruned prompt.
+    model_inputs: Mapping[str, Tensor]
 
     def is_continued_by(self, inputs: Mapping[str, Any]) -> bool:
         """Whether a call brings this prompt's cache, and the prompt with more text behind it."""

@@ -44,9 +44,8 @@ class InLLM:
         self.backbone, self.method, self.keep = backbone, method, keep
         self.report = PruneReport()
         self._running: LayerPruner | None = None  # that of the call under way
-        self._cuts: WeakKeyDictionary[Any, LayerPruner] = (
-            WeakKeyDictionary()
-        )  # by the cache that they left behind
+        # By the cache that they left behind.
+        self._cuts: WeakKeyDictionary[Any, LayerPruner] = WeakKeyDictionary()
         self._generating: TokenViews | None = (
             None  # the prompts of a `generate` whose prefill is still to come
         )

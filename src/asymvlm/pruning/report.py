@@ -18,9 +18,8 @@ class Call:
     kept: list[Tensor]  # per sample, ascending indices into its vision tokens
     scores: list[Tensor | None]  # per sample, where the method ranks
     grids: list[Tensor]  # per sample, picture, row and column of each of its vision tokens
-    stages: list[
-        dict[int, int]
-    ]  # per sample, vision tokens from each LLM layer on where their number changes
+    # Per sample, vision tokens from each LLM layer on where their number changes.
+    stages: list[dict[int, int]]
 
     def per_layer(self, depth: int) -> list[list[int]]:
         """List the vision tokens that each of `depth` LLM layers sees, per sample."""

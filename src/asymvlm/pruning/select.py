@@ -40,9 +40,8 @@ def select_tokens(method: Method, keep: Keep, tokens: Tokens) -> Kept:
     """
     if len(tokens.vision) == 0:
         return Kept(torch.zeros(0, dtype=torch.long, device=tokens.vision.device))
-    with torch.autocast(
-        tokens.vision.device.type, enabled=False
-    ):  # a caller's autocast must not round what is compared here
+    # A caller's autocast must not round what is compared here.
+    with torch.autocast(tokens.vision.device.type, enabled=False):
         scores = _scores(method, tokens) if type(method).select is Method.select else None
         count = _count(method, keep, tokens, scores)
         index = top_k(scores, count) if scores is not None else method.select(tokens, count)

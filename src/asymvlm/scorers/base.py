@@ -27,9 +27,8 @@ class TokenBatch:
     vision: Float[Tensor, "B N D"]
     vision_mask: Bool[Tensor, "B N"]  # False on padding
     text: Float[Tensor, "B L D"]
-    text_mask: Bool[
-        Tensor, "B L"
-    ]  # False on padding and on tokens that are masked: template, special
+    # False on padding and on tokens that are masked: template, special.
+    text_mask: Bool[Tensor, "B L"]
     grid: Int64[Tensor, "B N 3"]  # picture, row, column
 
     @classmethod

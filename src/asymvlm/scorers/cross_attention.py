@@ -28,9 +28,8 @@ class CrossAttentionScorer(Scorer):
         self.heads = heads
         self.vision = nn.Linear(width, hidden)
         self.text = nn.Linear(width, hidden)
-        self.nothing = nn.Parameter(
-            torch.zeros(hidden)
-        )  # a text token that is always there, so no row is empty
+        # A text token that is always there, so no row is empty.
+        self.nothing = nn.Parameter(torch.zeros(hidden))
         self.mix = nn.Linear(hidden, hidden)
         self.mlp = nn.Sequential(
             nn.Linear(3 * hidden, 2 * hidden), nn.GELU(), nn.Linear(2 * hidden, hidden)

@@ -82,9 +82,8 @@ def dense_answers(backbone: Backbone, inputs: Mapping[str, Any], longest: int = 
     """Generate the model's own greedy answers, as token ids without padding."""
     prompt = inputs["input_ids"].shape[1]
     model: Any = backbone.model
-    own = functools.partial(
-        type(model).generate, model
-    )  # `prune` may have put another in its place
+    # `prune` may have put another in its place.
+    own = functools.partial(type(model).generate, model)
     made = backbone.generate(own, **inputs, max_new_tokens=longest, do_sample=False)[:, prompt:]
     pad = backbone.model.generation_config.pad_token_id
     return [row[row != pad] for row in made]

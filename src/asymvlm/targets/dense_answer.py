@@ -27,9 +27,8 @@ def dense_answer_shares(
     """
     dense = dense_answers(backbone, dict(batch.inputs))
     enough = torch.ones(len(importance))
-    open_still = torch.ones(
-        len(importance), dtype=torch.bool
-    )  # no disagreement yet, coming from above
+    # No disagreement yet, coming from above.
+    open_still = torch.ones(len(importance), dtype=torch.bool)
     for share in sorted(ladder, reverse=True):
         kept = [Kept(top_k(one, count_for(float(share), len(one)))) for one in importance]
         pruned = backbone.drop(

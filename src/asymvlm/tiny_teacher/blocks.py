@@ -151,9 +151,8 @@ class BlockBuilder:
         whole = tokenizer.apply_chat_template(template, tokenize=False, add_generation_prompt=True)
         before, after = whole.split(IMAGE_TOKEN)
         self.head, self.tail, again, _ = after.split("\x00")
-        self.again = again.removeprefix(
-            tokenizer.eos_token
-        )  # between a reply's end and what the user says next
+        # Between a reply's end and what the user says next.
+        self.again = again.removeprefix(tokenizer.eos_token)
         self.prefix = self._ids(before)
 
     def _ids(self, text: str) -> list[int]:
@@ -172,9 +171,8 @@ class BlockBuilder:
                 *self._turn(self.again if number else self.head, user, assistant)[0],
                 self.tokenizer.eos_token_id,
             ]
-        return ids + (
-            self._ids(self.again.rstrip()) if history else []
-        )  # a space goes with the word behind it
+        # A space goes with the word behind it.
+        return ids + (self._ids(self.again.rstrip()) if history else [])
 
     def block(self, question: Question) -> tuple[list[int], list[int]]:
         """Tokenize a question with its answer; returns labels of the same length too."""
@@ -201,9 +199,8 @@ class BlockBuilder:
             np.full(shape, -100),
             np.full(shape, -1),
         )
-        behind = (
-            len(self.prefix) + self.vision_tokens
-        )  # the position of the first word behind the picture
+        # The position of the first word behind the picture.
+        behind = len(self.prefix) + self.vision_tokens
         for row, (reading, said, questions) in enumerate(
             zip(readings, histories, blocks, strict=True)
         ):

@@ -206,9 +206,8 @@ class _Course(IterableDataset):
             alone = TALKS[talks.number][2] == 0  # facts come first, without a page
             lessons = talks if alone or self.rng.random() < share else pages
             if lessons is talks:
-                rows = (
-                    rows[: (len(rows) + 1) // 2] if TALKS[talks.number][2] else rows
-                )  # a page and a dialogue together are long
+                # A page and a dialogue together are long.
+                rows = rows[: (len(rows) + 1) // 2] if TALKS[talks.number][2] else rows
                 readings = self._talk(rows, TALKS[talks.number])
             elif pages.last and step > self.settings.sparse_from * self.steps:
                 readings = self._whole_or_sparse(rows)

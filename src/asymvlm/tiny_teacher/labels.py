@@ -32,9 +32,8 @@ class PatchLabels:
     name: Int64[Tensor, "*b P"]  # the name that what is printed here belongs to
     column: Int64[Tensor, "*b P"]
     digits: Int64[Tensor, "*b P 3"]  # hundreds, tens, units: 0 none, 1-10 a digit, 11 no such digit
-    characters: Int64[
-        Tensor, "*b P 2"
-    ]  # in the left and right half: 0 none, else 1 + index in CHARACTERS
+    # In the left and right half: 0 none, else 1 + index in CHARACTERS.
+    characters: Int64[Tensor, "*b P 2"]
     sees_name: Bool[Tensor, "*b P P"]  # [patch of a value, patch of its name]
     sees_column: Bool[Tensor, "*b P P"]  # [patch of a value, patch of its column's header]
     magnitude: Float[Tensor, "*b P"]  # log10(value / 10) / 2 in [0, 1] on values, else -1

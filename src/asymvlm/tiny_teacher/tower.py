@@ -82,9 +82,8 @@ class TowerReader(nn.Module):
         magnitude = self.magnitude(vision).squeeze(-1)[on_value]
         return {
             "name": 2
-            * _balanced(
-                self.name_logits(vision, embeddings), labels.name
-            ),  # what the LLM looks for: it must stand out
+            # What the LLM looks for: it must stand out.
+            * _balanced(self.name_logits(vision, embeddings), labels.name),
             "column": _balanced(self.column(vision), labels.column),
             "digits": _balanced(self.digits(vision).unflatten(-1, (3, 12)), labels.digits),
             "characters": _balanced(

@@ -108,9 +108,8 @@ def _looked_at(
     arguments, there = append_answers(backbone, arguments, [ids[:-1] for ids in prompts.answer_ids])
     width = prompts.layout.input_ids.shape[1]
     said = _said(side, prompts, batch)
-    asking = (
-        said.flip(-1).cumsum(-1).flip(-1) == 0
-    ) & prompts.layout.text  # behind all that was said
+    # Behind all that was said.
+    asking = (said.flip(-1).cumsum(-1).flip(-1) == 0) & prompts.layout.text
     rows = torch.cat([asking.float(), there.to(asking.device).float()], dim=1)
     said = torch.nn.functional.pad(said, (0, rows.shape[1] - width))
     recorder = AttentionRecorder(rows, said, heads="max", over_rows="max")

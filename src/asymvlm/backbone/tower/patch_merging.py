@@ -19,9 +19,8 @@ from .resampler_attention import ResamplerWatcher
 class Patches:
     """One value per patch of a batch, and what it takes to bring it onto the tokens."""
 
-    values: list[
-        Float[Tensor, "pictures p C"]
-    ]  # an entry per call of the watched layer: some towers attend picture by picture
+    # An entry per call of the watched layer: some towers attend picture by picture.
+    values: list[Float[Tensor, "pictures p C"]]
     tower: Any
     inputs: Mapping[str, Any]
     pack: Callable[[Tensor], Tensor] | None = (

@@ -28,12 +28,10 @@ _ROWS = 512  # of attention at a time, so that towers without a CLS need no P x 
 class TowerView:
     """What the tower computed in its feature layer, averaged over each vision token's patches."""
 
-    attention: Float[
-        Tensor, "n"
-    ]  # from CLS, or where there is none received on average; mean over heads
-    single_head: Callable[
-        [], Float[Tensor, "n"]
-    ]  # the same with all heads read as one, of full width
+    # From CLS, or where there is none received on average; mean over heads.
+    attention: Float[Tensor, "n"]
+    # The same with all heads read as one, of full width.
+    single_head: Callable[[], Float[Tensor, "n"]]
     keys: Float[Tensor, "n C"]  # of all heads, side by side
     states: Float[Tensor, "n E"]  # what the layer gives: the features before the projector
     heads: int

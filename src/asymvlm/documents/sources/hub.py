@@ -31,9 +31,8 @@ def hub_pages(
     report = SkipReport()
     undecoded = data.select_columns(list(dict.fromkeys(named.values())))
     if isinstance(undecoded.features[named["image"]], datasets.Image):
-        undecoded = undecoded.cast_column(
-            named["image"], datasets.Image(decode=False)
-        )  # bytes are passed on as they are
+        # Bytes are passed on as they are.
+        undecoded = undecoded.cast_column(named["image"], datasets.Image(decode=False))
     rows = []
     for number, row in enumerate(undecoded, start=1):
         record = {key: row[column] for key, column in named.items()}

@@ -40,9 +40,8 @@ def _upright(
     size = canvas.size
     pitch = float(rng.uniform(39, (size - 8) / len(names) if len(names) == 5 else 46))
     left = float(rng.uniform(5, size - pitch * len(names) - 3))
-    line = int(
-        rng.integers(12, size // LINE_GRID)
-    )  # the names' line; the bars stand on its upper edge
+    # The names' line; the bars stand on its upper edge.
+    line = int(rng.integers(12, size // LINE_GRID))
     floor = float(line * LINE_GRID + canvas.style.shift[1])
     unit = float(rng.uniform(0.6, 1.0)) * (floor - 30) / max(values)
     canvas.line(left - 2, floor, left + pitch * len(names), floor)

@@ -68,9 +68,8 @@ def fingerprint(pages: datasets.Dataset) -> str:
     def of_bytes(image: bytes) -> str:
         return hashlib.sha256(image).hexdigest()
 
-    of_file = functools.cache(
-        lambda path: of_bytes(Path(path).read_bytes())
-    )  # several pages may show one file
+    # Several pages may show one file.
+    of_file = functools.cache(lambda path: of_bytes(Path(path).read_bytes()))
     for batch in pages.with_format("arrow").iter(64):
         for row in batch.to_pylist():
             images = [

@@ -52,9 +52,8 @@ class Question:
     text: str
     answers: tuple[str, ...]
     evidence_boxes: tuple[Box, ...]
-    key_boxes: tuple[
-        Box, ...
-    ]  # what has to be found before the evidence is: labels, row and column headers
+    # What has to be found before the evidence is: labels, row and column headers.
+    key_boxes: tuple[Box, ...]
     kind: str
     group: str  # questions that are reported together
     history: tuple[tuple[str, str], ...] = ()

@@ -30,9 +30,8 @@ def table(rng: np.random.Generator) -> Page:
 
     xs = [left + width * (index + 1) for index in range(len(columns))]
     column_boxes = [canvas.text(x, top, column) for x, column in zip(xs, columns, strict=True)]
-    grid = np.array(
-        [draw_values(rng, len(names)) for _ in columns]
-    ).T  # one clear maximum per column
+    # One clear maximum per column.
+    grid = np.array([draw_values(rng, len(names)) for _ in columns]).T
     fields = []
     for row, name in enumerate(names):
         y = top + pitch * (row + 1)

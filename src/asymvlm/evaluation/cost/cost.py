@@ -160,9 +160,8 @@ def _decoder(config: Any) -> _Decoder:
     size = getattr(text, "head_dim", None) or width // heads
     groups = text.num_key_value_heads
     window = getattr(text, "sliding_window", None) or _UNBOUNDED
-    attentions = (
-        getattr(text, "layer_types", None) or ["sliding_attention"] * layers
-    )  # Mistral's window, if any, is in all layers
+    # Mistral's window, if any, is in all layers.
+    attentions = getattr(text, "layer_types", None) or ["sliding_attention"] * layers
     return _Decoder(
         layers=layers,
         token=width * size * (2 * heads + 2 * groups) + 3 * width * text.intermediate_size,

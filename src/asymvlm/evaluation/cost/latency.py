@@ -79,9 +79,8 @@ def latency(
         with prune(teacher.model, method, keep, template_ids=teacher.prompter.masked_ids) as report:
             teacher.model(**inputs, logits_to_keep=1)
     call = report.calls[-1]
-    same = (
-        max(call.after) if isinstance(keep, str) else keep
-    )  # the free one takes a count where the method has a budget of its own
+    # The free one takes a count where the method has a budget of its own.
+    same = max(call.after) if isinstance(keep, str) else keep
 
     def pruned(what: Method, share: Keep, run: Callable[[], Any]) -> float:
         tell(what, batch)

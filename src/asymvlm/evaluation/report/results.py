@@ -107,9 +107,7 @@ def result_row(
     )
 
 
-def _counted(
-    pruned: Sequence[Answer], dense: Sequence[Answer], costs: Costs
-) -> dict[str, Any]:
+def _counted(pruned: Sequence[Answer], dense: Sequence[Answer], costs: Costs) -> dict[str, Any]:
     """Counted costs; None where a model is not covered, whose accuracy is of interest anyway."""
     counted: dict[str, Any] = dict.fromkeys(_COUNTED)
     counted["macs_method"] = float(costs.method_macs)

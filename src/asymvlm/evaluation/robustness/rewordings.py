@@ -73,9 +73,8 @@ def paraphrase(question: str, severity: int, rng: np.random.Generator) -> str:
     opening = next((one for one in words.FILLERS if one and question.startswith(one)), "")
     asked = question[len(opening) :]
     others = _others(asked)
-    drawn = [
-        others[index] for index in rng.permutation(len(others))
-    ]  # decides between equally distant ones
+    # Decides between equally distant ones.
+    drawn = [others[index] for index in rng.permutation(len(others))]
     ranked = sorted(
         drawn, key=lambda other: -SequenceMatcher(None, asked.split(), other.split()).ratio()
     )
@@ -129,9 +128,8 @@ def typos(question: str, severity: int, rng: np.random.Generator) -> str:
     ]
     order = rng.permutation(len(spans))
     slips = [_slip(question[start:end], spared, rng) for start, end in spans]
-    for index in sorted(
-        order[: math.ceil(len(spans) * severity / 5)], reverse=True
-    ):  # from the end, so that places stay right
+    # From the end, so that places stay right.
+    for index in sorted(order[: math.ceil(len(spans) * severity / 5)], reverse=True):
         start, end = spans[index]
         question = question[:start] + slips[index] + question[end:]
     return question
@@ -140,9 +138,8 @@ def typos(question: str, severity: int, rng: np.random.Generator) -> str:
 def _slip(word: str, spared: Set[str], rng: np.random.Generator) -> str:
     swapped = {word[:i] + word[i + 1] + word[i] + word[i + 2 :] for i in range(1, len(word) - 2)}
     dropped = {word[:i] + word[i + 1 :] for i in range(1, len(word) - 1)}
-    return str(
-        rng.choice(sorted((swapped | dropped) - {word} - spared))
-    )  # `next` must not become the field `net`
+    # `next` must not become the field `net`.
+    return str(rng.choice(sorted((swapped | dropped) - {word} - spared)))
 
 
 REWORDINGS: dict[str, Rewording] = {
