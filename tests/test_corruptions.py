@@ -168,8 +168,7 @@ def test_field_words_of_the_world_stay(name):
 @pytest.mark.parametrize("name", REWORDINGS)
 def test_quoted_words_and_numbers_stay(name):
     question = (
-        "Which \"Grand total\" or 'amount due' was printed “without taxes” "
-        "below page A4 of 2019?"
+        "Which \"Grand total\" or 'amount due' was printed “without taxes” below page A4 of 2019?"
     )
     for severity in range(1, 6):
         got = REWORDINGS[name](question, severity, np.random.default_rng(severity))

@@ -120,7 +120,7 @@ def _config_problems(config: Any) -> list[str]:
     elif budget is not None:
         found += _size_problems("budget.arguments", budget["arguments"])
     masked = config.get("masked_ids")
-    if not isinstance(masked, list) or not all(isinstance(one, int) for one in masked):
+    if not isinstance(masked, list) or not all(isinstance(item, int) for item in masked):
         found.append(f"{CONFIG_FILE}: 'masked_ids' must be a list of token ids")
     return found
 
@@ -204,7 +204,7 @@ def _tensors(path: Path) -> dict[str, _Stored]:
     with safe_open(path, framework="np") as file:
         shapes = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - no dict
         described = {
-            name: (one.get_dtype(), tuple(one.get_shape())) for name, one in shapes.items()
+            name: (item.get_dtype(), tuple(item.get_shape())) for name, item in shapes.items()
         }
     content = path.read_bytes()
     start = 8 + int.from_bytes(content[:8], "little")
@@ -227,14 +227,14 @@ def _is_finite(dtype: str, content: memoryview) -> bool:
 
 def _value_problems(file: str, tensors: dict[str, _Stored], dtypes: tuple[str, ...]) -> list[str]:
     return [
-        f"{file}: tensor {name} is of {one.dtype}, must be of {' or '.join(dtypes)}; export it "
+        f"{file}: tensor {name} is of {tensor.dtype}, must be of {' or '.join(dtypes)}; export it "
         "again"
-        for name, one in sorted(tensors.items())
-        if one.dtype not in dtypes
+        for name, tensor in sorted(tensors.items())
+        if tensor.dtype not in dtypes
     ] + [
         f"{file}: tensor {name} holds values that are not finite; train and export it again"
-        for name, one in sorted(tensors.items())
-        if not one.is_finite
+        for name, tensor in sorted(tensors.items())
+        if not tensor.is_finite
     ]
 
 

@@ -75,11 +75,16 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     return stored
 
 
-def _main(arguments: list[str]) -> None:
+def main(arguments: list[str] | None = None, owns_process: bool | None = None) -> int:
+    """Export; returns the exit code."""
+    return run_command(_export, arguments, owns_process)
+
+
+def _export(arguments: list[str]) -> None:
     if len(arguments) != 2:
         raise ValueError("usage: python -m asymvlm.export CHECKPOINT.ckpt DIRECTORY")
     print(f"exported scorer: {export_checkpoint(arguments[0], arguments[1])}")
 
 
 if __name__ == "__main__":
-    sys.exit(run_command(_main))
+    sys.exit(main())

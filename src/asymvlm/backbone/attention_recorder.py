@@ -6,7 +6,7 @@ K^T) beside it: O(rows * S) instead of the O(S^2) of `output_attentions`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -93,3 +93,20 @@ def _attention(
 def recording(model: PreTrainedModel) -> AbstractContextManager[None]:
     """Fill `recorder` in `model(**inputs, attention_recorder=recorder)` while open."""
     return in_the_llm(model, _NAME, _attention)
+
+
+def record_first_layers(
+    model: PreTrainedModel,
+    decoder: Any,
+    call: Mapping[str, Any],
+    recorder: AttentionRecorder,
+    depth: int,
+) -> None:
+    """Run the first `depth` layers of the model's `decoder` alone, and record them."""
+    layers = decoder.layers
+    decoder.layers = layers[:depth]
+    try:
+        with recording(model):
+            model.base_model(**call, use_cache=False, attention_recorder=recorder)
+    finally:
+        decoder.layers = layers

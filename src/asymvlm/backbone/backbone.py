@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 
 from ..errors import DataError
 from ..typing import Float, Int64
-from .attention_recorder import AttentionRecorder, recording
+from .attention_recorder import AttentionRecorder, record_first_layers
 from .family_spec import SUPPORTED, family_spec
 from .grid import picture_grids
 from .layout import Encoded, Kept, Layout
@@ -103,15 +103,13 @@ class Backbone:
         for modality in self.modalities:
             if not (given := modality.given(inputs)):
                 continue
+            encode = getattr(base, f"get_{modality.name}_features")
             with watching(self.model) if watch_tower else nullcontext() as watcher:
-                output = outputs[modality.name] = getattr(base, f"get_{modality.name}_features")(
-                    **given, return_dict=True
-                )
+                output = outputs[modality.name] = encode(**given, return_dict=True)
             if watcher is not None:
-                count = sum(one[..., 0].numel() for one in output.pooler_output)
-                views[modality.name] = watcher.view(
-                    family_spec(self.model.config).patch_merge, count, given
-                )
+                count = sum(item[..., 0].numel() for item in output.pooler_output)
+                merge = family_spec(self.model.config).patch_merge
+                views[modality.name] = watcher.view(merge, count, given)
         kind = self._kinds(inputs["input_ids"])
         if len(outputs) == 1:  # Molmo2 writes pictures and videos with the same placeholder
             kind = torch.where(kind >= 0, NAMES.index(next(iter(outputs))), kind)
@@ -120,32 +118,21 @@ class Backbone:
         return encoded
 
     def layout(self, inputs: Mapping[str, Any], encoded: Encoded | None = None) -> Layout:
-        """Locate the vision and text tokens of a batch, and each vision token's place in its
-        picture.
-        """
+        """Locate a batch's vision and text tokens, and each vision token in its picture."""
         input_ids = inputs["input_ids"]
         attention_mask = inputs.get("attention_mask")
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
         vision = (self._kinds(input_ids) >= 0) & attention_mask.bool()
         counts = vision.sum(-1).tolist()
+        config = self.model.config
         if encoded is None:
-            grids = picture_grids(self.model.config, {}, counts, ["image"] * len(counts), counts)
+            grids = picture_grids(config, {}, counts, ["image"] * len(counts), counts)
         else:
-            grids = picture_grids(
-                self.model.config,
-                inputs,
-                [len(picture) for picture in encoded.pictures],
-                encoded.kinds,
-                counts,
-            )
-        return Layout(
-            input_ids,
-            attention_mask,
-            vision,
-            [grid.to(input_ids.device) for grid in grids],
-            self.template_ids,
-        )
+            lengths = [len(picture) for picture in encoded.pictures]
+            grids = picture_grids(config, inputs, lengths, encoded.kinds, counts)
+        grids = [grid.to(input_ids.device) for grid in grids]
+        return Layout(input_ids, attention_mask, vision, grids, self.template_ids)
 
     def _kinds(self, input_ids: Int64[Tensor, "B S"]) -> Int64[Tensor, "B S"]:
         """The modality that each placeholder stands for, as an index into NAMES; -1 on text."""
@@ -164,14 +151,20 @@ class Backbone:
             return inputs["position_ids"]
         batch, length = inputs["input_ids"].shape
         # Private, but the one place where every family's own positions (M-RoPE included) are made.
-        made = self.model._prepare_position_ids_for_generation(inputs["input_ids"], dict(inputs))
+        positions = self.model._prepare_position_ids_for_generation(
+            inputs["input_ids"], dict(inputs)
+        )
         about = family_spec(self.model.config)
         if about.counts_real_tokens and not generating:
             mask = inputs.get("attention_mask", torch.ones_like(inputs["input_ids"]))
-            made = mask.cumsum(-1) * mask - 1
-        elif made.ndim == 2 and not generating:
-            made = torch.arange(length, device=made.device)[None] + about.first_position
-        return made.expand(*made.shape[:-2], batch, -1) if made.shape[-2] == 1 else made
+            positions = mask.cumsum(-1) * mask - 1
+        elif positions.ndim == 2 and not generating:
+            positions = torch.arange(length, device=positions.device)[None] + about.first_position
+        return (
+            positions.expand(*positions.shape[:-2], batch, -1)
+            if positions.shape[-2] == 1
+            else positions
+        )
 
     def embed_text(self, input_ids: Int64[Tensor, "*b L"]) -> Float[Tensor, "*b L D"]:
         """Look up the LLM's input embeddings of text tokens."""
@@ -236,30 +229,20 @@ class Backbone:
         return {name: value for name, value in inputs.items() if name not in pictures}
 
     def extended(
-        self, call: Mapping[str, Any], ids: Int64[Tensor, "B L"], there: Int64[Tensor, "B L"]
+        self, call: Mapping[str, Any], ids: Int64[Tensor, "B L"], tail_mask: Int64[Tensor, "B L"]
     ) -> dict[str, Any]:
-        """Append text to a call; `mask` is 0 on its padding."""
+        """Append text to a call; `tail_mask` is 0 on its padding."""
         positions = call["position_ids"]
-        steps = torch.arange(1, ids.shape[1] + 1, device=ids.device).expand(
-            *positions.shape[:-1], -1
-        )
-        tails = {
-            "input_ids": ids,
-            "attention_mask": there,
-            "position_ids": positions[..., -1:] + steps,
-        }
-        tails |= {
-            name: torch.zeros_like(ids)
-            for name in ("token_type_ids", "mm_token_type_ids")
-            if name in call
-        }
-        return {
-            **call,
-            **{
-                name: torch.cat([call[name], tail.to(call[name].dtype)], dim=-1)
-                for name, tail in tails.items()
-            },
-        }
+        steps = torch.arange(1, ids.shape[1] + 1, device=ids.device)
+        following = positions[..., -1:] + steps.expand(*positions.shape[:-1], -1)
+        tails = {"input_ids": ids, "attention_mask": tail_mask, "position_ids": following}
+        for name in ("token_type_ids", "mm_token_type_ids"):
+            if name in call:
+                tails[name] = torch.zeros_like(ids)
+        extended = dict(call)
+        for name, tail in tails.items():
+            extended[name] = torch.cat([call[name], tail.to(call[name].dtype)], dim=-1)
+        return extended
 
     @property
     def attending_layers(self) -> int:
@@ -286,30 +269,7 @@ class Backbone:
         """Average attention from weighted `rows` to each sample's vision tokens over `layers`."""
         columns = torch.zeros_like(rows, dtype=torch.bool)
         columns[:, : layout.vision.shape[1]] = layout.vision
-        mass = self._recorded(
-            call, AttentionRecorder(rows, columns, heads), layers, max(layers) + 1
-        )
-        return [row[mine] for row, mine in zip(mass, columns, strict=True)]
-
-    def _recorded(
-        self,
-        call: Mapping[str, Any],
-        recorder: AttentionRecorder,
-        layers: Sequence[int],
-        depth: int,
-    ) -> Float[Tensor, "B K"]:
-        """What `recorder` hears in the first `depth` decoder layers, averaged over its `layers`."""
-        with recording(self.model), self._first_layers(depth):
-            self.model.base_model(**call, use_cache=False, attention_recorder=recorder)
-        return torch.stack([recorder.layers[layer] for layer in layers]).mean(0)
-
-    @contextmanager
-    def _first_layers(self, count: int) -> Iterator[None]:
-        """The decoder stops after `count` layers while this is open."""
-        decoder = self.decoder
-        layers = decoder.layers
-        decoder.layers = layers[:count]
-        try:
-            yield
-        finally:
-            decoder.layers = layers
+        recorder = AttentionRecorder(rows, columns, heads)
+        record_first_layers(self.model, self.decoder, call, recorder, max(layers) + 1)
+        mass = torch.stack([recorder.layers[layer] for layer in layers]).mean(0)
+        return [row[mask] for row, mask in zip(mass, columns, strict=True)]

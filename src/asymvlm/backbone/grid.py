@@ -26,19 +26,13 @@ def picture_grids(
         found: list[Tensor] = []
         held = 0
         while held < count:
-            shape = shapes[picture]
-            found.append(
-                _places(len(found), *shape)
-                if shape
-                else ordered_places(len(found), lengths[picture])
-            )
-            held += lengths[picture]
+            shape, length = shapes[picture], lengths[picture]
+            number = len(found)
+            found.append(_places(number, *shape) if shape else ordered_places(number, length))
+            held += length
             picture += 1
         if held != count:
-            raise ValueError(
-                f"input_ids: a sample with {count} image placeholders whose pictures give {held} "
-                "features"
-            )
+            raise ValueError(f"input_ids: {count} image placeholders for {held} features")
         grids.append(torch.cat(found) if found else torch.zeros(0, 3, dtype=torch.long))
     return grids
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,18 +53,12 @@ def in_reading_order(outputs: Mapping[str, Any], kind: Int64[Tensor, "T"]) -> En
     """
     # Some families, in some versions, give a video frame by frame.
     parts = {
-        name: [one.reshape(-1, one.shape[-1]) for one in output.pooler_output]
+        name: [item.reshape(-1, item.shape[-1]) for item in output.pooler_output]
         for name, output in outputs.items()
     }
-    waiting = {name: iter(pictures) for name, pictures in parts.items()}
-    counts = {name: sum(len(picture) for picture in pictures) for name, pictures in parts.items()}
-    for name, count in counts.items():
-        expected = int((kind == NAMES.index(name)).sum())
-        if expected != count:
-            raise ValueError(
-                f"input_ids: {expected} {name} placeholders for {count} {name} features; "
-                "build both with the model's own processor, without truncation"
-            )
+    for name, features in parts.items():
+        _check_count(name, int((kind == NAMES.index(name)).sum()), sum(map(len, features)))
+    waiting = {name: iter(features) for name, features in parts.items()}
     pictures: list[Tensor] = []
     names: list[str] = []
     at = 0
@@ -75,13 +69,21 @@ def in_reading_order(outputs: Mapping[str, Any], kind: Int64[Tensor, "T"]) -> En
     return Encoded(dict(outputs), pictures, kinds=names)
 
 
+def _check_count(name: str, placeholders: int, features: int) -> None:
+    if placeholders != features:
+        raise ValueError(
+            f"input_ids: {placeholders} {name} placeholders for {features} {name} features; "
+            "build both with the model's own processor, without truncation"
+        )
+
+
 def rows_of(encoded: Encoded, name: str) -> Bool[Tensor, "T"]:
     """Mark the rows in reading order that belong to a modality."""
-    marks = [
+    masks = [
         torch.full((len(picture),), kind == name)
         for picture, kind in zip(encoded.pictures, encoded.kinds, strict=True)
     ]
-    return torch.cat(marks).to(encoded.rows.device)
+    return torch.cat(masks).to(encoded.rows.device)
 
 
 def one_view(views: Mapping[str, TowerView], encoded: Encoded) -> TowerView:
@@ -130,14 +132,15 @@ def for_beams(
     for name, output in outputs.items():
         if isinstance(output.pooler_output, Tensor):
             counts = (input_ids == token_ids[name]).sum(-1).tolist()
-            output.pooler_output = torch.cat(
-                [part for part in output.pooler_output.split(counts) for _ in range(times)]
-            )
+            parts = output.pooler_output.split(counts)
+            output.pooler_output = torch.cat(_repeat_each(parts, times))
         else:
-            output.pooler_output = [part for part in output.pooler_output for _ in range(times)]
-        if getattr(output, "deepstack_features", None) is not None:
-            output.deepstack_features = [
-                [part for part in layer for _ in range(times)]
-                for layer in output.deepstack_features
-            ]
+            output.pooler_output = _repeat_each(output.pooler_output, times)
+        deep = getattr(output, "deepstack_features", None)
+        if deep is not None:
+            output.deepstack_features = [_repeat_each(layer, times) for layer in deep]
     return outputs
+
+
+def _repeat_each(parts: Iterable[Tensor], times: int) -> list[Tensor]:
+    return [part for part in parts for _ in range(times)]

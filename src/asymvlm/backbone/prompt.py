@@ -14,7 +14,7 @@ from torch import Tensor
 History = Sequence[tuple[str, str]]  # turns of (user, assistant)
 
 
-class Asked(Protocol):
+class PromptQuestion(Protocol):
     """A question about one or several pictures, and the turns of the dialogue that it ends."""
 
     @property
@@ -52,12 +52,12 @@ class Prompter:
         messages[0]["content"] = [{"type": "image"}] * pictures + messages[0]["content"]
         return self.processor.apply_chat_template(messages, add_generation_prompt=True)
 
-    def __call__(self, asked: Sequence[Asked]) -> Prompts:
-        return Prompts(dict(self._processed(asked)))
+    def __call__(self, questions: Sequence[PromptQuestion]) -> Prompts:
+        return Prompts(dict(self._processed(questions)))
 
-    def _processed(self, asked: Sequence[Asked]) -> Any:
-        texts = [self.text(one.question, len(one.images), one.history) for one in asked]
-        images = [list(one.images) for one in asked]
+    def _processed(self, questions: Sequence[PromptQuestion]) -> Any:
+        texts = [self.text(item.question, len(item.images), item.history) for item in questions]
+        images = [list(item.images) for item in questions]
         return self.processor(
             images=images,
             text=texts,
@@ -71,15 +71,15 @@ class Prompter:
         first = self.tokenizer.bos_token
         return first is not None and not text.startswith(first)
 
-    def ends_of_turns(self, asked: Asked) -> list[int]:
+    def ends_of_turns(self, questions: PromptQuestion) -> list[int]:
         """Find where each turn of the history ends in the prompt, template included.
 
         Prompts of the same dialogue with another next question are alike up to there.
         """
-        whole = self([asked]).inputs["input_ids"][0]
+        whole = self([questions]).inputs["input_ids"][0]
         others = [
-            _Cut(asked.images, _OTHER, asked.history[:count])
-            for count in range(1, len(asked.history) + 1)
+            _Cut(questions.images, _OTHER, questions.history[:count])
+            for count in range(1, len(questions.history) + 1)
         ]
         return [_alike(whole, self([other]).inputs["input_ids"][0]) for other in others]
 
@@ -132,10 +132,13 @@ class PlainPrompter(Prompter):
         said = "".join(f"Question: {user} Answer: {assistant}. " for user, assistant in history)
         return f"{said}Question: {question} Answer:"
 
-    def _processed(self, asked: Sequence[Asked]) -> Any:
-        texts = [self.text(one.question, len(one.images), one.history) for one in asked]
+    def _processed(self, questions: Sequence[PromptQuestion]) -> Any:
+        texts = [self.text(item.question, len(item.images), item.history) for item in questions]
         return self.processor(
-            images=[one.images[0] for one in asked], text=texts, return_tensors="pt", padding=True
+            images=[item.images[0] for item in questions],
+            text=texts,
+            return_tensors="pt",
+            padding=True,
         )
 
 
@@ -146,9 +149,10 @@ class InterleavedPrompter(Prompter):
         said = "".join(f"{user}\nAssistant: {assistant}\nUser:" for user, assistant in history)
         return f"{said}{question}\nAssistant:"
 
-    def _processed(self, asked: Sequence[Asked]) -> Any:
+    def _processed(self, questions: Sequence[PromptQuestion]) -> Any:
         prompts = [
-            ["User:", *one.images, self.text(one.question, history=one.history)] for one in asked
+            ["User:", *item.images, self.text(item.question, history=item.history)]
+            for item in questions
         ]
         return self.processor(
             text=prompts, return_tensors="pt", padding=True, add_special_tokens=False

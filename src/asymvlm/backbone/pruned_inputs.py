@@ -47,27 +47,27 @@ def drop_rows(
 def _flat_index(counts: list[int], kept: list[Kept]) -> Int64[Tensor, "K"]:
     """Index the kept tokens among all vision tokens of the batch."""
     offset, parts = 0, []
-    for count, one in zip(counts, kept, strict=True):
-        parts.append(one.index + offset)
+    for count, choice in zip(counts, kept, strict=True):
+        parts.append(choice.index + offset)
         offset += count
     return torch.cat(parts)
 
 
 def _drop_features(encoded: Encoded, kept: list[Kept], flat: Int64[Tensor, "K"]) -> dict[str, Any]:
     """Drop rows of the model's own encoder outputs, by modality."""
-    sizes = [len(one.index) for one in kept]
+    sizes = [len(choice.index) for choice in kept]
     parts = encoded.rows[flat].split(sizes)
     features = torch.cat(
         [
-            part if one.features is None else one.features.to(part)
-            for one, part in zip(kept, parts, strict=True)
+            part if choice.features is None else choice.features.to(part)
+            for choice, part in zip(kept, parts, strict=True)
         ]
     )
     fewer_outputs = {}
     for name, output in encoded.output.items():
-        mine = rows_of(encoded, name)
-        within = mine.cumsum(0) - 1  # of each row among those of its modality
-        chosen = mine[flat]
+        own = rows_of(encoded, name)
+        within = own.cumsum(0) - 1  # of each row among those of its modality
+        chosen = own[flat]
         counts = [int(part.sum()) for part in chosen.split(sizes)]
         fewer_outputs[name] = fewer(output, features[chosen], within[flat[chosen]], counts)
     return fewer_outputs

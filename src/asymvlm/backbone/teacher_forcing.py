@@ -29,7 +29,7 @@ def append_answers(
     """Append one tail of tokens per sample to a call, right-padded; returns the tails' mask too."""
     longest = max(len(tail) for tail in tails)
     ids = torch.zeros(len(tails), longest, dtype=torch.long, device=backbone.device)
-    there = torch.zeros_like(ids)
+    tail_mask = torch.zeros_like(ids)
     for sample, tail in enumerate(tails):
-        ids[sample, : len(tail)], there[sample, : len(tail)] = tail.to(ids), 1
-    return (backbone.extended(call, ids, there) if longest else dict(call)), there
+        ids[sample, : len(tail)], tail_mask[sample, : len(tail)] = tail.to(ids), 1
+    return (backbone.extended(call, ids, tail_mask) if longest else dict(call)), tail_mask

@@ -76,9 +76,9 @@ def applied_adapter(model: PreTrainedModel, directory: Path) -> Iterator[None]:
             raise _misfit(model, directory, error) from error
         try:
             stored = load_peft_weights(str(directory), device=str(model.device))
-            wanted = {name for name in adapted.state_dict() if ".lora_" in name}
-            if len(stored) != len(wanted):
-                raise _misfit(model, directory, f"{len(stored)} tensors for {len(wanted)} places")
+            expected = {name for name in adapted.state_dict() if ".lora_" in name}
+            if len(stored) != len(expected):
+                raise _misfit(model, directory, f"{len(stored)} tensors for {len(expected)} places")
             try:
                 set_peft_model_state_dict(adapted, stored, low_cpu_mem_usage=True)
             except RuntimeError as error:  # torch's, of shapes

@@ -103,9 +103,10 @@ def save_scorer(
     """
     target = check_target(directory)
     weights = {
-        name: one.detach().float().contiguous().cpu() for name, one in trained.state_dict().items()
+        name: item.detach().float().contiguous().cpu()
+        for name, item in trained.state_dict().items()
     }
-    lost = [name for name, one in weights.items() if not bool(one.isfinite().all())]
+    lost = [name for name, weight in weights.items() if not bool(weight.isfinite().all())]
     if lost:
         raise DataError(f"{lost[0]} of the scorer is not finite; it is not saved, train it again")
     with draft_directory(target) as draft:

@@ -19,15 +19,20 @@ _NOW_IN_DATA = ("--path", "--root", "--seed", "--questions")
 _OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 
 
-def run_command(command: Callable[[list[str]], None], arguments: list[str] | None = None) -> int:
+def run_command(
+    command: Callable[[list[str]], None],
+    arguments: list[str] | None = None,
+    owns_process: bool | None = None,
+) -> int:
     """Run a command and return its exit code; errors are one line on stderr.
 
     1 stands for a DataError, even one that a library has wrapped, 2 for other ValueErrors, 143 for
     SIGTERM and 130 for SIGINT. ASYMVLM_TRACEBACK=1 in the environment shows tracebacks of errors
-    instead. Without `arguments`, those of the process are taken, which ends with the command.
+    instead. Without `arguments`, those of the process are taken. `owns_process` says whether the
+    process ends with the command; left out, it does where `arguments` are the process's.
     """
     try:
-        with stoppable(owns_process=arguments is None):
+        with stoppable(arguments is None if owns_process is None else owns_process):
             command(sys.argv[1:] if arguments is None else arguments)
     except (Exception, Stopped) as error:
         stop = stop_behind(error)
@@ -82,8 +87,8 @@ def parameters_of(
 def _by_new_names(arguments: list[str]) -> list[str]:
     """Rename flags that have moved into `data`."""
     renamed = []
-    for one in arguments:
-        name, equals, value = one.partition("=")
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
         if name in _NOW_IN_DATA:
             print(f"note: {name} is called --data.{name[2:]} now", file=sys.stderr)
             name = f"--data.{name[2:]}"
@@ -99,11 +104,11 @@ def _cause(error: BaseException) -> ValueError | None:
     chain: list[BaseException] = [error]
     while (inner := chain[-1].__cause__ or chain[-1].__context__) is not None:
         chain.append(inner)
-    for one in chain:
-        if isinstance(one, DataError):
-            return one
-        if isinstance(one, OSError) and one.errno in _OF_THE_DISK:
-            return DataError(f"{one.filename or 'a file'}: {one.strerror}")
+    for item in chain:
+        if isinstance(item, DataError):
+            return item
+        if isinstance(item, OSError) and item.errno in _OF_THE_DISK:
+            return DataError(f"{item.filename or 'a file'}: {item.strerror}")
     if not isinstance(error, ValueError):
         return None
-    return [one for one in chain if isinstance(one, ValueError)][-1]
+    return [item for item in chain if isinstance(item, ValueError)][-1]

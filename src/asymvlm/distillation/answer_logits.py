@@ -26,7 +26,7 @@ def answer_logits(
     Row a of a sample gives its answer's token a; rows behind its last token mean nothing. Raises
     ValueError for prompts with padding behind them.
     """
-    return _logits(backbone, batch, [Kept(one) for one in kept or _all(batch)])
+    return _logits(backbone, batch, [Kept(item) for item in kept or _all(batch)])
 
 
 def gated_answer_logits(
@@ -82,11 +82,11 @@ def _logits(
     model: Any = backbone.model
     inputs = {name: value for name, value in batch.inputs.items() if name != "labels"}
     call = backbone.drop(inputs, batch.encoded, batch.layout, kept, generating=True)
-    call, there = append_answers(backbone, call, [ids[:-1] for ids in batch.answer_ids])
-    arguments = {**call, "use_cache": False, "logits_to_keep": there.shape[1] + 1}
+    call, tail_mask = append_answers(backbone, call, [ids[:-1] for ids in batch.answer_ids])
+    arguments = {**call, "use_cache": False, "logits_to_keep": tail_mask.shape[1] + 1}
     if bias is None:
         return model(**arguments).logits
     with gating(model):
         return model(
-            **arguments, column_bias=torch.nn.functional.pad(bias, (0, there.shape[1]))
+            **arguments, column_bias=torch.nn.functional.pad(bias, (0, tail_mask.shape[1]))
         ).logits

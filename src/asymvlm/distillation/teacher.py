@@ -63,9 +63,9 @@ class Teacher:
 
     def inputs(self, samples: Sequence[Sample]) -> dict[str, Tensor]:
         """Build the model's arguments for a batch of questions, on its device."""
-        return self._there(self.prompter(samples).inputs)
+        return self._on_device(self.prompter(samples).inputs)
 
-    def _there(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def _on_device(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return {name: value.to(self.model.device) for name, value in inputs.items()}
 
     @torch.no_grad()

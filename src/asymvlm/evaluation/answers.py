@@ -64,17 +64,17 @@ def answer(
     arguments = {"max_new_tokens": longest, "do_sample": False}
     counts, depth = layout.counts(), teacher.backbone.attending_layers
     if method is None:
-        made = teacher.model.generate(**inputs, **arguments)
+        output = teacher.model.generate(**inputs, **arguments)
         layers = [[count] * depth for count in counts]
         evidence = [1.0 if sample.evidence_boxes else None for sample in batch]
     else:
         tell(method, batch)
         with prune(teacher.model, method, keep, template_ids=teacher.prompter.masked_ids) as report:
-            made = teacher.model.generate(**inputs, **arguments)
+            output = teacher.model.generate(**inputs, **arguments)
         call = report.calls[-1]
         layers = call.per_layer(depth)
-        evidence = [evidence_kept(*one) for one in zip(batch, call.grids, call.kept, strict=True)]
-    texts = teacher.prompter.decode(made[:, inputs["input_ids"].shape[1] :])
+        evidence = [evidence_kept(*item) for item in zip(batch, call.grids, call.kept, strict=True)]
+    texts = teacher.prompter.decode(output[:, inputs["input_ids"].shape[1] :])
     pictures = pictures_of(inputs, [len(sample.images) for sample in batch])
     words = layout.text.sum(-1).tolist()
     for row, sample in enumerate(batch):

@@ -46,7 +46,7 @@ def replay(
     ends = [*teacher.prompter.ends_of_turns(sample), ids.shape[1]]
     cache = DynamicCache(config=model.config.get_text_config())
     peak, seconds, since = 0, 0.0, 0
-    made = ids
+    output = ids
     with _macs(teacher, cache) as macs:
         for number, end in enumerate(ends):
             turn = {
@@ -58,13 +58,13 @@ def replay(
             start = time.perf_counter()
             # What it would say to a turn of the past is not kept.
             new = longest if end == ids.shape[1] else 1
-            made = model.generate(
+            output = model.generate(
                 **turn, past_key_values=cache, max_new_tokens=new, do_sample=False
             )
             if number:
                 seconds, since = (
                     seconds + time.perf_counter() - start,
-                    since + made.shape[1] - ends[number - 1],
+                    since + output.shape[1] - ends[number - 1],
                 )
             sizes = [layer.keys.nbytes + layer.values.nbytes for layer in cache.layers]
             peak = max(peak, sum(sizes))
@@ -72,7 +72,7 @@ def replay(
         peak = max(peak, evictions.calls[-1].peak_bytes)
     return DialogueResult(
         sample.id,
-        teacher.prompter.decode(made[:, ids.shape[1] :])[0],
+        teacher.prompter.decode(output[:, ids.shape[1] :])[0],
         peak,
         since,
         seconds,

@@ -183,7 +183,7 @@ class Evaluation:
             write_json(cache.out / "results.json", [asdict(row) for row in rows])
             write_json(cache.out / "latency.json", times)
         slower = [time for time in times if time["is_slower"]]
-        named = [f"{one['method']} @ {one['keep']}, batch of {one['batch']}" for one in slower]
+        named = [f"{item['method']} @ {item['keep']}, batch of {item['batch']}" for item in slower]
         return rows, scored, named
 
 

@@ -12,9 +12,9 @@ DEFAULT_CONFIG = "eval/tiny"
 EVICTION_CONFIG = "eval/eviction"
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str] | None = None, owns_process: bool | None = None) -> int:
     """Evaluate; returns the exit code."""
-    return run_command(evaluate_from, arguments)
+    return run_command(evaluate_from, arguments, owns_process)
 
 
 def evaluate_from(arguments: list[str]) -> None:

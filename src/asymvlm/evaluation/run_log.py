@@ -54,7 +54,7 @@ class RunLog:
             raise DataError(
                 f"{self.path} is damaged ({error}); move it away, and its answers are given anew"
             ) from error
-        self.answers = {one.key: one for one in found}
+        self.answers = {item.key: item for item in found}
         return bool(torn)
 
     def _say_what_differs(self, name: str, stem: str, about: dict[str, Any]) -> None:
@@ -72,18 +72,18 @@ class RunLog:
 
     def add(self, answers: Iterable[Answer]) -> None:
         """Add answers that are not there yet; they are on disk when this returns."""
-        new = [one for one in answers if one.key not in self.answers]
-        if not all(one.key for one in new):
+        new = [answer for answer in answers if answer.key not in self.answers]
+        if not all(item.key for item in new):
             raise ValueError(
                 "answers: one has no key, so it could not be told from others; give it its sample's"
             )
-        self.answers |= {one.key: one for one in new}
+        self.answers |= {item.key: item for item in new}
         with self.path.open("a", encoding="utf-8") as file:
-            file.writelines(_line(one) + "\n" for one in new)
+            file.writelines(_line(item) + "\n" for item in new)
 
 
-def _line(one: Answer) -> str:
-    return json.dumps(asdict(one))
+def _line(answer: Answer) -> str:
+    return json.dumps(asdict(answer))
 
 
 def write_json(path: Path, what: Any) -> None:

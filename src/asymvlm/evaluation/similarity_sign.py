@@ -67,25 +67,24 @@ class _Asks(Method):
         return similarity
 
 
-def check_sign(teacher: Teacher, clip: ClipSimilarity, asked: Sequence[Sample]) -> SignCheck:
+def check_sign(teacher: Teacher, clip: ClipSimilarity, questions: Sequence[Sample]) -> SignCheck:
     """Compute the area under the curve over tokens, mean over questions.
 
     Against evidence boxes; where there are none, against the tenth of the tokens with the most
     attention from the question's rows.
     """
     areas, pages = [], []
-    with track("similarity", len(asked)) as advance:
-        for sample in asked:
+    with track("similarity", len(questions)) as advance:
+        for sample in questions:
             asks = _Asks(clip, by_attention=not sample.evidence_boxes)
             call = pruned_prefill(teacher, sample, asks, 1.0)
             similarity, attention = asks.seen[0]
-            wanted = (
-                _in_boxes(sample, call.grids[0])
-                if attention is None
-                else attention >= attention.quantile(0.9)
-            )
-            if 0 < int(wanted.sum()) < len(wanted):
-                areas.append(float(binary_auroc(similarity, wanted.long())))
+            if attention is None:
+                needed = _in_boxes(sample, call.grids[0])
+            else:
+                needed = attention >= attention.quantile(0.9)
+            if 0 < int(needed.sum()) < len(needed):
+                areas.append(float(binary_auroc(similarity, needed.long())))
                 pages.append(sample.page)
             advance(1)
     if not areas:
@@ -93,9 +92,8 @@ def check_sign(teacher: Teacher, clip: ClipSimilarity, asked: Sequence[Sample]) 
             "pages: no question has both wanted and other tokens; give more questions, or data "
             "with evidence boxes"
         )
-    return SignCheck(
-        100 * float(np.mean(areas)), paired_difference(areas, [0.5] * len(areas), pages), len(areas)
-    )
+    interval = paired_difference(areas, [0.5] * len(areas), pages)
+    return SignCheck(100 * float(np.mean(areas)), interval, len(areas))
 
 
 def _in_boxes(sample: Sample, grid: Int64[torch.Tensor, "n 3"]) -> Bool[torch.Tensor, "n"]:
@@ -119,10 +117,10 @@ def similarity_sign(
         split: Split to ask about.
         pages: How many pages.
     """
-    side = Teacher.load(teacher)
+    vlm = Teacher.load(teacher)
     dataset, _ = data.pages(split, pages)
     check = check_sign(
-        side,
+        vlm,
         ClipSimilarity(clip, teacher),
         list(samples(dataset.select(range(min(pages, len(dataset)))))),
     )

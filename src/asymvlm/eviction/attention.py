@@ -19,10 +19,10 @@ def attention_of_newest(
     key: Float[Tensor, "B G K d"],
     mask: Bool[Tensor, "B 1 q K"] | None,
     real: Bool[Tensor, "B q"],
-    wanted: int,
+    count: int,
     scaling: float | None,
 ) -> Iterator[Float[Tensor, "B r K"]]:
-    """Compute the attention of the `wanted` newest real rows, oldest first, some at a time.
+    """Compute the attention of the `count` newest real rows, oldest first, some at a time.
 
     Where a sample has fewer, rows of zeros come first. Without a mask, rows see what is not behind
     them.
@@ -36,11 +36,11 @@ def attention_of_newest(
         newest = torch.arange(steps, device=key.device)
         mask = causal_rows(newest, keys, keys - steps)[None, None]
     mask = mask.expand(batch, -1, -1, -1)
-    rows, valid = left_pack(real, min(wanted, steps))
+    rows, valid = left_pack(real, min(count, steps))
     part = max(1, _LIMIT // (batch * heads * keys))
     for start in range(0, rows.shape[1], part):
         columns = slice(start, start + part)
         index = rows[:, None, columns, None]
-        chosen, seen = (torch.take_along_dim(one, index, 2) for one in (query, mask))
+        chosen, seen = (torch.take_along_dim(item, index, 2) for item in (query, mask))
         probs = attention_probs(chosen, key, seen, scaling).mean(1)
         yield probs * valid[:, columns, None]

@@ -7,8 +7,12 @@ decoding.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from torch import Tensor
+from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 from ..selectors import left_pack, tie_groups
@@ -121,25 +125,20 @@ class EvictingLayer(DynamicLayer):
         assert entries is not None
         if steps == 1:
             self.ledger.peak = max(self.ledger.peak, *self.ledger.held)
-        visions = [
-            count - text for count, text in zip(self._num_valid, self.ledger.held, strict=True)
-        ]
-        texts_over = [max(0, count - budget.text) for count in self.ledger.held]
-        visions_over = [
-            0 if budget.vision is None else max(0, count - budget.vision) for count in visions
-        ]
+        held = self.ledger.held
+        texts_over = [max(0, count - budget.text) for count in held]
+        visions_over = [0] * len(held)
+        if budget.vision is not None:
+            visions = [count - text for count, text in zip(self._num_valid, held, strict=True)]
+            visions_over = [max(0, count - budget.vision) for count in visions]
         if any(texts_over):
-            may = (entries.text_position >= budget.sinks) & (
-                entries.text_position < new.text_seen - budget.recent
-            )
+            position = entries.text_position
+            may = (position >= budget.sinks) & (position < new.text_seen - budget.recent)
             self._evict_lowest(policy.rank(entries), may, texts_over, new)
-            self.ledger.held = [
-                count - gone for count, gone in zip(self.ledger.held, texts_over, strict=True)
-            ]
+            self.ledger.held = [n - gone for n, gone in zip(held, texts_over, strict=True)]
         if any(visions_over):
-            self._evict_lowest(
-                policy.rank(entries), entries.valid & ~entries.text, visions_over, new
-            )
+            may = entries.valid & ~entries.text
+            self._evict_lowest(policy.rank(entries), may, visions_over, new)
         if steps > 1 and self.has_evicted:
             self._compact()
         self.ledger.update_peak(self.keys.nbytes + self.values.nbytes)
@@ -153,16 +152,16 @@ class EvictingLayer(DynamicLayer):
     ) -> None:
         assert self.entries is not None
         slots = lowest(order, may, self.entries.position, max(counts))
-        goes = None
+        evicted_mask = None
         if min(counts) < max(counts):
-            goes = (
+            evicted_mask = (
                 torch.arange(slots.shape[1], device=slots.device)
                 < torch.tensor(counts, device=slots.device)[:, None]
             )
         self.ledger.record_evicted(
-            self.entries.position.gather(1, slots), goes, new.newest, self.seen
+            self.entries.position.gather(1, slots), evicted_mask, new.newest, self.seen
         )
-        self.entries.free(slots, goes)
+        self.entries.free(slots, evicted_mask)
         self._num_valid = [
             count - gone for count, gone in zip(self._num_valid, counts, strict=True)
         ]
@@ -210,9 +209,40 @@ class EvictingLayer(DynamicLayer):
         if self.entries is None:
             return
         rows = rows.to(self.keys.device)
-        self.entries = self.entries.changed(self.keys, lambda one: one[rows])
+        self.entries = self.entries.changed(self.keys, lambda item: item[rows])
         self._num_valid = [self._num_valid[row] for row in rows.tolist()]
         self.ledger.reordered(rows)
+
+
+def make_evicting(cache: Any, config: Any, layers: Sequence[int], policy_name: str) -> None:
+    """Replace the full-attention `layers` of an empty cache by evicting ones.
+
+    A cache that has them already is left as it is. Raises ValueError for other caches, and for one
+    whose entries another policy has scored.
+    """
+    if type(cache) is not DynamicCache or cache.offloading:
+        raise ValueError(
+            f"past_key_values: a {type(cache).__name__} that is static or offloaded cannot lose "
+            "entries; leave it out"
+        )
+    found = {layer.made_for for layer in cache.layers if isinstance(layer, EvictingLayer)}
+    if found and found != {policy_name}:
+        raise ValueError(
+            f"past_key_values: this cache was scored by {found.pop()}; go on with it under that, "
+            "or start anew"
+        )
+    if found:
+        return
+    if cache.get_seq_length() > 0:
+        raise ValueError(
+            "past_key_values: this cache was begun outside of asymvlm.evict; begin the "
+            "conversation inside"
+        )
+    own: list[Any] = DynamicCache(config=config).layers
+    for number in layers:
+        own[number] = EvictingLayer(policy_name, number)
+    cache.layers = own
+    cache.layer_class_to_replicate = None
 
 
 def lowest(

@@ -31,11 +31,8 @@ def full_attention_layers(backbone: Backbone) -> list[int]:
             f"{name} shares keys between layers, which then would have to lose the same entries; "
             "use another model"
         )
-    found = [
-        number
-        for number, layer in enumerate(DynamicCache(config=config).layers)
-        if type(layer) is DynamicLayer
-    ]
+    layers = DynamicCache(config=config).layers
+    found = [number for number, layer in enumerate(layers) if type(layer) is DynamicLayer]
     if not found:
         raise DataError(
             f"{name} has no layer with full attention, so every entry leaves by itself; "

@@ -47,7 +47,9 @@ class Entries:
         """Select some slots."""
         return self.changed(
             keys,
-            lambda one: torch.take_along_dim(one, slots if one.ndim == 2 else slots[..., None], 1),
+            lambda item: torch.take_along_dim(
+                item, slots if item.ndim == 2 else slots[..., None], 1
+            ),
         )
 
     def and_then(self, keys: Tensor, new: Entries) -> Entries:
@@ -70,13 +72,13 @@ class Entries:
                 1, slot[..., None].expand_as(new.attention_window), new.attention_window
             )
 
-    def free(self, slots: Int64[Tensor, "B n"], goes: Bool[Tensor, "B n"] | None) -> None:
+    def free(self, slots: Int64[Tensor, "B n"], evicted_mask: Bool[Tensor, "B n"] | None) -> None:
         """Free all `slots`, or those that `evicted` names."""
-        if goes is None:
+        if evicted_mask is None:
             self.valid.scatter_(1, slots, False)
             self.text_position.scatter_(1, slots, -1)
         else:
-            self.valid.scatter_(1, slots, self.valid.gather(1, slots) & ~goes)
+            self.valid.scatter_(1, slots, self.valid.gather(1, slots) & ~evicted_mask)
             self.text_position.scatter_(
-                1, slots, self.text_position.gather(1, slots).masked_fill(goes, -1)
+                1, slots, self.text_position.gather(1, slots).masked_fill(evicted_mask, -1)
             )

@@ -21,7 +21,7 @@ from ..typing import Bool
 from .attention import attention_of_newest
 from .base import Evictor
 from .budget import budget_for
-from .cache import EvictingLayer
+from .cache import EvictingLayer, make_evicting
 from .checks import checked_generation, full_attention_layers
 from .new_tokens import NewTokens, new_tokens
 from .policies.linear import LinearEvictor
@@ -107,9 +107,8 @@ class Evicting:
     def open(self) -> Iterator[None]:
         """Evict in calls of the model with a cache, while open."""
         model: Any = self.backbone.model
-        modules = [
-            module for module in self.backbone.decoder.modules() if hasattr(module, "layer_idx")
-        ]
+        decoder = self.backbone.decoder
+        modules = [module for module in decoder.modules() if hasattr(module, "layer_idx")]
         if any(hasattr(module, _MARK) for module in modules):
             raise ValueError("model: it is evicted from already; open one asymvlm.evict at a time")
         self._attend = _function(self._config._attn_implementation)
@@ -118,16 +117,16 @@ class Evicting:
             for module in modules:
                 setattr(module, _MARK, self)
                 stack.callback(delattr, module, _MARK)
-            stack.callback(
-                self._reader.register_forward_pre_hook(self.before_forward, with_kwargs=True).remove
-            )
-            stack.callback(self._reader.register_forward_hook(self._after_forward).remove)
+            reader = self._reader
+            handles = [
+                reader.register_forward_pre_hook(self.before_forward, with_kwargs=True),
+                reader.register_forward_hook(self._after_forward),
+            ]
             if self._reads_embeddings:
-                stack.callback(
-                    model.get_input_embeddings()
-                    .register_forward_pre_hook(self._before_embedding)
-                    .remove
-                )
+                embed = model.get_input_embeddings()
+                handles.append(embed.register_forward_pre_hook(self._before_embedding))
+            for handle in handles:
+                stack.callback(handle.remove)
             stack.enter_context(checked_generation(model))
             yield
 
@@ -143,8 +142,8 @@ class Evicting:
         cache = inputs.get("past_key_values")
         self._after_forward()
         if cache is None:
-            wanted = inputs.get("use_cache")
-            if not (self._config.use_cache if wanted is None else wanted):
+            use_cache = inputs.get("use_cache")
+            if not (self._config.use_cache if use_cache is None else use_cache):
                 return None
             cache = DynamicCache(config=self._config)
         self._prepare(cache)
@@ -162,40 +161,13 @@ class Evicting:
         self._cache, self._new = None, {}
 
     def _prepare(self, cache: Any) -> None:
-        """Replace the layers of an empty cache by evicting ones.
-
-        Raises ValueError for other caches.
-        """
-        if type(cache) is not DynamicCache or cache.offloading:
-            raise ValueError(
-                f"past_key_values: a {type(cache).__name__} that is static or offloaded cannot "
-                "lose entries; leave it out"
-            )
-        name = type(self.policy).__name__
-        made_for = {layer.made_for for layer in cache.layers if isinstance(layer, EvictingLayer)}
-        if made_for and made_for != {name}:
-            raise ValueError(
-                f"past_key_values: this cache was scored by {made_for.pop()}; go on with it under "
-                "that, or start anew"
-            )
-        if not made_for:
-            if cache.get_seq_length() > 0:
-                raise ValueError(
-                    "past_key_values: this cache was begun outside of asymvlm.evict; begin the "
-                    "conversation inside"
-                )
-            layers: list[Any] = DynamicCache(config=self._config).layers
-            cache.layers = [
-                EvictingLayer(name, number) if number in self._layers else layer
-                for number, layer in enumerate(layers)
-            ]
-            cache.layer_class_to_replicate = None
+        """Let a cache evict, and report on it."""
+        make_evicting(cache, self._config, self._layers, type(self.policy).__name__)
         ledger = cache.layers[self._layers[0]].ledger
         if self._known.get(cache) is not ledger:
             self._known[cache] = ledger
-            self.report.calls.append(
-                EvictionCall({number: cache.layers[number].ledger for number in self._layers})
-            )
+            ledgers = {number: cache.layers[number].ledger for number in self._layers}
+            self.report.calls.append(EvictionCall(ledgers))
 
     def _read(self, inputs: Mapping[str, Any], cache: DynamicCache) -> NewTokens:
         """Find which of the new tokens are real, and which are text."""
@@ -221,7 +193,10 @@ class Evicting:
 
     def _vision(self, ids: Tensor) -> Bool[Tensor, "B q"]:
         return torch.isin(
-            ids, torch.tensor([one.token_id for one in self.backbone.modalities], device=ids.device)
+            ids,
+            torch.tensor(
+                [modality.token_id for modality in self.backbone.modalities], device=ids.device
+            ),
         )
 
     def _before_embedding(self, module: nn.Module, args: tuple[Any, ...]) -> None:
@@ -252,21 +227,16 @@ class Evicting:
             return self._attend(module, query, key, value, mask, **kwargs)
         # A prefill that is cut inside the LLM: this layer may read fewer columns.
         if kwargs.get("attention_recorder") is not None:
-            stage = [
-                one for one in kwargs["attention_recorder"].stages if one.layer <= module.layer_idx
-            ][-1]
+            stages = kwargs["attention_recorder"].stages
+            stage = [stage for stage in stages if stage.layer <= module.layer_idx][-1]
             new = new.cut(stage.rows, stage.real)
         layer: Any = self._cache.layers[module.layer_idx]
         mask = layer.register(new, self.policy, mask)
         out = self._attend(module, query, key, value, mask, **kwargs)
         if self.policy.rows:
-            self._observe(
-                layer,
-                new,
-                attention_of_newest(
-                    query, key, mask, new.real, self.policy.rows, kwargs.get("scaling")
-                ),
-            )
+            rows, scaling = self.policy.rows, kwargs.get("scaling")
+            attention = attention_of_newest(query, key, mask, new.real, rows, scaling)
+            self._observe(layer, new, attention)
         layer.evict(new, self.policy, self.budget)
         return out
 
@@ -277,10 +247,10 @@ class Evicting:
         for rows in attention:
             self.policy.update(entries, rows)
         if min(new.counts) == 0:  # rows that padding alone was added to have seen nothing
-            there = new.real.any(-1, keepdim=True)
+            real = new.real.any(-1, keepdim=True)
             entries.score, entries.attention_window = (
-                torch.where(there, entries.score, score),
-                torch.where(there[..., None], entries.attention_window, past),
+                torch.where(real, entries.score, score),
+                torch.where(real[..., None], entries.attention_window, past),
             )
 
 

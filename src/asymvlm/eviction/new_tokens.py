@@ -26,8 +26,8 @@ class NewTokens:
         """Select what is left of them above a layer that prunes."""
         real = self.real.gather(1, columns) & real
         position, text_position = (
-            one.gather(1, columns).masked_fill(~real, -1)
-            for one in (self.position, self.text_position)
+            item.gather(1, columns).masked_fill(~real, -1)
+            for item in (self.position, self.text_position)
         )
         return NewTokens(
             real,

@@ -39,7 +39,7 @@ class Ledger:
     def record_evicted(
         self,
         position: Int64[Tensor, "B n"],
-        goes: Bool[Tensor, "B n"] | None,
+        evicted_mask: Bool[Tensor, "B n"] | None,
         newest: Int64[Tensor, "B 1"],
         most: int,
     ) -> None:
@@ -50,7 +50,9 @@ class Ledger:
             self.gone = torch.nn.functional.pad(
                 self.gone, (0, most + _ROOM - self.gone.shape[1]), value=-1
             )
-        place = position + 1 if goes is None else (position + 1).masked_fill(~goes, 0)
+        place = (
+            position + 1 if evicted_mask is None else (position + 1).masked_fill(~evicted_mask, 0)
+        )
         self.gone.scatter_(1, place, newest.expand_as(place))
 
     def update_peak(self, size: int) -> None:

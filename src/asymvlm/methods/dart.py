@@ -44,12 +44,12 @@ class DART(Method):
 
     def select(self, tokens: Tokens, count: int) -> Int64[Tensor, "count"]:
         view = tokens.below()
-        asked = tokens.after_pictures
+        behind = tokens.after_pictures
         own = _largest(view.keys, min(self.vision_pivots, count))
         pivots = torch.cat(
             [
                 tokens.vision[own],
-                tokens.text[asked][_largest(view.text_keys[asked], self.text_pivots)],
+                tokens.text[behind][_largest(view.text_keys[behind], self.text_pivots)],
             ]
         )
         likeness = unit_rows(pivots) @ unit_rows(tokens.vision).T

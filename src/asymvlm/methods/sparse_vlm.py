@@ -63,12 +63,12 @@ class SparseVLM(Method):
         return geometric(count, total, self.layers)
 
     def score(self, tokens: Tokens) -> Float[Tensor, "n"]:
-        asked = tokens.after_pictures
-        turned = (tokens.vision.float() @ tokens.text[asked].float().T).softmax(-1).mean(0)
+        behind = tokens.after_pictures
+        turned = (tokens.vision.float() @ tokens.text[behind].float().T).softmax(-1).mean(0)
         raters = turned > turned.mean()
         if not bool(raters.any()):
             raters = torch.ones_like(raters)
-        return tokens.below().attention(asked.nonzero()[raters, 0]).mean((0, 1))
+        return tokens.below().attention(behind.nonzero()[raters, 0]).mean((0, 1))
 
     def select(self, tokens: Tokens, count: int) -> Int64[Tensor, "count"]:
         best, members, centres, _ = self._split(tokens, count)
@@ -113,10 +113,8 @@ def _density_peaks(
     # States share a large offset, which would cost the distances their digits.
     states = states - states.mean(0)
     # Not by matrix products, whose errors make copies of a token as far apart as neighbours.
-    distance = (
-        torch.cdist(states, states, compute_mode="donot_use_mm_for_euclid_dist")
-        / states.shape[-1] ** 0.5
-    )
+    distance = torch.cdist(states, states, compute_mode="donot_use_mm_for_euclid_dist")
+    distance = distance / states.shape[-1] ** 0.5
     distance = F.threshold(distance, _ROUNDING * float(distance.max()), 0.0)
     # Its logarithm: the exponential of all may be 0.
     density = -distance.topk(count, largest=False).values.square().mean(-1)

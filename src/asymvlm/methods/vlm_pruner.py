@@ -62,22 +62,13 @@ class VLMPruner(Method):
         channels: int = 256,
         beta: float = 0.3,
     ) -> None:
-        for name, value in (
-            ("pivots", pivots),
-            ("step", step),
-            ("block", block),
-            ("channels", channels),
-        ):
+        positive = {"pivots": pivots, "step": step, "block": block, "channels": channels}
+        for name, value in positive.items():
             if value <= 0:
                 raise ValueError(f"{name}: {value} must be above 0")
-        self.layer, self.pivots, self.threshold, self.step, self.block = (
-            layer,
-            pivots,
-            threshold,
-            step,
-            block,
-        )
-        self.buffer, self.channels, self.beta = buffer, channels, beta
+        self.layer, self.pivots, self.threshold = layer, pivots, threshold
+        self.step, self.block, self.buffer = step, block, buffer
+        self.channels, self.beta = channels, beta
 
     def select(self, tokens: Tokens, count: int) -> Int64[Tensor, "count"]:
         directions, diagonal = self._directions(tokens.vision), _diagonals(tokens.grid)

@@ -60,5 +60,5 @@ class AnswerCrossEntropy(Objective):
 
 def _mean_of_means(values: Float[Tensor, "B A"], ids: Tensor) -> Float[Tensor, ""]:
     """Average over the answer's tokens, then over samples, so that length does not count."""
-    there = ids != -100
-    return (torch.where(there, values, 0.0).sum(-1) / there.sum(-1).clamp_min(1)).mean()
+    mask = ids != -100
+    return (torch.where(mask, values, 0.0).sum(-1) / mask.sum(-1).clamp_min(1)).mean()

@@ -107,7 +107,7 @@ class BeforeLLM:
         encoded = backbone.encode(inputs, self.method.reads_tower)
         layout = backbone.layout(inputs, encoded)
         kept = select_batch(backbone, self.method, self.keep, inputs, encoded, layout)
-        self.report.note(layout.grids, kept, [{0: len(one.index)} for one in kept])
+        self.report.note(layout.grids, kept, [{0: len(choice.index)} for choice in kept])
         return backbone.drop(inputs, encoded, layout, kept, generating)
 
 

@@ -34,22 +34,14 @@ class CachedPrompt:
         """Build the call over the pruned prompt; positions continue behind the whole one."""
         start = self.prompt.shape[1]
         new = inputs["input_ids"][:, start:]
-        there = (
-            inputs["attention_mask"][:, start:]
-            if inputs.get("attention_mask") is not None
-            else torch.ones_like(new)
-        )
-        positions = self.model_inputs["position_ids"]
-        steps = there.cumsum(-1).clamp_min(1).expand(*positions.shape[:-1], -1)
+        mask = inputs.get("attention_mask")
+        new_mask = torch.ones_like(new) if mask is None else mask[:, start:]
+        seen, positions = self.model_inputs, self.model_inputs["position_ids"]
+        steps = new_mask.cumsum(-1).clamp_min(1).expand(*positions.shape[:-1], -1)
+        seen_mask = seen["attention_mask"]
         changed = {
-            "input_ids": torch.cat([self.model_inputs["input_ids"], new], dim=-1),
-            "attention_mask": torch.cat(
-                [
-                    self.model_inputs["attention_mask"],
-                    there.to(self.model_inputs["attention_mask"]),
-                ],
-                dim=-1,
-            ),
+            "input_ids": torch.cat([seen["input_ids"], new], dim=-1),
+            "attention_mask": torch.cat([seen_mask, new_mask.to(seen_mask)], dim=-1),
             "position_ids": torch.cat([positions, positions[..., -1:] + steps], dim=-1),
         }
         for name in ("token_type_ids", "mm_token_type_ids"):

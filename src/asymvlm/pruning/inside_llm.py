@@ -109,16 +109,8 @@ class InLLM:
             self._running = None if cache is None else self._cuts.get(cache)
             self.report.text_only += self._running is None
             return args, kwargs
-        if cache is not None and int(cache.get_seq_length()) > 0:
-            raise ValueError(
-                "past_key_values: pictures cannot follow a prefill pruned inside the LLM; start "
-                "anew with all of them"
-            )
-        if cache is not None and not isinstance(cache, DynamicCache):
-            raise ValueError(
-                f"past_key_values: {type(cache).__name__} has one length for all layers; leave it "
-                "out for a DynamicCache"
-            )
+        if cache is not None:
+            _check_cache(cache)
         plans = [self._plan(count, _added_again(prompts)) for count in prompts.layout.counts()]
         copies = len(inputs["input_ids"]) // len(plans)
         self._running = LayerPruner(prompts, plans, copies, self._select)
@@ -183,6 +175,19 @@ class InLLM:
                 self._running.views.layout.grids, self._running.kept, self._running.plans
             )
         return full
+
+
+def _check_cache(cache: Any) -> None:
+    if int(cache.get_seq_length()) > 0:
+        raise ValueError(
+            "past_key_values: pictures cannot follow a prefill pruned inside the LLM; start "
+            "anew with all of them"
+        )
+    if not isinstance(cache, DynamicCache):
+        raise ValueError(
+            f"past_key_values: {type(cache).__name__} has one length for all layers; leave it "
+            "out for a DynamicCache"
+        )
 
 
 def _added_again(prompts: TokenViews) -> int:

@@ -43,15 +43,15 @@ class LayerPruner:
         self.views, self.plans, self.copies, self.select = views, plans, copies, select
         self.layers = {layer for plan in plans for layer in plan}
         layout = views.layout
-        there, self._vision, self._text = (
+        valid, self._vision, self._text = (
             mask.repeat_interleave(copies, dim=0)
             for mask in (layout.attention_mask.bool(), layout.vision, layout.text)
         )
-        self.length = there.shape[1]
+        self.length = valid.shape[1]
         self.stages = [
-            Stage(0, torch.arange(self.length, device=there.device).expand_as(there), there)
+            Stage(0, torch.arange(self.length, device=valid.device).expand_as(valid), valid)
         ]
-        self.kept = [Kept(torch.arange(count, device=there.device)) for count in layout.counts()]
+        self.kept = [Kept(torch.arange(count, device=valid.device)) for count in layout.counts()]
         self.done = False
         self._last_attention: tuple[Tensor, Tensor, Tensor | None, float | None] | None = None
 
@@ -68,25 +68,19 @@ class LayerPruner:
         """Return what a layer reads instead of `hidden` and `kwargs`."""
         if not self.done and layer in self.layers:
             hidden = self._drop(layer, hidden)
-        stage = [one for one in self.stages if one.layer <= layer][-1]
+        stage = [item for item in self.stages if item.layer <= layer][-1]
         if stage.layer == 0:
             return hidden, kwargs
         cache = kwargs.get("past_key_values")
         cached = int(cache.layers[layer].get_seq_length()) if self.done and cache is not None else 0
-        changed = {
-            **kwargs,
-            "attention_mask": self._mask(
-                stage, kwargs.get("attention_mask"), hidden.shape[1], cached
-            ),
-        }
+        mask = self._mask(stage, kwargs.get("attention_mask"), hidden.shape[1], cached)
+        changed = {**kwargs, "attention_mask": mask}
         if not self.done:
-            changed["position_embeddings"] = tuple(
-                _rows(one, stage.rows) for one in kwargs["position_embeddings"]
-            )
-            if kwargs.get("position_ids") is not None:
-                changed["position_ids"] = _rows(kwargs["position_ids"][..., None], stage.rows)[
-                    ..., 0
-                ]
+            tables = kwargs["position_embeddings"]
+            changed["position_embeddings"] = tuple(_rows(table, stage.rows) for table in tables)
+            positions = kwargs.get("position_ids")
+            if positions is not None:
+                changed["position_ids"] = _rows(positions[..., None], stage.rows)[..., 0]
         return hidden, changed
 
     def after_last(self, hidden: Float[Tensor, "B K D"]) -> Float[Tensor, "B S D"]:
@@ -96,8 +90,8 @@ class LayerPruner:
         if stage.layer == 0 or not prefill:
             return hidden
         full = hidden.new_zeros(len(hidden), self.length, hidden.shape[-1])
-        there = hidden * stage.real[..., None]
-        return full.scatter_add(1, stage.rows[..., None].expand_as(hidden), there)  # filling adds 0
+        valid = hidden * stage.real[..., None]
+        return full.scatter_add(1, stage.rows[..., None].expand_as(hidden), valid)  # filling adds 0
 
     def _drop(self, layer: int, hidden: Float[Tensor, "B S D"]) -> Float[Tensor, "B K D"]:
         stage = self.stages[-1]
@@ -111,9 +105,8 @@ class LayerPruner:
             if count >= len(places):
                 continue
             if copy == 0:
-                chosen = self._select(
-                    sample, row, hidden[row], places, text[row].nonzero().squeeze(-1), count
-                )
+                words = text[row].nonzero().squeeze(-1)
+                chosen = self._select(sample, row, hidden[row], places, words, count)
                 self.kept[sample] = Kept(self.kept[sample].index[chosen.index], None, chosen.scores)
             stay[row, places] = False
             stay[row, places[chosen.index]] = True
@@ -160,22 +153,16 @@ class LayerPruner:
             step = torch.arange(steps, device=real.device)
             allowed = (torch.arange(keys, device=real.device) <= step[:, None] + cached)[None, None]
             return _without(allowed.expand(batch, 1, -1, -1), real, not self.done)
-        later = torch.arange(
-            mask.shape[-1] - (keys - kept), mask.shape[-1], device=real.device
-        ).expand(batch, -1)
-        columns = torch.cat([stage.rows, later], dim=1)
+        later = torch.arange(mask.shape[-1], device=real.device)[mask.shape[-1] - (keys - kept) :]
+        columns = torch.cat([stage.rows, later.expand(batch, -1)], dim=1)
         if mask.ndim == 2:
             return mask.gather(1, columns) * real
         mask = mask.expand(batch, -1, -1, -1)
         if not self.done:
-            mask = mask.gather(
-                2, stage.rows[:, None, :, None].expand(-1, mask.shape[1], -1, mask.shape[3])
-            )
-        return _without(
-            mask.gather(3, columns[:, None, None].expand(-1, *mask.shape[1:3], -1)),
-            real,
-            not self.done,
-        )
+            rows = stage.rows[:, None, :, None].expand(-1, mask.shape[1], -1, mask.shape[3])
+            mask = mask.gather(2, rows)
+        mask = mask.gather(3, columns[:, None, None].expand(-1, *mask.shape[1:3], -1))
+        return _without(mask, real, not self.done)
 
 
 def _without(mask: Tensor, real: Bool[Tensor, "B K"], square: bool) -> Tensor:

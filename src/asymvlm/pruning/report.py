@@ -50,11 +50,11 @@ class PruneReport:
 
     def note(self, grids: list[Tensor], kept: list[Kept], stages: list[dict[int, int]]) -> None:
         """Add a call."""
-        index, scores = [one.index for one in kept], [one.scores for one in kept]
+        index, scores = [choice.index for choice in kept], [choice.scores for choice in kept]
         self.calls.append(
             Call(
                 [len(grid) for grid in grids],
-                [len(one) for one in index],
+                [len(item) for item in index],
                 index,
                 scores,
                 grids,

@@ -63,19 +63,19 @@ class TokenViews:
         """Make the tokens of one sample; `left` selects its remaining vision tokens."""
         layout = self.layout
         own = slice(self.starts[sample], self.starts[sample] + layout.counts()[sample])
-        there = layout.text[sample]
+        is_text = layout.text[sample]
         return Tokens(
             vision=vision,
             text=text,
-            text_ids=layout.input_ids[sample][there],
-            question=layout.question[sample][there],
+            text_ids=layout.input_ids[sample][is_text],
+            question=layout.question[sample][is_text],
             grid=layout.grids[sample][left],
             tower=lambda: self.tower.of(own).of(left),
             pixel_contrast=lambda: self.pixel_contrast[own][left],
             dense_attention=lambda rows: self.dense_attention(rows)[sample][left],
             at_resolution=lambda down, across: self.downsampled(sample, down, across),
             below=below,
-            template=(layout.after_pictures & ~layout.question)[sample][there],
+            template=(layout.after_pictures & ~layout.question)[sample][is_text],
         )
 
     @cached_property

@@ -38,8 +38,8 @@ class TokenBatch:
         """Make a batch of one sample from `[N, D]`, `[L, D]` and `[N, 3]`."""
         if text_mask is None:
             text_mask = torch.ones(text.shape[0], dtype=torch.bool, device=text.device)
-        there = torch.ones(vision.shape[0], dtype=torch.bool, device=vision.device)
-        return cls(vision[None], there[None], text[None], text_mask[None], grid[None])
+        mask = torch.ones(vision.shape[0], dtype=torch.bool, device=vision.device)
+        return cls(vision[None], mask[None], text[None], text_mask[None], grid[None])
 
     def to(self, *args: Any, **kwargs: Any) -> TokenBatch:
         """Move to a device; a dtype applies to the features alone."""

@@ -31,8 +31,8 @@ class VisionSelectorScorer(Scorer):
             nn.init.normal_(layer.weight, std=1e-4)
 
     def forward(self, batch: TokenBatch) -> Float[Tensor, "B N"]:
-        there = batch.vision_mask[..., None]
-        mean = torch.where(there, self.key(batch.vision), 0.0).sum(1) / there.sum(1).clamp_min(1)
+        mask = batch.vision_mask[..., None]
+        mean = torch.where(mask, self.key(batch.vision), 0.0).sum(1) / mask.sum(1).clamp_min(1)
         return (
             torch.einsum("bnd,bd->bn", self.query(batch.vision), mean) / self.key.out_features**0.5
         )

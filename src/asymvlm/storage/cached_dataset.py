@@ -42,10 +42,10 @@ def build_once(
         if about is not None:
             _say_what_differs(directory, about)
         with draft_directory(directory) as draft, _no_bars_of_datasets():
-            made = datasets.Dataset.from_generator(
+            dataset = datasets.Dataset.from_generator(
                 rows, gen_kwargs=arguments, cache_dir=str(draft / "cache"), **options
             )
-            made.save_to_disk(str(draft / "made"))
+            dataset.save_to_disk(str(draft / "made"))
             if about is not None:
                 (draft / "made" / ABOUT_FILE).write_text(
                     json.dumps(about, indent=2) + "\n", encoding="utf-8"
@@ -72,9 +72,9 @@ def _say_what_differs(directory: Path, about: dict[str, Any]) -> None:
         print(f"{directory}: made anew, unlike {newest.parent.name} in {'; '.join(changed[:5])}")
 
 
-def _publish(made: Path, directory: Path) -> None:
+def _publish(dataset: Path, directory: Path) -> None:
     try:
-        publish_directory(made, directory)
+        publish_directory(dataset, directory)
     except OSError:
         if not directory.is_dir():  # it is where another process was quicker
             raise

@@ -81,13 +81,13 @@ def describe_processor(processor: Any) -> dict[str, Any]:
     backend = getattr(tokenizer, "backend_tokenizer", None)
     spelling: Any = tokenizer.get_vocab() if backend is None else json.loads(backend.to_str())
     # How the newest call padded and cut, which the next one sets anew.
-    spelling = {key: one for key, one in spelling.items() if key not in ("padding", "truncation")}
+    spelling = {key: item for key, item in spelling.items() if key not in ("padding", "truncation")}
     return {
         "processor": describe(processor.to_dict()),
         "chat_template": digest(repr(template).encode()),
         "tokenizer": key_of(spelling),
         "special_tokens": describe(
-            {key: str(one) for key, one in tokenizer.special_tokens_map.items()}
+            {key: str(item) for key, item in tokenizer.special_tokens_map.items()}
         ),
         "versions": {"asymvlm": __version__, "transformers": transformers.__version__},
     }
@@ -96,7 +96,7 @@ def describe_processor(processor: Any) -> dict[str, Any]:
 def describe_model(model: Any) -> dict[str, Any]:
     """Describe a loaded VLM: weights as they are in memory, and how it computes."""
     return {
-        "weights": key_of({name: describe(one) for name, one in model.state_dict().items()}),
+        "weights": key_of({name: describe(item) for name, item in model.state_dict().items()}),
         "class": _code(type(model)),
         "config": describe(model.config.to_dict()),
         "generation": describe(model.generation_config.to_dict()),
@@ -122,12 +122,12 @@ def _described(value: Any, within: tuple[int, ...]) -> Any:
         return ["part of", within.index(id(value))]
     within = (*within, id(value))
     if isinstance(value, Mapping):
-        kept = {str(key): one for key, one in value.items() if key not in _NOT_CONTENT}
-        return {key: _described(one, within) for key, one in kept.items()}
+        kept = {str(key): item for key, item in value.items() if key not in _NOT_CONTENT}
+        return {key: _described(item, within) for key, item in kept.items()}
     if isinstance(value, list | tuple):
-        return [_described(one, within) for one in value]
+        return [_described(item, within) for item in value]
     if isinstance(value, set | frozenset):
-        return sorted((_described(one, within) for one in value), key=repr)
+        return sorted((_described(item, within) for item in value), key=repr)
     if isinstance(value, Tensor):
         return ["tensor", str(value.dtype), list(value.shape), _digest_of(value)]
     if isinstance(value, np.ndarray):
@@ -154,8 +154,8 @@ def _attributes(value: Any) -> dict[str, Any]:
     lazy = {
         name
         for cls in classes
-        for name, one in vars(cls).items()
-        if isinstance(one, functools.cached_property)
+        for name, attribute in vars(cls).items()
+        if isinstance(attribute, functools.cached_property)
     }
     changing = {name for cls in classes for name in vars(cls).get("state", ())}
     settings = vars(value) | {name: getattr(value, name) for name in lazy}
@@ -169,9 +169,9 @@ def _code(value: Any) -> list[str]:
     """Full name of a class or a function, and a digest of the files it is written in."""
     classes = inspect.getmro(value) if isinstance(value, type) else (value,)
     own = [
-        one
-        for one in classes
-        if one.__module__ not in ("builtins", "abc", "typing", "torch.nn.modules.module")
+        cls
+        for cls in classes
+        if cls.__module__ not in ("builtins", "abc", "typing", "torch.nn.modules.module")
     ]
     return [f"{value.__module__}.{value.__qualname__}", digest(b"".join(map(_source, own)))]
 
@@ -186,7 +186,7 @@ def _source(value: Any) -> bytes:
     except (OSError, TypeError):
         pass
     parts = vars(value).values() if isinstance(value, type) else [value]
-    codes = [one.__code__ for one in parts if isinstance(one, types.FunctionType)]
+    codes = [part.__code__ for part in parts if isinstance(part, types.FunctionType)]
     return repr(
         [(code.co_name, code.co_code, code.co_names, code.co_consts) for code in codes]
     ).encode()

@@ -42,7 +42,7 @@ class AttentionTarget(Target):
         self.rows, self.layers, self.heads, self.sharpen = rows, layers, heads, sharpen
 
     def __call__(self, backbone: Backbone, batch: EncodedBatch) -> list[Float[Tensor, "n"]]:
-        return [normalised(one**self.sharpen) for one in self._mass(backbone, batch)]
+        return [normalised(item**self.sharpen) for item in self._mass(backbone, batch)]
 
     def of_prompt(
         self, backbone: Backbone, inputs: Mapping[str, Any], encoded: Encoded, layout: Layout
@@ -84,18 +84,18 @@ def dense_answers(backbone: Backbone, inputs: Mapping[str, Any], longest: int = 
     model: Any = backbone.model
     # `prune` may have put another in its place.
     own = functools.partial(type(model).generate, model)
-    made = backbone.generate(own, **inputs, max_new_tokens=longest, do_sample=False)[:, prompt:]
+    output = backbone.generate(own, **inputs, max_new_tokens=longest, do_sample=False)[:, prompt:]
     pad = backbone.model.generation_config.pad_token_id
-    return [row[row != pad] for row in made]
+    return [row[row != pad] for row in output]
 
 
 def _wanted_layers(layers: list[int] | None, count: int) -> list[int]:
     if layers is None:
         return list(range(count))
-    wanted = [layer + count if layer < 0 else layer for layer in layers]
-    if not wanted or not all(0 <= layer < count for layer in wanted):
+    chosen = [layer + count if layer < 0 else layer for layer in layers]
+    if not chosen or not all(0 <= layer < count for layer in chosen):
         raise ValueError(
             f"layers: {layers} must name at least one of the teacher's {count} layers (0 to "
             f"{count - 1}, or from the end)"
         )
-    return wanted
+    return chosen

@@ -21,19 +21,16 @@ def dense_answer_shares(
 ) -> Float[Tensor, "B"]:
     """Find the smallest share of `ladder` from which on the greedy answer stays the dense one.
 
-    1 where none does.
-
-    Tokens are kept along `importance`, the best first.
+    1 where none does. Tokens are kept along `importance`, the best first.
     """
     dense = dense_answers(backbone, dict(batch.inputs))
     enough = torch.ones(len(importance))
     # No disagreement yet, coming from above.
     open_still = torch.ones(len(importance), dtype=torch.bool)
     for share in sorted(ladder, reverse=True):
-        kept = [Kept(top_k(one, count_for(float(share), len(one)))) for one in importance]
-        pruned = backbone.drop(
-            dict(batch.inputs), batch.encoded, batch.layout, kept, generating=True
-        )
+        kept = [Kept(top_k(item, count_for(float(share), len(item)))) for item in importance]
+        inputs = dict(batch.inputs)
+        pruned = backbone.drop(inputs, batch.encoded, batch.layout, kept, generating=True)
         answers = dense_answers(backbone, pruned)
         for sample, (got, want) in enumerate(zip(answers, dense, strict=True)):
             open_still[sample] &= torch.equal(got, want)

@@ -34,6 +34,8 @@ class OutsideBoxes(Target):
         ]
         rows = zip(self.inner(backbone, batch), inside, strict=True)
         return [
-            normalised(one.masked_fill(mine, 0)) if mine.any() else torch.zeros_like(one)
-            for one, mine in rows
+            normalised(item.masked_fill(inside_boxes, 0))
+            if inside_boxes.any()
+            else torch.zeros_like(item)
+            for item, inside_boxes in rows
         ]

@@ -57,8 +57,8 @@ def easy_reading(
     part, kept = _cut(page, rng, fields, tokens, patch)
     # With one entry left, "which is largest" and "which half" teach nothing.
     holistic = questions // 2 if fields > 3 else int(rng.random() < 0.3)
-    asked = ask(part, rng, questions - min(holistic, questions - 1), min(holistic, questions - 1))
-    return Reading(row, kept, asked[:questions])
+    chosen = ask(part, rng, questions - min(holistic, questions - 1), min(holistic, questions - 1))
+    return Reading(row, kept, chosen[:questions])
 
 
 def talking_reading(
@@ -103,13 +103,13 @@ def sparse_reading(
 ) -> Reading:
     """A whole page of which a few tokens are left: all evidence, and others at random."""
     kept = np.zeros(0, np.int64)
-    asked: list[Question] = []
+    chosen: list[Question] = []
     for question in ask(page, rng, questions, max(1, questions // 2)):
         with_it = np.union1d(kept, cells(question.evidence_boxes + question.key_boxes, page, patch))
-        if len(with_it) <= tokens and len(asked) < questions:
-            kept, asked = with_it, [*asked, question]
+        if len(with_it) <= tokens and len(chosen) < questions:
+            kept, chosen = with_it, [*chosen, question]
     others = np.setdiff1d(np.arange((page.size // patch) ** 2), kept)
-    return Reading(row, _fill(kept, others, tokens, rng), asked)
+    return Reading(row, _fill(kept, others, tokens, rng), chosen)
 
 
 def _boxes(field: Field) -> list[Box]:
@@ -251,5 +251,5 @@ def block_logits(
         position_ids=batch.position_ids,
         use_cache=False,
     ).last_hidden_state
-    wanted = batch.labels != -100
-    return teacher.lm_head(hidden[wanted]), batch.labels[wanted]
+    answered = batch.labels != -100
+    return teacher.lm_head(hidden[answered]), batch.labels[answered]

@@ -134,10 +134,8 @@ def _init_text_heads(llm: Any) -> None:
             nn.init.orthogonal_(attention.v_proj.weight[rows])
             attention.o_proj.weight[:, rows] = _TEXT_COPY * attention.v_proj.weight[rows].T
             for pair, rate in enumerate(rates.tolist()):
-                first, second = (
-                    head * size + pair,
-                    head * size + pair + size // 2,
-                )  # what rotary embedding turns together
+                # What rotary embedding turns together.
+                first, second = head * size + pair, head * size + pair + size // 2
                 key[first, 0] += _TEXT_GAIN
                 query[first, 0] += _TEXT_GAIN * math.cos(rate * back)
                 query[second, 0] -= _TEXT_GAIN * math.sin(rate * back)

@@ -196,6 +196,9 @@ class _Course(IterableDataset):
         ]
         return " ".join(words)
 
+    def _easy(self, row: int, lesson: tuple[int, int, int]) -> Reading:
+        return easy_reading(row, self.pool.pages[row], self.rng, *lesson, PATCH_SIZE)
+
     def _reading(self) -> Iterator[TeacherBatch]:
         pool, share = self.pool, self.settings.talk_share[0]
         features = self._features(pool)
@@ -212,15 +215,9 @@ class _Course(IterableDataset):
             elif pages.last and step > self.settings.sparse_from * self.steps:
                 readings = self._whole_or_sparse(rows)
             else:
-                readings = [
-                    easy_reading(
-                        int(row), pool.pages[row], self.rng, *LESSONS[pages.number], PATCH_SIZE
-                    )
-                    for row in rows
-                ]
-            yield TeacherBatch(
-                None, features[torch.from_numpy(rows)], None, None, self.builder(readings)
-            )
+                readings = [self._easy(int(row), LESSONS[pages.number]) for row in rows]
+            shown = features[torch.from_numpy(rows)]
+            yield TeacherBatch(None, shown, None, None, self.builder(readings))
             lessons.hear(self.recipe.last_answer_loss)
 
     def _talk(

@@ -42,75 +42,88 @@ class PatchLabels:
     def stack(cls, labels: list[PatchLabels]) -> PatchLabels:
         return cls(
             *(
-                torch.stack([getattr(one, name) for one in labels])
+                torch.stack([getattr(label, name) for label in labels])
                 for name in cls.__dataclass_fields__
             )
         )
 
 
 def patch_labels(page: Page, patch: int, smallest_share: float = 0.12) -> PatchLabels:
-    """Labels by the box that covers most of each patch, where it covers at least `smallest_share`
-    of it.
-    """
+    """Label each patch by the box that covers most of it, at least `smallest_share`."""
     rows = page.size // patch
-
-    def shares(box: Box) -> np.ndarray:
-        return box_shares(box, (page.size, page.size), (rows, rows))
-
-    best = np.full((rows, rows), smallest_share)
-    word, name, column = (np.zeros((rows, rows), np.int64) for _ in range(3))
-    digits, magnitude = np.zeros((rows, rows, 3), np.int64), np.full((rows, rows), -1.0, np.float32)
-
-    def claim(box: Box) -> np.ndarray:
-        share = shares(box)
-        won = share > best
-        best[won] = share[won]
-        return won
-
+    sheet = _Sheet(rows, page.size, smallest_share)
     owner = np.full((rows, rows), -1)  # which value stands on a patch
     for number, field in enumerate(page.fields):
-        won = claim(field.name_box)
-        word[won], name[won], column[won], digits[won], magnitude[won] = (
-            WORD_IDS[field.name],
-            WORD_IDS[field.name],
-            0,
-            0,
-            -1,
-        )
+        name = WORD_IDS[field.name]
+        sheet.write(sheet.claim(field.name_box), name, name, 0)
+        column = WORD_IDS[field.column] if field.column else 0
         if field.column is not None and field.column_box is not None:
-            won = claim(field.column_box)
-            word[won], name[won], column[won], digits[won], magnitude[won] = (
-                WORD_IDS[field.column],
-                0,
-                WORD_IDS[field.column],
-                0,
-                -1,
-            )
-        won = claim(field.value_box)
+            sheet.write(sheet.claim(field.column_box), column, 0, column)
+        won = sheet.claim(field.value_box)
         owner[won] = number
-        word[won], name[won] = 0, WORD_IDS[field.name]
-        column[won] = WORD_IDS[field.column] if field.column else 0
         text = str(field.value)
-        digits[won] = [NO_DIGIT] * (3 - len(text)) + [int(digit) + 1 for digit in text]
-        magnitude[won] = np.log10(field.value / 10) / 2
+        digits = [NO_DIGIT] * (3 - len(text)) + [int(digit) + 1 for digit in text]
+        sheet.write(won, 0, name, column, digits, np.log10(field.value / 10) / 2)
     sees = np.zeros((2, rows * rows, rows * rows), bool)
     for number, field in enumerate(page.fields):
-        mine = np.flatnonzero(owner == number)
+        own = np.flatnonzero(owner == number)
         for which, box in enumerate((field.name_box, field.column_box)):
             if box is not None:
-                sees[which][np.ix_(mine, np.flatnonzero(shares(box) > smallest_share))] = True
+                there = np.flatnonzero(sheet.shares(box) > smallest_share)
+                sees[which][np.ix_(own, there)] = True
+    return PatchLabels(
+        torch.from_numpy(sheet.word.reshape(-1)),
+        torch.from_numpy(sheet.name.reshape(-1)),
+        torch.from_numpy(sheet.column.reshape(-1)),
+        torch.from_numpy(sheet.digits.reshape(-1, 3)),
+        torch.from_numpy(_characters(page, patch).reshape(-1, 2)),
+        torch.from_numpy(sees[0]),
+        torch.from_numpy(sees[1]),
+        torch.from_numpy(sheet.magnitude.reshape(-1)),
+    )
+
+
+class _Sheet:
+    """The labels of a page's patches while boxes are laid on it, the largest share winning."""
+
+    def __init__(self, rows: int, size: int, smallest_share: float) -> None:
+        self.rows, self.size = rows, size
+        self.best = np.full((rows, rows), smallest_share)
+        self.word, self.name, self.column = (np.zeros((rows, rows), np.int64) for _ in range(3))
+        self.digits = np.zeros((rows, rows, 3), np.int64)
+        self.magnitude = np.full((rows, rows), -1.0, np.float32)
+
+    def shares(self, box: Box) -> np.ndarray:
+        """Share of each patch inside a box."""
+        return box_shares(box, (self.size, self.size), (self.rows, self.rows))
+
+    def claim(self, box: Box) -> np.ndarray:
+        """Mark the patches that a box covers more of than any before it."""
+        share = self.shares(box)
+        won = share > self.best
+        self.best[won] = share[won]
+        return won
+
+    def write(
+        self,
+        won: np.ndarray,
+        word: int,
+        name: int,
+        column: int,
+        digits: int | list[int] = 0,
+        magnitude: float = -1,
+    ) -> None:
+        """Label the patches that a box has won."""
+        self.word[won], self.name[won], self.column[won] = word, name, column
+        self.digits[won], self.magnitude[won] = digits, magnitude
+
+
+def _characters(page: Page, patch: int) -> np.ndarray:
+    """Which character stands in the left and right half of each patch."""
+    rows = page.size // patch
     characters = np.zeros((rows, rows, 2), np.int64)
     for character, (x0, y0, x1, y1) in page.glyphs:
         row, half = int((y0 + y1) / 2 // patch), int((x0 + x1) / 2 // (patch / 2))
         if character in CHARACTERS and 0 <= row < rows and 0 <= half < 2 * rows:
             characters[row, half // 2, half % 2] = CHARACTERS.index(character) + 1
-    return PatchLabels(
-        torch.from_numpy(word.reshape(-1)),
-        torch.from_numpy(name.reshape(-1)),
-        torch.from_numpy(column.reshape(-1)),
-        torch.from_numpy(digits.reshape(-1, 3)),
-        torch.from_numpy(characters.reshape(-1, 2)),
-        torch.from_numpy(sees[0]),
-        torch.from_numpy(sees[1]),
-        torch.from_numpy(magnitude.reshape(-1)),
-    )
+    return characters

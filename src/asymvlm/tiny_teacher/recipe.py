@@ -154,21 +154,12 @@ class TeacherRecipe(L.LightningModule):
             optimizer.zero_grad()
         self.manual_backward(total)
         rate = stage.learning_rate * warm_up_cosine(step, stage.steps, _WARM_UP)
-        parameters = [
-            parameter
-            for optimizer in optimizers
-            for group in optimizer.param_groups
-            for parameter in group["params"]
-        ]
-        nn.utils.clip_grad_norm_(parameters, 1.0)
+        groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+        nn.utils.clip_grad_norm_([each for group in groups for each in group["params"]], 1.0)
+        slow = looking_scale(step / stage.steps if number == 0 else 1.0)
+        for group in groups:
+            group["lr"] = rate * slow if group["looking"] else rate
         for optimizer in optimizers:
-            for group in optimizer.param_groups:
-                slow = (
-                    looking_scale(step / stage.steps if number == 0 else 1.0)
-                    if group["looking"]
-                    else 1.0
-                )
-                group["lr"] = rate * slow
             optimizer.step()
         self.log_dict({f"train/{name}": loss for name, loss in losses.items()})
         self.log("train/stage", float(number + 1), prog_bar=True)

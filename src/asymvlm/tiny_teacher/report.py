@@ -25,28 +25,28 @@ def reading_report(directory: str, pages: int, seed: int = 0) -> dict[str, Any]:
     """Exact match on held-out pages, dense and with random tokens, then on dialogues."""
     teacher = Teacher.load(directory)
     with TemporaryDirectory() as root:
-        asked = list(samples(generated_pages(Path(root), "test", pages, seed)))
+        questions = list(samples(generated_pages(Path(root), "test", pages, seed)))
         talked = list(samples(generated_dialogues(Path(root), "test", pages, seed)))
     return {
         "pages": pages,
-        "questions": len(asked),
-        "dense": _marks(teacher, asked, None),
-        "random 12.5 %": _marks(teacher, asked, Random()),
+        "questions": len(questions),
+        "dense": _marks(teacher, questions, None),
+        "random 12.5 %": _marks(teacher, questions, Random()),
         "dialogues": _marks(teacher, talked, None),
     }
 
 
 def _marks(
-    teacher: Teacher, asked: Sequence[Sample], method: Method | None, size: int = 40
+    teacher: Teacher, questions: Sequence[Sample], method: Method | None, size: int = 40
 ) -> dict[str, float]:
     """Share of right answers by group and kind."""
     right: dict[str, list[float]] = defaultdict(list)
     answers = [
-        one
-        for start in range(0, len(asked), size)
-        for one in answer(teacher, asked[start : start + size], method, 0.125, _LONGEST)
+        item
+        for start in range(0, len(questions), size)
+        for item in answer(teacher, questions[start : start + size], method, 0.125, _LONGEST)
     ]
-    for sample, given in zip(asked, answers, strict=True):
+    for sample, given in zip(questions, answers, strict=True):
         for key in {sample.group, sample.kind}:
             right[key].append(ExactMatch().score(given.text, sample.answers))
     return {key: round(float(np.mean(marks)), 4) for key, marks in sorted(right.items())}

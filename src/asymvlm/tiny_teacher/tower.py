@@ -122,15 +122,15 @@ class TowerReader(nn.Module):
             for part in (attention.q_proj, attention.k_proj)
         )
         losses = {}
-        for name, head, wanted in (
+        for name, head, targets in (
             ("sees_name", -2, labels.sees_name),
             ("sees_column", -1, labels.sees_column),
         ):
             mass = (
                 (query[:, head] @ key[:, head].mT * attention.scale).float().softmax(-1)[:, 1:, 1:]
             )
-            rows = wanted.any(-1)
-            seen = (mass * wanted).sum(-1)[rows]
+            rows = targets.any(-1)
+            seen = (mass * targets).sum(-1)[rows]
             losses[name] = -(seen + 1e-6).log().mean() if len(seen) else mass.sum() * 0
         return losses
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -23,6 +24,25 @@ from .scorer_module import ScorerModule
 from .settings import BudgetSettings, LoraSettings, OptimizerSettings
 
 
+@dataclass(frozen=True)
+class LLMSettings:
+    """How the LLM is run in training and validation.
+
+    Args:
+        budget: How many vision tokens a step lets through.
+        val_keeps: Keep ratios at which validation really drops tokens; `val/loss` is the mean
+            divergence there and at the budget head's own.
+        checkpointing: Compute the LLM's layers again in the backward pass instead of keeping what
+            they computed.
+        lora: Adapters to train inside the LLM; None trains none.
+    """
+
+    budget: BudgetSettings
+    val_keeps: tuple[float, ...]
+    checkpointing: bool
+    lora: LoraSettings | None
+
+
 class AnswerModule(ScorerModule):
     """A scorer and a budget head beside a frozen LLM, whose answers are the loss.
 
@@ -32,12 +52,7 @@ class AnswerModule(ScorerModule):
         budget_head: Says how many to keep; None leaves a scorer without a budget of its own.
         objectives: The terms of the loss by name.
         optimizer: How weights are updated.
-        budget: How many vision tokens a step lets through.
-        lora: Adapters to train inside the LLM; None trains none.
-        checkpointing: Compute the LLM's layers again in the backward pass instead of keeping what
-            they computed.
-        val_keeps: Keep ratios at which validation really drops tokens; `val/loss` is the mean
-            divergence there and at the budget head's own.
+        settings: How the LLM is run.
     """
 
     observer: AnswerObserver
@@ -49,24 +64,20 @@ class AnswerModule(ScorerModule):
         budget_head: BudgetHead | None,
         objectives: Mapping[str, Objective],
         optimizer: OptimizerSettings,
-        budget: BudgetSettings,
-        lora: LoraSettings | None,
-        checkpointing: bool,
-        val_keeps: Sequence[float],
+        settings: LLMSettings,
     ) -> None:
         super().__init__(observer, scorer, budget_head, objectives, optimizer)
-        self.budget, self.lora = budget, lora
-        self.checkpointing, self.val_keeps = checkpointing, tuple(val_keeps)
+        self.settings = settings
         self.adapters: LoraAdapters | None = None
         self._while_fitting = ExitStack()
 
     def configure_model(self) -> None:
-        if self.lora is not None and self.adapters is None:
-            self.adapters = LoraAdapters(self.observer.teacher.backbone, self.lora)
+        if self.settings.lora is not None and self.adapters is None:
+            self.adapters = LoraAdapters(self.observer.teacher.backbone, self.settings.lora)
             self.observer.adapters = self.adapters
 
     def on_fit_start(self) -> None:
-        if not self.checkpointing:
+        if not self.settings.checkpointing:
             return
         teacher = self.observer.teacher
         # Layers are computed again when the forward call's own `gating` is closed.
@@ -114,8 +125,8 @@ class AnswerModule(ScorerModule):
         seed = torch.initial_seed() + 1_000_003 * self.trainer.global_step
         generator = torch.Generator().manual_seed((seed + self.trainer.global_rank) % 2**63)
         # Right on average in small batches too.
-        count = int(self.budget.head_share * len(own) + torch.rand(1, generator=generator))
-        low, high = self.budget.keep_range
+        count = int(self.settings.budget.head_share * len(own) + torch.rand(1, generator=generator))
+        low, high = self.settings.budget.keep_range
         drawn = low * (high / low) ** torch.rand(len(own) - count, generator=generator)
         return torch.cat([own[:count], drawn.to(own)])
 
@@ -135,7 +146,9 @@ class AnswerModule(ScorerModule):
 
     def validation_step(self, batch: AnswerBatch, index: int) -> None:
         prediction, labels = self.predict(batch), self.labels(batch)
-        shares = {f"val/divergence@{keep:g}": [keep] * len(batch) for keep in self.val_keeps}
+        shares = {
+            f"val/divergence@{keep:g}": [keep] * len(batch) for keep in self.settings.val_keeps
+        }
         if self.budget_head is not None:
             shares["val/divergence@auto"] = prediction.keep.tolist()
         backbone = self.observer.teacher.backbone

@@ -157,7 +157,9 @@ class ResultsTable(CheckedCallback):
 
     def _export(self, trainer: L.Trainer) -> Path | None:
         callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
-        exports = [one.target(trainer) for one in callbacks if isinstance(one, ExportScorer)]
+        exports = [
+            callback.target(trainer) for callback in callbacks if isinstance(callback, ExportScorer)
+        ]
         return exports[0] if exports else None
 
     def _parameters(
@@ -220,32 +222,21 @@ class WatchPages(L.Callback):
         assert isinstance(pl_module, ScorerModule)
         data = trainer.datamodule  # type: ignore[attr-defined]
         pages = data.pages("val")
-        chosen = [
-            next(samples(pages, [row]))
-            for row in np.linspace(0, len(pages) - 1, self.count).astype(int)
-        ]
+        rows = np.linspace(0, len(pages) - 1, self.count).astype(int)
+        chosen = [next(samples(pages, [row])) for row in rows]
         observed = pl_module.observer.observe(chosen)
-        batch = collate(observed)
-        batch.tokens = batch.tokens.to(pl_module.device)
+        tokens = collate(observed).tokens.to(pl_module.device)
+        head = pl_module.budget_head
         with torch.no_grad():
-            scores = pl_module.scorer(batch.tokens)
-            head = pl_module.budget_head
-            keep = (
-                torch.full((len(chosen),), torch.nan)
-                if head is None
-                else head(batch.tokens, scores)
-            )
-        table = wandb.Table(
-            columns=["question", "answer", "page", "target", "predicted", "kept", "keep"]
-        )
-        for index, (sample, one) in enumerate(zip(chosen, observed, strict=True)):
-            panels = page_panels(
-                sample.image,
-                one.grid,
-                one.importance,
-                scores[index, : len(one.grid)].cpu(),
-                self.keep,
-            )
+            scores = pl_module.scorer(tokens)
+            keep = scores.new_full((len(chosen),), torch.nan)
+            if head is not None:
+                keep = head(tokens, scores)
+        names = ("question", "answer", "page", "target", "predicted", "kept", "keep")
+        table = wandb.Table(columns=list(names))
+        for index, (sample, item) in enumerate(zip(chosen, observed, strict=True)):
+            own = scores[index, : len(item.grid)].cpu()
+            panels = page_panels(sample.image, item.grid, item.importance, own, self.keep)
             pictures = [wandb.Image(Image.fromarray(panel)) for panel in panels]
             table.add_data(sample.question, sample.answers[0], *pictures, float(keep[index]))
         histogram = {} if head is None else {"val/keep_histogram": wandb.Histogram(keep.tolist())}

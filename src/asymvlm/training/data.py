@@ -64,12 +64,18 @@ class PagesData(L.LightningDataModule):
     def pages(self, split: str) -> datasets.Dataset:
         """Return the pages of a split and note their fingerprint."""
         if split not in self._pages:
-            pages, self.skipped[split] = self.source.pages(split, self.sizes[split])
+            pages, self.skipped[split] = self.source.pages(split, self._page_count(split))
             for line in self.skipped[split].lines():
                 print(f"data.path {split}: {line}")
             self._pages[split] = pages
             self.fingerprints[split] = fingerprint(pages)
         return self._pages[split]
+
+    def _page_count(self, split: str) -> int:
+        """Generated pages of a split; where the trainer only tries a few batches, as many."""
+        batches = int(getattr(self.trainer, "fast_dev_run", 0) or 0)
+        size = self.sizes[split]
+        return min(size, batches * self.batch_size) if batches else size
 
     def prepare_data(self) -> None:
         """Write pages and the cache of targets on one process, for all of them."""

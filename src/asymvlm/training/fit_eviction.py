@@ -40,12 +40,11 @@ def fit_eviction(
     batch_size: int = 12,
     ridge: float = 1e-3,
 ) -> Path:
-    """Fit, per layer of the LLM, the most attention that anything pays to what was said from the
-    question on, as a line through its value.
+    """Fit a linear predictor of future attention from value vectors, layer by layer.
 
-    The most of any head and row: a fact that one head needs once is needed. Dialogues of the
-    training split; their answers are forced. A ridge regression in closed form, so no steps and no
-    rate.
+    The attention is the largest that any head and row of question and answer pays to a token: a
+    fact that one head needs once is needed. Dialogues of the training split, with their answers
+    appended. A ridge regression in closed form, so no steps and no learning rate.
 
     Args:
         teacher: Directory or repository of the VLM.
@@ -64,58 +63,67 @@ def fit_eviction(
     target = Path(output)
     if target.exists() and not is_linear_predictor(target):
         raise ValueError(f"output: {output} is there and no fitted rule; name another file")
-    side = Teacher.load(teacher)
-    asked = list(samples(data.dialogues("train", pages)))
-    sums: dict[int, _Sums] = {}  # by layers whose cache loses entries
-    with track("what answers look at", len(asked)) as advance:
-        for start in range(0, len(asked), batch_size):
-            batch = asked[start : start + batch_size]
-            for number, (values, mass) in _looked_at(side, batch).items():
-                sums.setdefault(number, _Sums(values.shape[1])).add(values, mass)
-            advance(len(batch))
-    lines = torch.zeros(
-        side.backbone.attending_layers, len(next(iter(sums.values())).products), dtype=torch.float64
-    )
-    for number, one in sums.items():
-        lines[number] = one.line(ridge)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    line = {"weight": lines[:, :-1].float().contiguous(), "bias": lines[:, -1].float().contiguous()}
-    if not all(bool(one.isfinite().all()) for one in line.values()):
+    vlm = Teacher.load(teacher)
+    sums = _accumulate(vlm, list(samples(data.dialogues("train", pages))), batch_size)
+    size = len(next(iter(sums.values())).products)
+    predictors = torch.zeros(vlm.backbone.attending_layers, size, dtype=torch.float64)
+    for layer, layer_sums in sums.items():
+        predictors[layer] = layer_sums.solve(ridge)
+    if not bool(predictors.isfinite().all()):
         raise DataError(
             f"{teacher}: its values are not finite, so no rule can be fitted; check its weights"
         )
+    target.parent.mkdir(parents=True, exist_ok=True)
+    tensors = {
+        "weight": predictors[:, :-1].float().contiguous(),
+        "bias": predictors[:, -1].float().contiguous(),
+    }
     with draft_file(target) as draft:
-        save_file(line, draft, metadata={MADE_FOR: weights_fingerprint(teacher)})
-    explained = ", ".join(f"{one.explained(lines[number]):.2f}" for number, one in sums.items())
+        save_file(tensors, draft, metadata={MADE_FOR: weights_fingerprint(teacher)})
+    explained = [f"{each.explained(predictors[layer]):.2f}" for layer, each in sums.items()]
     print(
         f"{target}: {len(sums)} layers; share of the variance explained, layer by layer: "
-        f"{explained}"
+        f"{', '.join(explained)}"
     )
     return target
 
 
+def _accumulate(vlm: Teacher, questions: Sequence[Sample], batch_size: int) -> dict[int, _Sums]:
+    """Normal equations of every layer whose cache evicts."""
+    sums: dict[int, _Sums] = {}
+    with track("attention of questions and answers", len(questions)) as advance:
+        for start in range(0, len(questions), batch_size):
+            batch = questions[start : start + batch_size]
+            for layer, (values, attention) in _values_and_attention(vlm, batch).items():
+                sums.setdefault(layer, _Sums(values.shape[1])).add(values, attention)
+            advance(len(batch))
+    return sums
+
+
 @torch.no_grad()
-def _looked_at(
-    side: Teacher, batch: Sequence[Sample]
+def _values_and_attention(
+    vlm: Teacher, batch: Sequence[Sample]
 ) -> dict[int, tuple[Float[Tensor, "n v"], Float[Tensor, "n"]]]:
-    """By full-attention layer, values of what was said before the question, and the most that
-    question and answer look at it.
+    """Values of the turns before the question, and the most attention paid to them, by layer.
+
+    Of full-attention layers, from the rows of question and answer.
     """
-    prompts, backbone = side.encode_batch(batch), side.backbone
+    prompts, backbone = vlm.encode_batch(batch), vlm.backbone
     check_left_padded(prompts.layout)
     arguments = backbone.with_pictures(dict(prompts.inputs), prompts.encoded)
     arguments["position_ids"] = backbone.positions(prompts.inputs, generating=True)
-    arguments, there = append_answers(backbone, arguments, [ids[:-1] for ids in prompts.answer_ids])
+    answers = [ids[:-1] for ids in prompts.answer_ids]
+    arguments, tail_mask = append_answers(backbone, arguments, answers)
     width = prompts.layout.input_ids.shape[1]
-    said = _said(side, prompts, batch)
+    said = _said(vlm, prompts, batch)
     # Behind all that was said.
     asking = (said.flip(-1).cumsum(-1).flip(-1) == 0) & prompts.layout.text
-    rows = torch.cat([asking.float(), there.to(asking.device).float()], dim=1)
+    rows = torch.cat([asking.float(), tail_mask.to(asking.device).float()], dim=1)
     said = torch.nn.functional.pad(said, (0, rows.shape[1] - width))
     recorder = AttentionRecorder(rows, said, heads="max", over_rows="max")
-    cache = DynamicCache(config=side.model.config.get_text_config())
-    base: Any = side.model.base_model
-    with recording(side.model):
+    cache = DynamicCache(config=vlm.model.config.get_text_config())
+    base: Any = vlm.model.base_model
+    with recording(vlm.model):
         base(**arguments, past_key_values=cache, use_cache=True, attention_recorder=recorder)
     return {
         number: (
@@ -126,12 +134,12 @@ def _looked_at(
     }
 
 
-def _said(side: Teacher, prompts: EncodedBatch, batch: Sequence[Sample]) -> Bool[Tensor, "B S"]:
+def _said(vlm: Teacher, prompts: EncodedBatch, batch: Sequence[Sample]) -> Bool[Tensor, "B S"]:
     """Text of the turns before the question; padding is on the left."""
     said = prompts.layout.text.clone()
-    for row, there, sample in zip(said, prompts.inputs["attention_mask"], batch, strict=True):
-        ends = side.prompter.ends_of_turns(sample)
-        padding = len(there) - int(there.sum())
+    for row, mask, sample in zip(said, prompts.inputs["attention_mask"], batch, strict=True):
+        ends = vlm.prompter.ends_of_turns(sample)
+        padding = len(mask) - int(mask.sum())
         row[padding + ends[-1] if ends else 0 :] = False
     return said
 
@@ -150,20 +158,24 @@ class _Sums:
         self.squares += rows.T @ rows
         self.products += rows.T @ target
         self.target += torch.stack(
-            [torch.tensor(float(len(target))).double(), target.sum(), target.square().sum()]
+            [
+                torch.tensor(float(len(target))).double(),
+                target.sum(),
+                target.square().sum(),
+            ]
         )
 
-    def line(self, ridge: float) -> Float[Tensor, "w"]:
-        """Weights, and the constant behind them."""
+    def solve(self, ridge: float) -> Float[Tensor, "w"]:
+        """Solve for the weights, with the bias behind them."""
         penalty = ridge * self.squares.diagonal()[:-1].mean()
         damped = self.squares + torch.diag(
             torch.cat([penalty.expand(len(self.squares) - 1), penalty.new_zeros(1)])
         )
         return torch.linalg.solve(damped, self.products)
 
-    def explained(self, line: Float[Tensor, "w"]) -> float:
+    def explained(self, predictor: Float[Tensor, "w"]) -> float:
         count, total, squares = self.target
-        left = squares - 2 * line @ self.products + line @ self.squares @ line
+        left = squares - 2 * predictor @ self.products + predictor @ self.squares @ predictor
         return float(1 - left / (squares - total**2 / count))
 
 

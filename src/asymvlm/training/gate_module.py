@@ -13,7 +13,7 @@ from ..gates import Gate, at_least_one
 from ..objectives import Objective, check_objectives, needs
 from ..scorers import BudgetHead, Scorer
 from ..targets import Target
-from .answer_module import AnswerModule
+from .answer_module import AnswerModule, LLMSettings
 from .settings import BudgetSettings, LoraSettings, OptimizerSettings
 from .start import load_start
 
@@ -72,9 +72,8 @@ class GateModule(AnswerModule):
             distractors if "distractors" in needed else None,
             compares="dense_answers" in needed,
         )
-        super().__init__(
-            observer, first, head, objectives, optimizer, budget, lora, checkpointing, val_keeps
-        )
+        settings = LLMSettings(budget, val_keeps, checkpointing, lora)
+        super().__init__(observer, first, head, objectives, optimizer, settings)
         self.gate, self.gate_mode = gate, gate_mode
 
     def training_step(self, batch: AnswerBatch, index: int) -> Tensor:

@@ -56,11 +56,8 @@ def modules_to_adapt(backbone: Backbone, targets: tuple[str, ...]) -> list[str]:
     Raises ValueError for a target that is not there.
     """
     inside = _modules_of_llm(backbone)
-    linear = {
-        name: id(module)
-        for name, module in backbone.model.named_modules()
-        if isinstance(module, nn.Linear)
-    }
+    modules = backbone.model.named_modules()
+    linear = {name: id(module) for name, module in modules if isinstance(module, nn.Linear)}
     found: dict[str, None] = {}
     for target in targets:
         named = [

@@ -9,7 +9,7 @@ from ..distillation.answer_observer import AnswerBatch, AnswerObserver
 from ..distillation.teacher import vlm_hidden_size
 from ..gates import at_least_one
 from ..objectives import Objective, check_objectives, needs
-from .answer_module import AnswerModule
+from .answer_module import AnswerModule, LLMSettings
 from .settings import BudgetSettings, LoraSettings, OptimizerSettings
 from .start import load_start
 
@@ -57,10 +57,8 @@ class LoraModule(AnswerModule):
             head.requires_grad_(False)
         compares = "dense_answers" in needs(objectives)
         observer = AnswerObserver(teacher, None, None, compares)
-        super().__init__(
-            observer, trained.scorer, head, objectives, optimizer, budget, lora, checkpointing,
-            val_keeps,
-        )  # fmt: skip
+        settings = LLMSettings(budget, val_keeps, checkpointing, lora)
+        super().__init__(observer, trained.scorer, head, objectives, optimizer, settings)
 
     def training_step(self, batch: AnswerBatch, index: int) -> Tensor:
         prediction, labels = self.predict(batch), self.labels(batch)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
@@ -49,13 +51,13 @@ class TrainingCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Name the CSV folder after this process, as runs that start together share a number."""
         loggers = self.config.trainer.logger
-        for one in loggers if isinstance(loggers, list) else [loggers]:
+        for item in loggers if isinstance(loggers, list) else [loggers]:
             if (
-                isinstance(one, Namespace)
-                and one.class_path.endswith(".CSVLogger")
-                and one.init_args.version is None
+                isinstance(item, Namespace)
+                and item.class_path.endswith(".CSVLogger")
+                and item.init_args.version is None
             ):
-                one.init_args.version = f"{datetime.now():%Y%m%d_%H%M%S}-{os.getpid()}"
+                item.init_args.version = f"{datetime.now():%Y%m%d_%H%M%S}-{os.getpid()}"
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         trainer = super().instantiate_trainer(**kwargs)
@@ -65,33 +67,30 @@ class TrainingCLI(LightningCLI):
         return trainer
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str] | None = None, owns_process: bool | None = None) -> int:
     """Train; returns the exit code."""
-    return run_command(_train, arguments)
+    return run_command(_train, arguments, owns_process)
 
 
 def _train(arguments: list[str]) -> None:
     scorers()  # so that configs can name them in short
     arguments = with_configs(arguments, DEFAULT_CONFIG)
-    sys.argv = [
-        sys.argv[0],
-        *arguments,
-    ]  # where LightningCLI looks; it warns of arguments that come another way
-    cli = TrainingCLI(
-        L.LightningModule,
-        L.LightningDataModule,
-        # Lightning only asks for a callback made of parser and config.
-        save_config_callback=RunRecord,  # type: ignore[arg-type]
-        subclass_mode_model=True,
-        subclass_mode_data=True,
-        run=False,
-        seed_everything_default=0,
-        parser_kwargs={"default_config_files": [str(find_config("base"))]},
-    )
+    with _command_line(arguments):
+        cli = TrainingCLI(
+            L.LightningModule,
+            L.LightningDataModule,
+            # Lightning only asks for a callback made of parser and config.
+            save_config_callback=RunRecord,  # type: ignore[arg-type]
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            run=False,
+            seed_everything_default=0,
+            parser_kwargs={"default_config_files": [str(find_config("base"))]},
+        )
     if isinstance(cli.model, ScorerModule) and isinstance(cli.datamodule, PagesData):
         cli.datamodule.observer = cli.model.observer
-    asked: str | None = cli.config.ckpt_path
-    checkpoint = None if asked is None else find_checkpoint(asked, cli.trainer)
+    given: str | None = cli.config.ckpt_path
+    checkpoint = None if given is None else find_checkpoint(given, cli.trainer)
     if checkpoint is not None:
         _same_wandb_run(cli.trainer, read_checkpoint(checkpoint).get("wandb_id"))
     for callback in cli.trainer.callbacks:  # type: ignore[attr-defined]
@@ -108,6 +107,20 @@ def _train(arguments: list[str]) -> None:
             stop.advice = _how_to_go_on(cli.trainer)
             end_other_ranks(cli.trainer)
         raise
+
+
+@contextmanager
+def _command_line(arguments: list[str]) -> Iterator[None]:
+    """Put `arguments` where LightningCLI looks for them: it warns of others.
+
+    Afterwards the process's own are back, with which Lightning starts further processes.
+    """
+    own = sys.argv
+    sys.argv = [own[0], *arguments]
+    try:
+        yield
+    finally:
+        sys.argv = own
 
 
 def _how_to_go_on(trainer: L.Trainer) -> str:

@@ -22,9 +22,9 @@ class _MeanOverSamples(Metric):
         self.add_state("count", torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="sum")
 
     def add(self, values: Float[Tensor, "B"]) -> None:
-        there = torch.isfinite(values)
-        self.total += values[there].double().sum()
-        self.count += there.sum()
+        finite = torch.isfinite(values)
+        self.total += values[finite].double().sum()
+        self.count += finite.sum()
 
     def compute(self) -> Tensor:
         return (self.total / self.count.clamp_min(1)).float()
@@ -62,9 +62,9 @@ class RecallAtShare(_MeanOverSamples):
         self.share = share
 
     def update(self, scores: Tensor, importance: Tensor, mask: Tensor) -> None:
-        wanted = _best(importance, mask, self.share)
+        best = _best(importance, mask, self.share)
         kept = _best(scores, mask, self.share)
-        self.add((wanted & kept).sum(-1) / wanted.sum(-1).float())
+        self.add((best & kept).sum(-1) / best.sum(-1).float())
 
 
 class EvidenceKept(_MeanOverSamples):

@@ -39,12 +39,14 @@ def provenance(
 
     No times and no folders: equal runs, equal files.
     """
-    metrics = {
-        name: round(float(value), 6)
-        for name, value in sorted(trainer.callback_metrics.items())
-        if name.startswith("val/")
-    }
+    logged = sorted(trainer.callback_metrics.items())
+    metrics = {name: round(float(value), 6) for name, value in logged if name.startswith("val/")}
     data = trainer.datamodule  # type: ignore[attr-defined]
+    versions = {
+        "asymvlm": __version__,
+        "torch": str(torch.__version__),
+        "transformers": transformers.__version__,
+    }
     return {
         "teacher": teacher,
         "data": {"fingerprints": dict(getattr(data, "fingerprints", {}))},
@@ -55,11 +57,7 @@ def provenance(
             "target": settings(target),
             "metrics": metrics,
             "commit": commit(),
-            "versions": {
-                "asymvlm": __version__,
-                "torch": str(torch.__version__),
-                "transformers": transformers.__version__,
-            },
+            "versions": versions,
         },
     }
 
@@ -68,8 +66,8 @@ def settings(value: Any) -> Any:
     """Describe a target's class and settings as plain values."""
     if isinstance(value, Target):
         inner = {
-            key: settings(one)
-            for key, one in sorted(vars(value).items())
+            key: settings(attribute)
+            for key, attribute in sorted(vars(value).items())
             if not key.startswith("_")
         }
         return {"class": type(value).__name__, **inner}

@@ -27,15 +27,15 @@ _ABOUT_THE_MACHINE = {"data.num_workers", "data.root", "data.teacher_batch_size"
 _BEST = {"best_model_score", "best_score"}
 
 
-def find_checkpoint(asked: str, trainer: L.Trainer) -> Path:
+def find_checkpoint(given: str, trainer: L.Trainer) -> Path:
     """The file that `--ckpt_path` names; "last" is the newest `last*.ckpt` of this run's folders.
 
     Raises DataError where there is none.
     """
-    if asked != "last":
-        if not Path(asked).is_file():
-            raise DataError(f"ckpt_path: {asked} does not exist; leave it out to start anew")
-        return Path(asked)
+    if given != "last":
+        if not Path(given).is_file():
+            raise DataError(f"ckpt_path: {given} does not exist; leave it out to start anew")
+        return Path(given)
     folders = [Path(trainer.default_root_dir)]
     for callback in trainer.checkpoint_callbacks:
         if isinstance(callback, ModelCheckpoint) and callback.dirpath is not None:
@@ -93,9 +93,7 @@ class RunRecord(L.Callback):
             same = "" if differ else ", all settings as they were"
             same = ", its settings are not known" if settings is None else same
             print(f"resuming {trainer.ckpt_path} at step {checkpoint.get('global_step')}{same}")
-            for key in differ:
-                change = f"{_short(then.get(key))} -> {_short(now.get(key))}"
-                print(f"  differs from the checkpoint: {key}: {change}")
+            _print_differences(differ, then, now)
         if not changed:
             self.run_id = checkpoint.get(RUN, self.run_id)
             return
@@ -131,6 +129,12 @@ def _inputs_now(trainer: L.Trainer, module: L.LightningModule) -> dict[str, Any]
 def _teacher_of(module: L.LightningModule) -> str:
     observer = getattr(module, "observer", None)
     return "" if observer is None else str(observer.path)
+
+
+def _print_differences(keys: list[str], then: dict[str, Any], now: dict[str, Any]) -> None:
+    for key in keys:
+        change = f"{_short(then.get(key))} -> {_short(now.get(key))}"
+        print(f"  differs from the checkpoint: {key}: {change}")
 
 
 def _short(value: Any) -> str:

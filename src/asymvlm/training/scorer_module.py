@@ -112,8 +112,8 @@ class ScorerModule(L.LightningModule):
             return
         lost = [
             name
-            for name, one in self.named_parameters()
-            if one.grad is not None and not bool(one.grad.isfinite().all())
+            for name, parameter in self.named_parameters()
+            if parameter.grad is not None and not bool(parameter.grad.isfinite().all())
         ]
         if lost:
             self._stop(f"the gradient of {lost[0]} is no number")

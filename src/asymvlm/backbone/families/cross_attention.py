@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ...errors import DataError
 from ...typing import Bool, Float, Int64
-from ..attention_recorder import AttentionRecorder
+from ..attention_recorder import AttentionRecorder, record_first_layers
 from ..backbone import Backbone
 from ..layout import Encoded, Kept, Layout
 
@@ -61,9 +61,9 @@ class CrossAttention(Backbone):
                 f"the tower of {type(self.model).__name__} cannot be watched; choose another method"
             )
         states = self.states(inputs)
-        return Encoded(states, list(self.features(states[self._there(inputs)])))
+        return Encoded(states, list(self.features(states[self._real_pictures(inputs)])))
 
-    def _there(self, inputs: Mapping[str, Any]) -> Bool[Tensor, "B ..."]:
+    def _real_pictures(self, inputs: Mapping[str, Any]) -> Bool[Tensor, "B ..."]:
         """Mark the real pictures: those that any text row may attend to."""
         return inputs[self.mask_argument].bool().any(1)
 
@@ -72,13 +72,13 @@ class CrossAttention(Backbone):
         within = torch.arange(self.length, device=self.device)
         return [
             (real.nonzero() * self.length + within).flatten()
-            for real in self._there(inputs).flatten(1)
+            for real in self._real_pictures(inputs).flatten(1)
         ]
 
     def layout(self, inputs: Mapping[str, Any], encoded: Encoded | None = None) -> Layout:
         ids = inputs["input_ids"]
         grids = []
-        for real in self._there(inputs).flatten(1):
+        for real in self._real_pictures(inputs).flatten(1):
             each = [self.places(number) for number in range(int(real.sum()))]
             grids.append(torch.cat(each).to(ids.device) if each else ids.new_zeros(0, 3))
         mask = inputs.get("attention_mask", torch.ones_like(ids))
@@ -88,7 +88,7 @@ class CrossAttention(Backbone):
         self, inputs: Mapping[str, Any], encoded: Encoded, kept: list[Kept]
     ) -> tuple[Float[Tensor, "B K E"], Int64[Tensor, "B K"], Bool[Tensor, "B K"]]:
         """Gather the kept tokens' states, their indices in the row, and which are no padding."""
-        rows = [mine[one.index] for mine, one in zip(self.slots(inputs), kept, strict=True)]
+        rows = [own[choice.index] for own, choice in zip(self.slots(inputs), kept, strict=True)]
         index = torch.zeros(
             len(rows), max(1, *(len(row) for row in rows)), dtype=torch.long, device=self.device
         )
@@ -102,11 +102,11 @@ class CrossAttention(Backbone):
         return self.without_pictures(inputs) | {self.states_argument: encoded.output}
 
     def extended(
-        self, call: Mapping[str, Any], ids: Int64[Tensor, "B L"], there: Int64[Tensor, "B L"]
+        self, call: Mapping[str, Any], ids: Int64[Tensor, "B L"], tail_mask: Int64[Tensor, "B L"]
     ) -> dict[str, Any]:
         mask = call[self.mask_argument]
         repeated = mask[:, -1:].expand(-1, ids.shape[1], *mask.shape[2:])
-        return super().extended(call, ids, there) | {
+        return super().extended(call, ids, tail_mask) | {
             self.mask_argument: torch.cat([mask, repeated], dim=1)
         }
 
@@ -126,14 +126,16 @@ class CrossAttention(Backbone):
         slots = self.slots(call)
         columns = torch.zeros(
             len(slots),
-            self._there(call)[0].numel() * self.length,
+            self._real_pictures(call)[0].numel() * self.length,
             dtype=torch.bool,
             device=self.device,
         )
-        for row, mine in zip(columns, slots, strict=True):
-            row[mine] = True
+        for row, own in zip(columns, slots, strict=True):
+            row[own] = True
         recorder = AttentionRecorder(
             rows, columns, heads, only=[module for _, module in self.reading]
         )
-        mass = self._recorded(call, recorder, layers, self.reading[max(layers)][0])
-        return [row[mine] for row, mine in zip(mass, slots, strict=True)]
+        depth = self.reading[max(layers)][0]
+        record_first_layers(self.model, self.decoder, call, recorder, depth)
+        mass = torch.stack([recorder.layers[layer] for layer in layers]).mean(0)
+        return [row[own] for row, own in zip(mass, slots, strict=True)]

@@ -75,14 +75,14 @@ class Flamingo(CrossAttention):
             return super().encode(inputs)
         with watching(self.model) as watcher:
             encoded = super().encode(inputs)
-        there = self._there(inputs).flatten().nonzero()
+        real = self._real_pictures(inputs).flatten().nonzero()
         every = watcher.view(
             "resampled" if self.model.config.use_resampler else None,
             encoded.output[..., 0].numel(),
             inputs,
         )
         encoded.tower = every.of(
-            (there * self.length + torch.arange(self.length, device=self.device)).flatten()
+            (real * self.length + torch.arange(self.length, device=self.device)).flatten()
         )
         return encoded
 
@@ -98,7 +98,7 @@ class Flamingo(CrossAttention):
         kept: list[Kept],
         generating: bool,
     ) -> dict[str, Any]:
-        if any(one.features is not None for one in kept):
+        if any(choice.features is not None for choice in kept):
             name = type(self.model).__name__
             raise ValueError(
                 f"{name}: methods that fuse tokens need them in the LLM's own sequence; choose one "

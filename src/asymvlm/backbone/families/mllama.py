@@ -68,17 +68,17 @@ class Mllama(CrossAttention):
         generating: bool,
     ) -> dict[str, Any]:
         if all(
-            len(one.index) == count and one.features is None
-            for one, count in zip(kept, layout.counts(), strict=True)
+            len(choice.index) == count and choice.features is None
+            for choice, count in zip(kept, layout.counts(), strict=True)
         ):
             # Rows of the text that look at nothing read padded tiles too: so keeping all must keep
             # these.
             self._left = None
             return self.with_pictures(inputs, encoded)
         states, index, real = self.chosen(inputs, encoded, kept)
-        for number, one in enumerate(kept):
-            if one.features is not None:
-                states[number, : len(one.index)] = one.features.to(states)
+        for number, choice in enumerate(kept):
+            if choice.features is not None:
+                states[number, : len(choice.index)] = choice.features.to(states)
         self._left = index, real
         return self.without_pictures(inputs) | {self.states_argument: states}
 

@@ -30,7 +30,7 @@ class Patches:
 
     @property
     def flat(self) -> Float[Tensor, "P C"]:
-        return torch.cat([one.flatten(0, 1) for one in self.values])
+        return torch.cat([value.flatten(0, 1) for value in self.values])
 
 
 def on_tokens(patches: Patches, merge: str | None, count: int) -> Float[Tensor, "T C"]:
@@ -55,13 +55,13 @@ def _in_blocks(patches: Patches, count: int) -> Tensor | None:
     side = math.isqrt(total // max(1, count))
     if count * side * side != total:
         return None
-    return torch.cat([_pooled(one, side) for one in patches.values])
+    return torch.cat([_pool(value, side) for value in patches.values])
 
 
-def _pooled(one: Float[Tensor, "pictures p C"], side: int) -> Float[Tensor, "m C"]:
-    rows = math.isqrt(one.shape[1])
+def _pool(value: Float[Tensor, "pictures p C"], side: int) -> Float[Tensor, "m C"]:
+    rows = math.isqrt(value.shape[1])
     return (
-        nn.functional.avg_pool2d(one.mT.unflatten(-1, (rows, rows)), side)
+        nn.functional.avg_pool2d(value.mT.unflatten(-1, (rows, rows)), side)
         .flatten(2)
         .mT.flatten(0, 1)
     )

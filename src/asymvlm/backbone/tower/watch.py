@@ -132,8 +132,8 @@ class TowerWatcher:
 
         keys = [self._patches(_side_by_side(key)) for _, key, _, _ in self.calls]
         states = [
-            self._patches(one.view(len(key), -1, one.shape[-1]))
-            for one, key in zip(self._states_by_call(), keys, strict=True)
+            self._patches(item.view(len(key), -1, item.shape[-1]))
+            for item, key in zip(self._states_by_call(), keys, strict=True)
         ]
         heads = self.calls[0][1].shape[1]
         return TowerView(
@@ -148,7 +148,7 @@ class TowerWatcher:
         """Split states by call: towers that attend picture by picture return all at once."""
         if len(self.states) == len(self.calls):
             return self.states
-        flat = torch.cat([one.flatten(0, -2) for one in self.states])
+        flat = torch.cat([state.flatten(0, -2) for state in self.states])
         return list(flat.split([key.shape[0] * key.shape[2] for _, key, _, _ in self.calls]))
 
 
@@ -203,14 +203,11 @@ def _packing(inner: Any, watcher: TowerWatcher) -> Iterator[None]:
         return
 
     def pack(features: Any, *args: Any, **kwargs: Any) -> Any:
-        tiles = [len(one) for one in features]
+        tiles = [len(feature) for feature in features]
 
         def again(values: Float[Tensor, "tiles p C"]) -> Float[Tensor, "T C"]:
-            packed, _ = original(
-                values.split(tiles),
-                *args,
-                **{**kwargs, "image_newline": values.new_zeros(values.shape[-1])},
-            )
+            newline = values.new_zeros(values.shape[-1])
+            packed, _ = original(values.split(tiles), *args, **kwargs | {"image_newline": newline})
             return torch.cat(list(packed))
 
         watcher.pack = again

@@ -28,7 +28,7 @@ def checked_question(record: Any, name: str) -> dict[str, Any]:
     if (
         not isinstance(answers, list)
         or not answers
-        or not all(isinstance(one, str) and one for one in answers)
+        or not all(isinstance(answer, str) and answer for answer in answers)
     ):
         raise ValueError("answers must be a list with at least one text")
     kind = str(record.get("kind") or "question")
@@ -70,7 +70,7 @@ class PageTable:
         """Add a record with `image` (a path) or `images` (several)."""
         try:
             question = checked_question(record, name)
-            paths = tuple(self._find(one) for one in _named_images(record))
+            paths = tuple(self._find(image) for image in _named_images(record))
             for path in paths:
                 if path not in self._broken:
                     self._broken[path] = _why_broken(path)
@@ -112,7 +112,7 @@ class PageTable:
 def _named_images(record: dict[str, Any]) -> list[str]:
     named = record.get("images", record.get("image"))
     named = [named] if isinstance(named, str) else named
-    if not isinstance(named, list) or not named or not all(isinstance(one, str) for one in named):
+    if not isinstance(named, list) or not named or not all(isinstance(item, str) for item in named):
         raise ValueError("image must be a path, or images a list of paths")
     return named
 

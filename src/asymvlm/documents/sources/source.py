@@ -128,15 +128,17 @@ class DataSource:
 
     def _share(self, pages: datasets.Dataset, split: str) -> datasets.Dataset:
         """Assign pages to the validation split by their name, whatever their order."""
-        marks = [
+        shares = [
             int(hashlib.sha256(name.encode()).hexdigest()[:8], 16) / 16**8 for name in pages["id"]
         ]
-        wanted = [
-            row for row, mark in enumerate(marks) if (mark < self.val_share) == (split != "train")
+        chosen = [
+            row
+            for row, share in enumerate(shares)
+            if (share < self.val_share) == (split != "train")
         ]
-        if not wanted:
+        if not chosen:
             raise DataError(
                 f"data.path: {self.path} leaves no page for the split {split!r}; change "
                 "data.val_share or add pages"
             )
-        return pages.select(wanted)
+        return pages.select(chosen)

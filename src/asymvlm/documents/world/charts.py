@@ -52,9 +52,8 @@ def _upright(
         canvas.rectangle((centre - 10, top, centre + 10, floor), fill=colours[index])
         name_box = canvas.text(centre, canvas.on_line(line), name, align="m")
         above = canvas.on_line(int((top - canvas.style.shift[1]) // LINE_GRID) - 1)
-        fields.append(
-            Field(name, value, name_box, canvas.text(centre, above, str(value), align="m"))
-        )
+        value_box = canvas.text(centre, above, str(value), align="m")
+        fields.append(Field(name, value, name_box, value_box))
     return fields
 
 

@@ -58,14 +58,14 @@ def dialogue(
     )
     chosen = [
         *some([_recalled(person, fact, rng) for person, fact in facts.items()], text, rng),
-        *(replace(one, kind="page", group="page") for one in ask(untold, rng, page_only, 0)),
+        *(replace(item, kind="page", group="page") for item in ask(untold, rng, page_only, 0)),
         *some(
             [_looked_up(person, facts[person], field, rng) for person, field in named.items()],
             both,
             rng,
         ),
     ]
-    return [replace(one, history=tuple(history)) for one in chosen]
+    return [replace(item, history=tuple(history)) for item in chosen]
 
 
 def _phrase(templates: tuple[str, ...], rng: np.random.Generator, **slots: object) -> str:
@@ -83,16 +83,16 @@ def _stated(facts: list[str], rng: np.random.Generator) -> list[tuple[str, str]]
     return turns
 
 
-def _talk(page: Page, rng: np.random.Generator, turns: int) -> list[tuple[str, str]]:
-    made = []
-    for number in range(turns):
+def _talk(page: Page, rng: np.random.Generator, count: int) -> list[tuple[str, str]]:
+    turns = []
+    for number in range(count):
         if number % 2 and page.fields:
             question = ask(page, rng, 1, 0)[0]
-            made.append((question.text, question.answers[0]))
+            turns.append((question.text, question.answers[0]))
         else:
             said = rng.choice(words.CHATTER, size=int(rng.integers(2, 5)), replace=False)
-            made.append((" ".join(said), words.REPLIES[1]))
-    return made
+            turns.append((" ".join(said), words.REPLIES[1]))
+    return turns
 
 
 def _recalled(person: str, fact: str, rng: np.random.Generator) -> Question:

@@ -73,8 +73,8 @@ def fingerprint(pages: datasets.Dataset) -> str:
     for batch in pages.with_format("arrow").iter(64):
         for row in batch.to_pylist():
             images = [
-                of_file(one["path"]) if one["bytes"] is None else of_bytes(one["bytes"])
-                for one in row.pop("images")
+                of_file(item["path"]) if item["bytes"] is None else of_bytes(item["bytes"])
+                for item in row.pop("images")
             ]
             content.update(repr((images, sorted(row.items()))).encode())
     return content.hexdigest()[:16]

@@ -54,11 +54,11 @@ def _look_up(page: Page, field: Field, rng: np.random.Generator) -> Question:
     return Question(text, (str(field.value),), (field.value_box,), keys, kind, "localised")
 
 
-def _presence(page: Page, rng: np.random.Generator, there: bool) -> Question:
+def _presence(page: Page, rng: np.random.Generator, present: bool) -> Question:
     """Ask for a name that is or is not on the page; to deny it, every name must be seen."""
     shown = {field.name: field for field in page.fields}
     evidence: tuple[Box, ...]
-    if there:
+    if present:
         name = str(rng.choice(list(shown)))
         evidence, answer = (shown[name].name_box,), "yes"
     else:

@@ -168,7 +168,9 @@ def _decoder(config: Any) -> _Decoder:
         pair=2 * heads * size,
         head=width * text.vocab_size,
         numbers=2 * groups * size,
-        windows=[window if one == "sliding_attention" else _UNBOUNDED for one in attentions],
+        windows=[
+            window if attention == "sliding_attention" else _UNBOUNDED for attention in attentions
+        ],
     )
 
 

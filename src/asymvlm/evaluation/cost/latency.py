@@ -96,15 +96,15 @@ def latency(
         )
 
     taken: dict[str, list[float]] = {
-        name: [] for name in ("pruned", "dense", "free", "made", "dense_made")
+        name: [] for name in ("pruned", "dense", "free", "generated", "dense_generated")
     }
     with torch.no_grad():
         for _ in range(repeats + _WARM_UP):
             taken["pruned"].append(pruned(method, keep, prefill))
             taken["dense"].append(_seconds(prefill))
             taken["free"].append(pruned(_Free(method), same, prefill))
-            taken["made"].append(pruned(method, keep, generate))
-            taken["dense_made"].append(_seconds(generate))
+            taken["generated"].append(pruned(method, keep, generate))
+            taken["dense_generated"].append(_seconds(generate))
     ms = {
         name: 1000 * statistics.median(each[_WARM_UP:]) / len(batch) for name, each in taken.items()
     }
@@ -113,8 +113,8 @@ def latency(
         prefill=ms["pruned"],
         dense_prefill=ms["dense"],
         choosing=max(0.0, ms["pruned"] - ms["free"]),
-        decode=max(0.0, ms["made"] - ms["pruned"]) / steps,
-        dense_decode=max(0.0, ms["dense_made"] - ms["dense"]) / steps,
+        decode=max(0.0, ms["generated"] - ms["pruned"]) / steps,
+        dense_decode=max(0.0, ms["dense_generated"] - ms["dense"]) / steps,
     )
 
 

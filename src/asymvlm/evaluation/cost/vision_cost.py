@@ -44,20 +44,20 @@ def vision_macs(config: Any, pictures: int | Iterable[Iterable[int]]) -> tuple[i
         )
     one_size = hasattr(vision, "image_size")
     if one_size != isinstance(pictures, int):
-        wanted = (
+        hint = (
             "how many pictures or tiles there are"
             if one_size
             else "their image_grid_thw: (t, h, w) in patches for each"
         )
-        raise ValueError(f"pictures: {pictures!r} does not fit the tower {tower!r}; give {wanted}")
+        raise ValueError(f"pictures: {pictures!r} does not fit the tower {tower!r}; give {hint}")
     grids = (
         [_own_grid(vision)] * pictures
         if isinstance(pictures, int)
         else [(int(t), int(h), int(w)) for t, h, w in pictures]
     )
     encoded = [_TOWERS[tower](vision, grid) for grid in grids]
-    return sum(one.macs for one in encoded), sum(
-        _PROJECTORS[family](config, one.states) for one in encoded
+    return sum(item.macs for item in encoded), sum(
+        _PROJECTORS[family](config, item.states) for item in encoded
     )
 
 

@@ -20,7 +20,7 @@ class ANLS(QuestionMetric):
     kind: ClassVar[str] = "anls"
 
     def score(self, given: str, answers: Sequence[str]) -> float:
-        return max(_similarity(folded(given), folded(one)) for one in answers)
+        return max(_similarity(folded(given), folded(answer)) for answer in answers)
 
 
 def _similarity(given: str, answer: str) -> float:

@@ -28,7 +28,7 @@ class QuestionMetric(AnswerMetric):
         """How right the reply is, in [0, 1]."""
 
     def scores(self, given: Sequence[str], answers: Sequence[Sequence[str]]) -> list[float]:
-        return [self.score(one, right) for one, right in zip(given, answers, strict=True)]
+        return [self.score(item, right) for item, right in zip(given, answers, strict=True)]
 
 
 def folded(text: str) -> str:

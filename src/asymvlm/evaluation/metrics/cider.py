@@ -28,7 +28,7 @@ class CIDEr(AnswerMetric):
     kind: ClassVar[str] = "cider"
 
     def scores(self, given: Sequence[str], answers: Sequence[Sequence[str]]) -> list[float]:
-        references = [[_words(one) for one in right] for right in answers]
+        references = [[_words(item) for item in right] for right in answers]
         found: Counter[_Gram] = Counter()
         for right in references:
             found.update(
@@ -40,9 +40,9 @@ class CIDEr(AnswerMetric):
                 }
             )
         return [
-            sum(_similarity(_words(one), words, found, len(answers)) for words in right)
+            sum(_similarity(_words(item), words, found, len(answers)) for words in right)
             / len(right)
-            for one, right in zip(given, references, strict=True)
+            for item, right in zip(given, references, strict=True)
         ]
 
     def check(self, answers: Sequence[Sequence[str]]) -> None:

@@ -19,14 +19,14 @@ class Contains(QuestionMetric):
     kind: ClassVar[str] = "contains"
 
     def score(self, given: str, answers: Sequence[str]) -> float:
-        return float(any(_stands_in(folded(one), folded(given)) for one in answers))
+        return float(any(_stands_in(folded(answer), folded(given)) for answer in answers))
 
     def check(self, answers: Sequence[Sequence[str]]) -> None:
         for number, right in enumerate(answers, start=1):
-            for one in right:
-                if not one.strip():
+            for item in right:
+                if not item.strip():
                     raise ValueError(
-                        f"contains: every reply contains the blank answer {one!r} of question "
+                        f"contains: every reply contains the blank answer {item!r} of question "
                         f"{number}; leave it out"
                     )
 

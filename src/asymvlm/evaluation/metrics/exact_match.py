@@ -17,4 +17,4 @@ class ExactMatch(QuestionMetric):
     kind: ClassVar[str] = "exact_match"
 
     def score(self, given: str, answers: Sequence[str]) -> float:
-        return float(folded(given) in {folded(one) for one in answers})
+        return float(folded(given) in {folded(answer) for answer in answers})

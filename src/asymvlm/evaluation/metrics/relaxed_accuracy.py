@@ -24,11 +24,11 @@ class RelaxedAccuracy(QuestionMetric):
     kind: ClassVar[str] = "relaxed_accuracy"
 
     def score(self, given: str, answers: Sequence[str]) -> float:
-        return float(any(_close(given, one) for one in answers))
+        return float(any(_close(given, answer) for answer in answers))
 
     def check(self, answers: Sequence[Sequence[str]]) -> None:
-        texts = [one for right in answers for one in right]
-        if all(_number(one) is None for one in texts):
+        texts = [item for right in answers for item in right]
+        if all(_number(text) is None for text in texts):
             raise ValueError(
                 "relaxed_accuracy: is for numbers, and no answer is one (the first is "
                 f"{next(iter(texts), None)!r}); "
@@ -37,11 +37,11 @@ class RelaxedAccuracy(QuestionMetric):
 
 
 def _close(given: str, answer: str) -> bool:
-    value, wanted = _number(given), _number(answer)
-    if value is None or wanted is None:
+    value, expected = _number(given), _number(answer)
+    if value is None or expected is None:
         return folded(given) == folded(answer)
     # A hair more than 5 %, so that 95 of 100 is not lost to binary fractions.
-    return abs(value - wanted) <= (_TOLERANCE + 1e-9) * abs(wanted)
+    return abs(value - expected) <= (_TOLERANCE + 1e-9) * abs(expected)
 
 
 def _number(text: str) -> float | None:

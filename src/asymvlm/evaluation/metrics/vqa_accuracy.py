@@ -33,7 +33,7 @@ class VQAAccuracy(QuestionMetric):
     kind: ClassVar[str] = "vqa_accuracy"
 
     def score(self, given: str, answers: Sequence[str]) -> float:
-        said = sum(alike(one) == alike(given) for one in answers)
+        said = sum(alike(answer) == alike(given) for answer in answers)
         if len(answers) != 10:
             return min(said / 3, 1.0)
         return (said * min((said - 1) / 3, 1.0) + (10 - said) * min(said / 3, 1.0)) / 10

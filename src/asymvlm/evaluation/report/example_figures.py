@@ -28,7 +28,7 @@ class _Example:
 
 def examples_pictures(
     teacher: Teacher,
-    asked: Sequence[Sample],
+    questions: Sequence[Sample],
     methods: dict[str, Method],
     keep: float,
     out: Path,
@@ -41,7 +41,7 @@ def examples_pictures(
     its evidence boxes. Without `show_pages` everything is drawn on blank paper and nothing that is
     printed on the page is said.
     """
-    first_of_kind = {sample.kind: sample for sample in reversed(asked)}
+    first_of_kind = {sample.kind: sample for sample in reversed(questions)}
     chosen = [first_of_kind[kind] for kind in sorted(first_of_kind)][:count]
     examples = [_example(teacher, sample, methods, keep, show_pages) for sample in chosen]
     _draw(
@@ -50,10 +50,10 @@ def examples_pictures(
         out / "examples.png",
     )
     ranking = [
-        replace(one, calls={name: call for name, call in one.calls.items() if _ranks(call)})
-        for one in examples
+        replace(example, calls={name: call for name, call in example.calls.items() if _ranks(call)})
+        for example in examples
     ]
-    if any(one.calls for one in ranking):
+    if any(item.calls for item in ranking):
         _draw(ranking, _heat, out / "heat_maps.png")
 
 

@@ -99,23 +99,16 @@ def corrupt(sample: Sample, name: str, severity: int, seed: int) -> Sample:
     order, and a higher severity does more of the same. Severity 0 is the sample itself. Raises
     ValueError for an unknown name or severity.
     """
-    if name not in PICTURE_CORRUPTIONS and name not in REWORDINGS:
-        raise ValueError(
-            f"name: {name!r} is no corruption; take one of "
-            f"{', '.join([*PICTURE_CORRUPTIONS, *REWORDINGS])}"
-        )
+    known = [*PICTURE_CORRUPTIONS, *REWORDINGS]
+    if name not in known:
+        raise ValueError(f"name: {name!r} is no corruption; take one of {', '.join(known)}")
     if severity not in range(6):
-        raise ValueError(
-            f"severity: {severity!r} is not accepted; take 0 (none), 1, 2, 3, 4 or 5 (the worst)"
-        )
+        raise ValueError(f"severity: {severity!r} is not accepted; take 0 (none) to 5 (the worst)")
     if severity == 0:
         return sample
-    rng = np.random.default_rng(
-        int.from_bytes(hashlib.sha256(f"{seed}/{name}/{sample.id}".encode()).digest())
-    )
+    drawn_from = hashlib.sha256(f"{seed}/{name}/{sample.id}".encode()).digest()
+    rng = np.random.default_rng(int.from_bytes(drawn_from))
     if name in REWORDINGS:
         return replace(sample, question=REWORDINGS[name](sample.question, severity, rng))
-    return replace(
-        sample,
-        images=tuple(PICTURE_CORRUPTIONS[name](image, severity, rng) for image in sample.images),
-    )
+    change = PICTURE_CORRUPTIONS[name]
+    return replace(sample, images=tuple(change(image, severity, rng) for image in sample.images))

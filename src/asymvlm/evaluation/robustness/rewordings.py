@@ -59,7 +59,8 @@ _ASIDES = (
 )
 _LOWER_OR_FIRST = r"(?:[a-z]|(?:\A|(?<=[.:!?] ))[A-Z])"  # other capitals are names
 _QUOTED_OR_WORD = re.compile(
-    rf"\"[^\"]*\"|“[^”]*”|(?<!\w)'[^']*'(?!\w)|(?P<word>(?<!\w){_LOWER_OR_FIRST}[a-z]{{3,}}(?!\w))"
+    rf"\"[^\"]*\"|“[^”]*”|(?<!\w)'[^']*'(?!\w)"
+    rf"|(?P<word>(?<!\w){_LOWER_OR_FIRST}[a-z]{{3,}}(?!\w))"
 )
 
 
@@ -70,7 +71,7 @@ def paraphrase(question: str, severity: int, rng: np.random.Generator) -> str:
     the ...?` becomes a request, and of every other question only the introduction is new. Where
     there are fewer than five others, severities share one.
     """
-    opening = next((one for one in words.FILLERS if one and question.startswith(one)), "")
+    opening = next((item for item in words.FILLERS if item and question.startswith(item)), "")
     asked = question[len(opening) :]
     others = _others(asked)
     # Decides between equally distant ones.

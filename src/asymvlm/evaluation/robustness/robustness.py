@@ -89,11 +89,7 @@ class RobustnessEvaluation:
         check_keep(self.keep)
         metric = metric_named(self.metric)
         out = check_results(Path(self.output), ("robustness.json", "robustness.png"), "answers")
-        known = [*PICTURE_CORRUPTIONS, *REWORDINGS]
-        corruptions = self.corruptions or known
-        for name in corruptions:
-            if name not in known:
-                raise ValueError(f"corruptions: {name!r} is not one of {', '.join(known)}")
+        corruptions = _known(self.corruptions)
         methods = self._all_methods()
         teacher = Teacher.load(self.teacher)
         pages = held_out(self.data, self.split, self.pages, metric)
@@ -102,9 +98,9 @@ class RobustnessEvaluation:
         rows: list[RobustnessRow] = []
         for corruption in corruptions:
             for severity in [0, *(self.severities or [1, 3, 5])]:
-                asked = [corrupt(one, corruption, severity, self.data.seed) for one in clean]
+                questions = [corrupt(item, corruption, severity, self.data.seed) for item in clean]
                 cache = AnswerCache(
-                    teacher, asked, out, basis, self.batch_size, self.longest_answer
+                    teacher, questions, out, basis, self.batch_size, self.longest_answer
                 )
                 rows += self._rows(cache, methods, metric, corruption, severity)
             write_json(out / "robustness.json", [asdict(row) for row in rows])
@@ -137,6 +133,7 @@ class RobustnessEvaluation:
             answers = cache.answers(name, method, keep, tag, self.data.seed)
             scores[name] = scores_of(metric, answers, questions)
         pages = [question.page for question in questions]
+        dense = scores["dense"]
         return [
             RobustnessRow(
                 method=name,
@@ -144,11 +141,19 @@ class RobustnessEvaluation:
                 severity=severity,
                 n=len(questions),
                 accuracy=float(np.mean(own)),
-                dense_accuracy=float(np.mean(scores["dense"])),
-                minus_dense=str(paired_difference(own, scores["dense"], pages)),
+                dense_accuracy=float(np.mean(dense)),
+                minus_dense=str(paired_difference(own, dense, pages)),
             )
             for name, own in scores.items()
         ]
+
+
+def _known(corruptions: list[str] | None) -> list[str]:
+    known = [*PICTURE_CORRUPTIONS, *REWORDINGS]
+    for name in corruptions or []:
+        if name not in known:
+            raise ValueError(f"corruptions: {name!r} is not one of {', '.join(known)}")
+    return corruptions or known
 
 
 def robustness_picture(points: Sequence[RobustnessRow], path: Path, title: str) -> None:
@@ -162,18 +167,14 @@ def robustness_picture(points: Sequence[RobustnessRow], path: Path, title: str) 
     for panel in panels[len(names) :]:
         panel.axis("off")
     for panel, name in zip(panels, names, strict=False):
-        mine = [point for point in points if point.corruption == name]
-        for method in dict.fromkeys(point.method for point in mine):
-            curve = [
-                (point.severity, 100 * point.accuracy) for point in mine if point.method == method
-            ]
-            panel.plot(
-                *zip(*curve, strict=True),
-                marker="o",
-                label=method,
-                color="grey" if method == "dense" else None,
-            )
-        panel.set(title=name, ylim=(0, 102), xticks=sorted({point.severity for point in mine}))
+        own = [point for point in points if point.corruption == name]
+        for method in dict.fromkeys(point.method for point in own):
+            points_of = [point for point in own if point.method == method]
+            severities = [point.severity for point in points_of]
+            accuracies = [100 * point.accuracy for point in points_of]
+            colour = "grey" if method == "dense" else None
+            panel.plot(severities, accuracies, marker="o", label=method, color=colour)
+        panel.set(title=name, ylim=(0, 102), xticks=sorted({point.severity for point in own}))
     panels[0].set_ylabel(title)
     panels[0].legend(fontsize=7)
     with draft_file(path) as draft:

@@ -28,8 +28,8 @@ class SnapKV(Evictor):
 
     def update(self, entries: Entries, attention: Float[Tensor, "B q K"]) -> None:
         rows = torch.cat([entries.attention_window, attention.transpose(1, 2)], dim=-1)
-        there = rows.amax(1) > 0  # rows of padding are not: they must not push others out
-        newest = there.view(torch.uint8).argsort(dim=-1, stable=True)[:, -self.window :]
+        real = rows.amax(1) > 0  # rows of padding are not: they must not push others out
+        newest = real.view(torch.uint8).argsort(dim=-1, stable=True)[:, -self.window :]
         entries.attention_window = torch.take_along_dim(rows, newest[:, None], dim=-1)
 
     def rank(self, entries: Entries) -> Float[Tensor, "B K"]:
