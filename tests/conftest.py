@@ -15,7 +15,7 @@ os.environ.setdefault("WANDB_MODE", "offline")
 settings.register_profile("any machine", deadline=None)  # properties hold on slow ones too
 settings.load_profile("any machine")
 
-pytest_plugins = ["family_table"]
+pytest_plugins = ["support.family_table"]
 
 
 @pytest.fixture(scope="session")
@@ -85,7 +85,7 @@ def data_root(tmp_path_factory):
 @pytest.fixture(scope="module")
 def small():
     """(a tiny LLaVA, a batch of one picture and 20 words, two pictures and 4 words)."""
-    import families
+    from support import families
 
     model = families.llava().build()
     return model, families.batch(model, families.llava(), words=(20, 4))

@@ -9,10 +9,10 @@ import re
 from pathlib import Path
 
 import pytest
-import readme
 import torch
 import transformers
 from safetensors.torch import save_file
+from support import ROOT, readme
 
 import asymvlm
 

@@ -5,7 +5,7 @@ trained; the others are in test_readme.
 from __future__ import annotations
 
 import pytest
-import readme
+from support import readme
 
 from asymvlm.checkpoint.scorer import TrainedScorer, save_scorer
 from asymvlm.distillation.teacher import vlm_hidden_size

@@ -226,7 +226,7 @@ def repeated(seed):
         grid=torch.stack([torch.zeros_like(place), place // 8, place % 8], dim=-1),
         tower=lambda: view,
         pixel_contrast=lambda: numbers(1, 8)[:, 0].relu(),
-        importance=refused,
+        dense_attention=refused,
         at_resolution=refused,
         below=lambda: below,
     )

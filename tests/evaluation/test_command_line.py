@@ -1,0 +1,148 @@
+"""eval.py end to end on a small random teacher."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+from support import ROOT
+
+from asymvlm.checkpoint.scorer import TrainedScorer, save_scorer
+from asymvlm.evaluation.main import main
+from asymvlm.scorers import BudgetHead, scorers
+
+SMALL = [
+    "--config",
+    str(ROOT / "configs/eval/tiny.yaml"),
+    "--teacher",
+    "teacher",
+    "--scorer",
+    "scorer",
+    "--output",
+    "out",
+    "--pages",
+    "4",
+    "--latency_batches",
+    "[1]",
+]
+CONTRACT = {
+    "method",
+    "keep_requested",
+    "keep_mean",
+    "keep_p95",
+    "task",
+    "n",
+    "accuracy",
+    "dense_accuracy",
+    "agreement",
+    "evidence_recall",
+    "macs_prefill",
+    "macs_prefill_dense",
+    "flops_saved",
+    "prefill_ms",
+    "dense_prefill_ms",
+}
+
+
+@pytest.fixture(scope="module")
+def folder(llava, processor, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("eval")
+    llava.save_pretrained(folder / "teacher")
+    processor.save_pretrained(folder / "teacher")
+    save_scorer(
+        TrainedScorer(scorers()["low_rank"](40), BudgetHead(40), (0, 1, 2, 3)),
+        folder / "scorer",
+        "card",
+    )
+    return folder
+
+
+def evaluate(folder, *flags):
+    return subprocess.run(
+        [sys.executable, str(ROOT / "eval.py"), *SMALL, *flags],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_table_results_and_pictures(folder):
+    done = evaluate(folder, "--keeps", "[0.25, 1.0, auto]")
+    assert done.returncode == 0, done.stderr[-3000:]
+    rows = json.loads((folder / "out" / "results.json").read_text())
+    assert all(row.keys() >= CONTRACT for row in rows)
+    methods = {row["method"] for row in rows}
+    assert methods == {
+        "learned",
+        "random",
+        "grid",
+        "downsample",
+        "cls_attention",
+        "teacher_question",
+        "teacher_last",
+        "oracle_answer_rows",
+        "oracle_evidence",
+    }
+    assert {row["method"] for row in rows if row["keep_requested"] == "auto"} == {"learned"}
+    for row in rows:
+        assert 0 < row["keep_mean"] <= row["keep_p95"] <= 1 and row["macs_prefill"] > 0
+        if row["keep_requested"] == 1.0 and row["method"] not in (
+            "teacher_question",
+            "teacher_last",
+            "oracle_answer_rows",
+        ):
+            assert (
+                row["agreement"] == 1
+                and row["accuracy"] == row["dense_accuracy"]
+                and row["llm_flops_saved"] == 0
+            )
+        if row["keep_requested"] == 0.25:
+            assert row["keep_mean"] == 0.25 and row["llm_flops_saved"] > 0.5
+        if row["method"] == "oracle_evidence":
+            assert row["evidence_recall"] > 0.99
+        if row["method"].startswith("oracle_answer"):
+            assert row["macs_method"] > row["macs_llm_dense"], (
+                "an oracle that runs the LLM pays for it"
+            )
+    groups = {row["task"] for row in rows if "/" not in row["task"]}
+    assert groups == {"localised", "holistic", "all"} and any(
+        row["task"].startswith("localised/") for row in rows
+    )
+    for name in (
+        "table.md",
+        "table.tex",
+        "table.csv",
+        "latency.json",
+        "pareto.png",
+        "examples.png",
+        "heat_maps.png",
+    ):
+        assert (folder / "out" / name).stat().st_size > 500
+
+
+@pytest.mark.filterwarnings("default")  # jsonargparse's own, as a user would see them
+@pytest.mark.parametrize(
+    "flags,code,says",
+    [
+        (["--keeps", "[1.5]"], 2, "keep: 1.5 is not accepted"),
+        (["--keeps", "[0]"], 2, "keep: 0 is not accepted"),
+        (["--scorer", "/nowhere"], 1, "/nowhere: no such directory"),
+        (["--teacher", "/nowhere"], 1, "model.teacher: /nowhere"),
+        (["--path", "/nowhere"], 1, "/nowhere"),
+    ],
+)
+def test_bad_input_is_one_message(folder, monkeypatch, capsys, flags, code, says):
+    monkeypatch.chdir(folder)
+    assert main([*SMALL, *flags]) == code
+    err = capsys.readouterr().err
+    assert says in err and "Traceback" not in err
+
+
+def test_the_process_ends_with_it(folder):
+    done = evaluate(folder, "--pagse", "3")
+    assert done.returncode == 2 and "pagse" in done.stderr and "Traceback" not in done.stderr, (
+        done.stderr[-2000:]
+    )

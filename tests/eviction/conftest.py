@@ -1,0 +1,5 @@
+"""Fixtures of this folder."""
+
+from support.eviction_cases import case
+
+__all__ = ["case"]
