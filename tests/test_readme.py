@@ -12,7 +12,7 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import save_file
-from support import ROOT, readme
+from support import readme
 
 import asymvlm
 

@@ -41,7 +41,7 @@ def checkpoint(tmp_path):
 
 
 def exported(*arguments):
-    return run(export._main, [str(argument) for argument in arguments])
+    return export.main([str(argument) for argument in arguments])
 
 
 def snapshot(folder):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from asymvlm.cli.command import DATA, USAGE
+from asymvlm.cli.command import DATA, USAGE, run_command
 from asymvlm.errors import DataError
 
 
@@ -30,20 +30,20 @@ def wrapped(inner, outer):
     ],
 )
 def test_the_first_cause_is_one_line(inner, outer, code, says, capsys):
-    assert run(lambda arguments: wrapped(inner, outer), []) == code
+    assert run_command(lambda arguments: wrapped(inner, outer), []) == code
     assert capsys.readouterr().err == f"error: {says}\n"
 
 
 @pytest.mark.parametrize("error", [KeyError("a defect"), RuntimeError("another")])
 def test_defects_keep_their_traceback(error):
     with pytest.raises(type(error)):
-        run(lambda arguments: wrapped(ValueError("what came before"), error), [])
+        run_command(lambda arguments: wrapped(ValueError("what came before"), error), [])
 
 
 def test_a_traceback_can_be_asked_for(monkeypatch):
     monkeypatch.setenv("ASYMVLM_TRACEBACK", "1")
     with pytest.raises(RuntimeError):
-        run(
+        run_command(
             lambda arguments: wrapped(DataError("these files"), RuntimeError("an error occurred")),
             [],
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from support.inside_llm import STEPS, Inside, blind, first_stage
+from support.inside_llm import STEPS, Inside, Late, blind, first_stage
 
 import asymvlm
 from asymvlm.backbone import backbone_of
@@ -79,15 +79,6 @@ def test_batch_equals_one_by_one(llava, batch):
             torch.testing.assert_close(alone[0], together[row], atol=1e-5, rtol=0)
     for row in range(3):
         assert torch.equal(report.calls[0].kept[row], report.calls[row + 1].kept[0])
-
-
-class Late(asymvlm.Method):
-    """Attention of the last text row in the layer below, as many methods take it."""
-
-    layer = 1
-
-    def score(self, tokens):
-        return tokens.below().attention(slice(-1, None)).mean((0, 1))
 
 
 @torch.no_grad()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from support import families
-from support.inside_llm import OTHER_DECODERS, Inside, blind
+from support.inside_llm import OTHER_DECODERS, Inside, Late, blind
 
 import asymvlm
 

@@ -19,6 +19,7 @@ from .eviction_runs import (
     close,
     dense,
     family,
+    step_logits,
 )
 
 
@@ -96,7 +97,7 @@ def one_by_one(model, inputs, policy, made, logits):
     histories = []
     for number in range(3):
         with asymvlm.evict(model, policy, BUDGET) as report:
-            alone = append_answers(model, inputs, made[:, number])
+            alone = step_logits(model, inputs, made[:, number])
         histories.append(report.calls[0].evicted)
         expected = dense(model, inputs, made[:, number], histories[-1])
         close(alone, expected)

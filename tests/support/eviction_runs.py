@@ -151,7 +151,7 @@ def dense(model, inputs, tokens, evicted, hidden=None, start=0, **more):
     return out if more else out.logits[:, -tokens.shape[1] - 1 : -1]
 
 
-def append_answers(model, inputs, tokens):
+def step_logits(model, inputs, tokens):
     """Logits before each of `tokens`, step by step on a cache, by plain calls of the model."""
     whole, width = extended(model, inputs, tokens), inputs["input_ids"].shape[1]
     prompt = {

@@ -98,3 +98,12 @@ def first_stage(model, inputs):
         count = (max(1, int(0.4 * len(grid) + 0.5)) + len(grid)) // 2
         kept.append(torch.sort(scores, descending=True, stable=True).indices[:count].sort().values)
     return kept
+
+
+class Late(asymvlm.Method):
+    """Attention of the last text row in the layer below, as many methods take it."""
+
+    layer = 1
+
+    def score(self, tokens):
+        return tokens.below().attention(slice(-1, None)).mean((0, 1))

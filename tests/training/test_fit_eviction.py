@@ -17,7 +17,7 @@ from asymvlm.documents import samples
 from asymvlm.documents.sources.source import DataSource
 from asymvlm.documents.world.generated import generated_dialogues
 from asymvlm.eviction.policies.linear import LinearEvictor
-from asymvlm.training.fit_eviction import _values_and_attention, _said, fit_eviction
+from asymvlm.training.fit_eviction import _said, _values_and_attention, fit_eviction
 
 
 @pytest.fixture(scope="module")

@@ -150,7 +150,7 @@ def test_a_signal_that_an_error_covers_is_still_one(capsys):
         finally:
             raise OSError("cannot be closed")
 
-    assert run(closes_badly, []) == 143
+    assert run_command(closes_badly, []) == 143
     assert "stopped by SIGTERM" in capsys.readouterr().err
 
 
@@ -160,7 +160,7 @@ def test_no_library_takes_it_for_an_error():
 
 def test_outside_the_main_thread_commands_run(capsys):
     codes = []
-    thread = threading.Thread(target=lambda: codes.append(run(lambda arguments: None, [])))
+    thread = threading.Thread(target=lambda: codes.append(run_command(lambda arguments: None, [])))
     thread.start()
     thread.join()
     assert codes == [0]
