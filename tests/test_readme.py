@@ -12,9 +12,13 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import save_file
-from support import readme
+from support import families, readme, tiny_processors
 
 import asymvlm
+from asymvlm.backbone.processor import pictures_only
+from asymvlm.backbone.prompt import Prompter
+from asymvlm.checkpoint.scorer import TrainedScorer, save_scorer
+from asymvlm.scorers import BudgetHead, scorers
 
 
 @pytest.fixture(scope="module")
@@ -30,30 +34,30 @@ def test_command(repository, command):
 
 
 def test_python(llava, processor, page_samples, tmp_path, monkeypatch):
-    from asymvlm.backbone.prompt import Prompter
-    from asymvlm.checkpoint.scorer import TrainedScorer, save_scorer
-    from asymvlm.scorers import scorers
-
+    """The blocks in their order; the first on a tiny model of the family that it names."""
+    first, *others = re.findall(r"```python\n(.*?)```", readme.README, re.S)
     monkeypatch.chdir(tmp_path)
-    save_scorer(
-        TrainedScorer(scorers()["low_rank"](40), None, (0, 1, 2, 3)),
-        Path("checkpoints/tiny/scorer"),
-        "card",
-    )
-    save_file(
-        {"weight": torch.zeros(2, 40), "bias": torch.zeros(2)},
-        "checkpoints/tiny/text-scores.safetensors",
-    )
+    with pictures_only():
+        qwen = tiny_processors.qwen("Qwen2_5_VL", patch=14, most_pixels=64 * 64)
+    small = families.qwen2_5_vl(patch=14).build()
+    auto = transformers.AutoModelForImageTextToText
+    monkeypatch.setattr(auto, "from_pretrained", lambda name, **more: small)
+    monkeypatch.setattr(transformers.AutoProcessor, "from_pretrained", lambda name: qwen)
+    page_samples[0].image.save("page.png")
+    names = {}
+    exec(first, names)  # the README's own words
+    call = names["report"].calls[0]
+    assert 0 < call.after[0] == round(call.before[0] / 4)
+
+    trained = TrainedScorer(scorers()["low_rank"](40), BudgetHead(40), (0, 1, 2, 3))
+    save_scorer(trained, Path("checkpoints/tiny/scorer"), "card")
+    predictor = {"weight": torch.zeros(2, 40), "bias": torch.zeros(2)}
+    save_file(predictor, "checkpoints/tiny/text-scores.safetensors")
     inputs = Prompter(processor)(page_samples[:1]).inputs
-    names = {
-        "asymvlm": asymvlm,
-        "model": llava,
-        "inputs": inputs,
-        "processor": processor,
-        "transformers": transformers,
-    }
-    for block in re.findall(r"```python\n(.*?)```", readme.README, re.S):
-        exec(block, names)  # the README's own words
+    names |= {"model": llava, "inputs": inputs, "processor": processor}
+    names["transformers"] = transformers
+    for block in others:
+        exec(block, names)
     assert names["out"].shape[1] > inputs["input_ids"].shape[1]
     with torch.no_grad(), asymvlm.prune(llava, names["Brightest"](), keep=0.25) as report:
         llava(**inputs)

@@ -47,6 +47,8 @@ PLACEHOLDERS = {
 # What needs a terminal, a network or minutes is asked for the same files in a way that needs none
 # of them.
 INSTEAD = {
+    # The package is installed where the tests run; a wheel is built and tried by hand.
+    "pip install asymvlm": "asymvlm --version",
     "make train": "make --dry-run train",
     "make test": "make --dry-run test",
     "python -m asymvlm.training.fit_eviction": "python -m asymvlm.training.fit_eviction --pages 4",
@@ -61,6 +63,7 @@ MEASURES = (
     "python -m asymvlm.training.fit_eviction",
     "python eval.py eviction",
     "python eval.py --config",
+    "asymvlm eval",
 )
 
 
@@ -77,7 +80,7 @@ def commands(measures: bool) -> list[str]:
     table = [re.sub(r"\s*\[.*", "", cell) for cell in re.findall(r"^\| `([^`]+)` \|", README, re.M)]
     # What `make train` does comes first, since others use its scorer; the teacher is made again
     # last: it replaces the one that they use.
-    lines = dict.fromkeys(["python train.py", *blocks, *table])
+    lines = dict.fromkeys(["asymvlm train", *blocks, *table])
     chosen = (line for line in lines if line and line.startswith(MEASURES) == measures)
     return sorted(chosen, key=lambda line: "teacher/" in line)
 

@@ -16,6 +16,7 @@ from support import ROOT
 from support import SMALL as SMALL_CONFIG
 from support.scorer_runs import same, weights
 
+from asymvlm.cli.command import run_command
 from asymvlm.cli.signals import Stopped
 from asymvlm.evaluation.main import main as evaluate
 from asymvlm.training.main import main as train
