@@ -6,6 +6,14 @@ import importlib
 import inspect
 import pkgutil
 from functools import cache
+from types import ModuleType
+
+
+def import_all(package: str) -> list[ModuleType]:
+    """Import every module of a package, so that its classes are known by their short names."""
+    root = importlib.import_module(package)
+    names = [info.name for info in pkgutil.iter_modules(root.__path__)]
+    return [importlib.import_module(f"{package}.{name}") for name in names]
 
 
 @cache
@@ -15,9 +23,7 @@ def discover(package: str, base: type) -> dict[str, type]:
     Raises ValueError when two classes claim one name.
     """
     found: dict[str, type] = {}
-    root = importlib.import_module(package)
-    for info in pkgutil.iter_modules(root.__path__):
-        module = importlib.import_module(f"{package}.{info.name}")
+    for module in import_all(package):
         for cls in vars(module).values():
             if not (
                 inspect.isclass(cls) and issubclass(cls, base) and cls.__module__ == module.__name__

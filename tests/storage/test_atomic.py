@@ -158,7 +158,7 @@ def test_results_of_somebody_else_are_not_written_over(tmp_path):
 
 KILLED = """
 import os, pathlib, sys
-from asymvlm import drafts
+from asymvlm.storage import atomic as drafts
 at, seen = int(sys.argv[2]), 0
 def count(event, arguments):
     global seen

@@ -6,28 +6,39 @@ methods, pruning, eviction and everything above may import it; it imports typing
 else of the package.
 """
 
+import inspect
+from functools import cache
 from typing import Any
 
+from ..registry import import_all
 from .attention_recorder import AttentionRecorder, recording
 from .backbone import Backbone
-from .families.flamingo import Flamingo
-from .families.mllama import Mllama
-from .families.q_former import QFormer
 from .layout import Encoded, Kept, Layout
 
-__all__ = ["AttentionRecorder", "Backbone", "Encoded", "Kept", "Layout", "backbone_of", "recording"]
-
-# Families with a mechanism of their own; all others put their vision tokens into the sequence and
-# take them encoded.
-_MECHANISMS: dict[str, type[Backbone]] = {
-    "blip-2": QFormer,
-    "instructblip": QFormer,
-    "idefics": Flamingo,
-    "mllama": Mllama,
-}
+__all__ = [
+    "AttentionRecorder",
+    "Backbone",
+    "Encoded",
+    "Kept",
+    "Layout",
+    "backbone_of",
+    "recording",
+]
 
 
 def backbone_of(model: Any) -> Backbone:
     """Wrap a model as the backbone of its family; looks inside a PeftModel."""
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
-    return _MECHANISMS.get(inner.config.model_type, Backbone)(inner)
+    return _by_model_type().get(inner.config.model_type, Backbone)(inner)
+
+
+@cache
+def _by_model_type() -> dict[str, type[Backbone]]:
+    """Families with a mechanism of their own; all others put their tokens into the sequence."""
+    classes = [cls for module in import_all(f"{__name__}.families") for cls in _own(module)]
+    return {model_type: cls for cls in classes for model_type in cls.model_types}
+
+
+def _own(module: Any) -> list[type[Backbone]]:
+    classes = [cls for cls in vars(module).values() if inspect.isclass(cls)]
+    return [cls for cls in classes if issubclass(cls, Backbone) and "model_types" in vars(cls)]

@@ -12,7 +12,7 @@ import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -34,6 +34,9 @@ class Backbone:
 
     Raises DataError for a model that is no VLM or takes no pre-encoded pictures.
     """
+
+    # What a family's config calls itself, where a subclass is for it (`backbone.families`).
+    model_types: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, model: PreTrainedModel) -> None:
         self.model = model

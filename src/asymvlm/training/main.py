@@ -20,7 +20,7 @@ from ..cli.command import run_command
 from ..cli.configs import find_config, with_configs
 from ..cli.signals import known_to_children, stop_behind
 from ..export import read_checkpoint
-from ..scorers import scorers
+from ..registry import import_all
 from .callbacks import CheckedCallback
 from .checkpoint_io import WholeFileCheckpointIO
 from .data import PagesData
@@ -73,7 +73,8 @@ def main(arguments: list[str] | None = None, owns_process: bool | None = None) -
 
 
 def _train(arguments: list[str]) -> None:
-    scorers()  # so that configs can name them in short
+    for room in ("scorers", "targets", "gates", "objectives"):
+        import_all(f"asymvlm.{room}")  # so that configs can name their classes in short
     arguments = with_configs(arguments, DEFAULT_CONFIG)
     with _command_line(arguments):
         cli = TrainingCLI(

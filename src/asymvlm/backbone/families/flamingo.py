@@ -24,6 +24,8 @@ class Flamingo(CrossAttention):
     the tower's.
     """
 
+    model_types = ("idefics",)
+
     mask_argument = "image_attention_mask"
     tower_part = "gated_cross_attn_layers"
 

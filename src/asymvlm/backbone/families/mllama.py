@@ -23,6 +23,8 @@ class Mllama(CrossAttention):
     prefill and at every step after.
     """
 
+    model_types = ("mllama",)
+
     mask_argument = "cross_attention_mask"
     states_argument = "cross_attention_states"
     tower_part = "vision_model"

@@ -17,6 +17,8 @@ class QFormer(Backbone):
     Raises DataError for encoder-decoder language models.
     """
 
+    model_types = ("blip-2", "instructblip")
+
     def _check(self) -> None:
         super()._check()
         if self.model.config.get_text_config().is_encoder_decoder:
