@@ -4,9 +4,9 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 
 # The slowest files first, so that no core waits for one at the end.
-TESTS = tests/test_readme.py tests/test_readme_tables.py tests/test_signals.py tests --numprocesses auto --dist loadfile --no-loadscope-reorder
+TESTS = tests/test_readme.py tests/test_readme_tables.py tests/training/test_signals.py tests --numprocesses auto --dist loadfile --no-loadscope-reorder
 
-.PHONY: setup train eval test coverage lint types clean
+.PHONY: setup train eval test quick coverage lint types clean
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -30,6 +30,16 @@ test: export OMP_WAIT_POLICY ?= PASSIVE
 test: setup lint types
 	$(BIN)/python -m pytest $(TESTS)
 
+# The inner loop: rules, exactness on a few families, formats; no training and no child processes.
+QUICK = tests/methods tests/scorers tests/objectives tests/gates tests/targets tests/pruning \
+  tests/eviction/policies tests/checkpoint/test_scorer.py tests/checkpoint/test_tensors.py \
+  tests/evaluation/test_metrics.py tests/evaluation/test_summary.py tests/test_selectors.py
+
+quick: export OMP_NUM_THREADS ?= 1
+quick: export OMP_WAIT_POLICY ?= PASSIVE
+quick: setup
+	$(BIN)/python -m pytest $(QUICK) --numprocesses auto --dist loadfile
+
 # The same with what of the code it runs; slower, since child processes are watched too.
 coverage: export OMP_NUM_THREADS ?= 1
 coverage: export OMP_WAIT_POLICY ?= PASSIVE
@@ -38,6 +48,8 @@ coverage: setup
 
 lint: setup
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 
 types: setup
 	$(BIN)/mypy

@@ -146,7 +146,7 @@ def test_unknown_names_and_severities_are_refused(sample):
         corrupt(sample, "fog", 0, seed=0)
     for severity in (6, -1, 1.5):
         with pytest.raises(
-            ValueError, match=f"severity: {severity} is not accepted; take 0 .* or 5"
+            ValueError, match=f"severity: {severity} is not accepted; take 0 .* to 5"
         ):
             corrupt(sample, "jpeg", severity, seed=0)
 

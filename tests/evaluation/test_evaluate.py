@@ -14,7 +14,7 @@ import wandb
 import asymvlm
 from asymvlm.distillation.teacher import Teacher
 from asymvlm.documents.sources.source import DataSource
-from asymvlm.evaluation import evaluate as module
+from asymvlm.evaluation import answer_cache as module
 from asymvlm.evaluation.answers import pictures_of
 from asymvlm.evaluation.cost.cost import llm_macs
 from asymvlm.evaluation.cost.equal_cost import at_equal_cost

@@ -30,7 +30,7 @@ class Asks(ByCell):
     """Runs the dense LLM before it chooses."""
 
     def score(self, tokens):
-        return tokens.importance("last") + super().score(tokens)
+        return tokens.dense_attention("last") + super().score(tokens)
 
 
 @contextmanager

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
+from safetensors.torch import save_file
 
 from asymvlm.eviction.budget import budget_for
 from asymvlm.eviction.cache import EvictingLayer
@@ -57,3 +59,12 @@ class Row:
 
 
 ATTENTION = [0.30, 0.02, 0.20, 0.01, 0.15, 0.12, 0.20]  # mean 1/7, half of it 0.07
+
+
+@pytest.fixture
+def line(tmp_path):
+    """A learned rule for one layer: the value's own number, but a tenth less."""
+    save_file(
+        {"weight": torch.ones(1, 1), "bias": torch.full((1,), -0.1)}, tmp_path / "line.safetensors"
+    )
+    return tmp_path / "line.safetensors"

@@ -9,7 +9,6 @@ import os
 import subprocess
 import sys
 
-import lightning as L
 import pytest
 import torch
 from support import ROOT
@@ -172,15 +171,8 @@ def test_two_processes_learn_the_same(train, teacher, data_root, tmp_path):
         torch.testing.assert_close(tensor, one[name], atol=1e-4, rtol=1e-3)
 
 
-class StopAfterOne(L.Callback):
-    """As if the process had ended there."""
-
-    def on_train_epoch_end(self, trainer, pl_module):
-        trainer.should_stop = True
-
-
 def test_resumed_equals_uninterrupted(train, capsys):
-    train("halves", *CROSS, *BUDGET, "--trainer.callbacks+=test_through_llm.StopAfterOne")
+    train("halves", *CROSS, *BUDGET, "--trainer.callbacks+=support.scorer_runs.StopAfterOne")
     capsys.readouterr()
     resumed = train("halves", *CROSS, *BUDGET, "--ckpt_path", "last")
     said = capsys.readouterr().out

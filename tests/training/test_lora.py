@@ -97,7 +97,7 @@ def test_what_is_frozen_stays(train, first, frozen, llava, monkeypatch):
 
 def test_resumed_equals_uninterrupted(train, first, frozen, capsys):
     flags = [*FROZEN, "--model.start", str(first)]
-    train("halves", *flags, "--trainer.callbacks+=test_through_llm.StopAfterOne", config=ALONE)
+    train("halves", *flags, "--trainer.callbacks+=support.scorer_runs.StopAfterOne", config=ALONE)
     capsys.readouterr()
     resumed = adapter(train("halves", *flags, "--ckpt_path", "last", config=ALONE) / "scorer")
     said = capsys.readouterr().out

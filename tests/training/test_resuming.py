@@ -52,7 +52,7 @@ def steps(monkeypatch):
 @pytest.fixture
 def half(train):
     """A run stopped behind its first epoch, as it would be by a signal: `max_epochs` stays 2."""
-    return train("half", "--trainer.callbacks+=test_through_llm.StopAfterOne")
+    return train("half", "--trainer.callbacks+=support.scorer_runs.StopAfterOne")
 
 
 def stored(file):

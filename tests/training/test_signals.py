@@ -34,7 +34,7 @@ STAGES = {
     "training": "asymvlm.training.distill_module.ImportanceModule.training_step",
     "checkpoint": "torch.save",
     "export": "asymvlm.checkpoint.scorer.save_file",
-    "results table": "asymvlm.evaluation.evaluate.answer",
+    "results table": "asymvlm.evaluation.answer_cache.answer",
 }
 
 
@@ -126,12 +126,12 @@ def test_an_interrupted_evaluation_goes_on(teacher, signal_in, capsys, tmp_path,
         f"teacher: {teacher}\nscorer: null\nkeeps: [0.25]\nlatency_batches: [1]\npages: 3\n"
         "batch_size: 5\nmethods: {grid: {class_path: asymvlm.methods.grid.Grid}}\n"
     )
-    patch = signal_in("asymvlm.evaluation.evaluate.answer", signal.SIGTERM, call=2)
+    patch = signal_in("asymvlm.evaluation.answer_cache.answer", signal.SIGTERM, call=2)
     assert evaluate(["--config", "grid.yaml"]) == 143
     patch.undo()
     said = capsys.readouterr()
     assert "stopped by SIGTERM: " in said.err and "results: " not in said.out
-    module = importlib.import_module("asymvlm.evaluation.evaluate")
+    module = importlib.import_module("asymvlm.evaluation.answer_cache")
     answered, answer = [], module.answer
 
     def counted(teacher, batch, method, *args):

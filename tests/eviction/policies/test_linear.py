@@ -11,15 +11,6 @@ import asymvlm
 from asymvlm.eviction.policies.linear import LinearEvictor
 
 
-@pytest.fixture
-def line(tmp_path):
-    """A learned rule for one layer: the value's own number, but a tenth less."""
-    save_file(
-        {"weight": torch.ones(1, 1), "bias": torch.full((1,), -0.1)}, tmp_path / "line.safetensors"
-    )
-    return tmp_path / "line.safetensors"
-
-
 def test_the_learned_rule_reads_values(line):
     """Values of `Row` are positions: the oldest is worth least.
 
