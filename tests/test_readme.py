@@ -20,6 +20,8 @@ from asymvlm.backbone.prompt import Prompter
 from asymvlm.checkpoint.scorer import TrainedScorer, save_scorer
 from asymvlm.scorers import BudgetHead, scorers
 
+pytestmark = pytest.mark.filterwarnings("default")  # as a user would see them
+
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory, page_samples):
@@ -29,8 +31,8 @@ def repository(tmp_path_factory, page_samples):
 
 
 @pytest.mark.parametrize("command", readme.commands(measures=False))
-def test_command(repository, command):
-    readme.run(command, repository)
+def test_command(repository, command, monkeypatch):
+    readme.run(command, repository, monkeypatch)
 
 
 def test_python(llava, processor, page_samples, tmp_path, monkeypatch):

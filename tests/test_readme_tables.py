@@ -11,6 +11,8 @@ from asymvlm.checkpoint.scorer import TrainedScorer, save_scorer
 from asymvlm.distillation.teacher import vlm_hidden_size
 from asymvlm.scorers import BudgetHead, scorers
 
+pytestmark = pytest.mark.filterwarnings("default")  # as a user would see them
+
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory, page_samples):
@@ -23,5 +25,5 @@ def repository(tmp_path_factory, page_samples):
 
 
 @pytest.mark.parametrize("command", readme.commands(measures=True))
-def test_command(repository, command):
-    readme.run(command, repository)
+def test_command(repository, command, monkeypatch):
+    readme.run(command, repository, monkeypatch)

@@ -63,10 +63,8 @@ def test_differences_of_large_terms_keep_their_order():
 
     The error of a sum is that of its terms, not of what is left of them.
     """
-    words, weight = (
-        torch.randn(40, 64, generator=draw(1), dtype=torch.double),
-        torch.randn(64, generator=draw(2), dtype=torch.double),
-    )
+    words = torch.randn(40, 64, generator=draw(1), dtype=torch.double)
+    weight = torch.randn(64, generator=draw(2), dtype=torch.double)
     words -= (
         (words @ weight)[:, None]
         * weight

@@ -170,10 +170,8 @@ def test_cider_is_the_mean_over_references_and_counts_questions_not_references()
     ((shared, _, _), (alone, _, _)) = (
         METRICS["cider"].scores([one, "", ""], references) for one in ("one", "bird")
     )
-    rare, common = (
-        math.log(3),
-        math.log(3 / 2),
-    )  # of three questions, one has `bird` and two have `one`
+    rare = math.log(3)
+    common = math.log(3 / 2)
     penalty = math.exp(-1 / 72)
     assert shared == pytest.approx(10 * 2 / 3 / 4 * (penalty * common / math.hypot(rare, common)))
     assert alone == pytest.approx(10 * 2 / 3 / 4 * (penalty * rare / math.hypot(rare, common)))

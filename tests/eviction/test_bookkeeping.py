@@ -76,10 +76,8 @@ def test_any_conversation_holds_what_lists_of_positions_say(
     """
     budget = sinks + recent + room
     row = Row(Given(order, sinks, recent), budget, vision_budget)
-    held, seen = (
-        [([], []), ([], [])],
-        [0, 0],
-    )  # per row: positions of text and of vision; and how many tokens there were
+    held = [([], []), ([], [])]
+    seen = [0, 0]
     firsts = [[], []]
     for *turns, words in talk:
         width = max(map(len, turns))

@@ -80,10 +80,8 @@ def test_every_policy_on_beams_and_samples(small, name):
     one_by_one(model, inputs, rule(name, model), made, logits)
     with asymvlm.evict(model, rule(name, model), BUDGET) as report:
         out = model.generate(**inputs, **STEPS, **OPEN, do_sample=True, num_return_sequences=3)
-    made, logits = (
-        out.sequences[:, -24:].unflatten(0, (-1, 3)),
-        torch.stack(out.logits, 1).unflatten(0, (-1, 3)),
-    )
+    made = out.sequences[:, -24:].unflatten(0, (-1, 3))
+    logits = torch.stack(out.logits, 1).unflatten(0, (-1, 3))
     histories = one_by_one(model, inputs, rule(name, model), made, logits)
     for number, history in enumerate(histories):
         assert history == {

@@ -56,11 +56,9 @@ def test_gradient_of_the_gates_is_the_published_formula():
 
 
 def test_a_falling_temperature_hardens():
-    scores, mask, counts = (
-        torch.randn(1, 30),
-        torch.ones(1, 30, dtype=torch.bool),
-        torch.tensor([8.0]),
-    )
+    scores = torch.randn(1, 30)
+    mask = torch.ones(1, 30, dtype=torch.bool)
+    counts = torch.tensor([8.0])
     gate = SoftTopK(1.0, 0.01)
     between = [
         (gates * (1 - gates)).sum().item()
@@ -84,10 +82,8 @@ def test_what_straight_through_shuts_out_is_missed():
 
     The gradient says by how much opening it would help.
     """
-    scores, mask = (
-        torch.tensor([[1.0, 0.0]], requires_grad=True),
-        torch.ones(1, 2, dtype=torch.bool),
-    )
+    scores = torch.tensor([[1.0, 0.0]], requires_grad=True)
+    mask = torch.ones(1, 2, dtype=torch.bool)
     logs = StraightThrough()(scores, mask, torch.tensor([1.0]), 0.0)
     looked = torch.softmax(logs, -1) @ torch.tensor([0.0, 1.0])
     gate = torch.autograd.grad(looked.sum(), scores, retain_graph=True)[0]

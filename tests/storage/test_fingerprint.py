@@ -86,10 +86,8 @@ def method_of(tmp_path, name, body):
 
 def test_the_code_of_a_user_s_method_counts(tmp_path):
     first = method_of(tmp_path, "one", "tokens.vision.sum(-1)")
-    same, other = (
-        method_of(tmp_path, "two", "tokens.vision.sum(-1)"),
-        method_of(tmp_path, "three", "-tokens.vision.sum(-1)"),
-    )
+    same = method_of(tmp_path, "two", "tokens.vision.sum(-1)")
+    other = method_of(tmp_path, "three", "-tokens.vision.sum(-1)")
     assert key(first) == key(same) != key(other)
 
 

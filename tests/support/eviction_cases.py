@@ -113,12 +113,10 @@ def by_the_rule(name, attention, text, prompt):
     `attention` is the layer's, `[S, S]` by position, `text` the positions that are text, `prompt`
     how many stand in the prompt.
     """
-    held, others, score, gone = (
-        [],
-        [place for place in range(len(attention)) if place not in text],
-        {},
-        [],
-    )
+    held = []
+    others = [place for place in range(len(attention)) if place not in text]
+    score = {}
+    gone = []
     sinks, recent = {
         "threshold": (2, 4),
         "h2o": (0, BUDGET // 2),

@@ -197,10 +197,8 @@ def test_data_without_boxes_is_refused(observed):
 
 def test_outside_boxes_is_what_is_left_of_the_inner_target(observed):
     backbone, batch = observed
-    attention, outside = (
-        AttentionTarget()(backbone, batch),
-        OutsideBoxes(AttentionTarget())(backbone, batch),
-    )
+    attention = AttentionTarget()(backbone, batch)
+    outside = OutsideBoxes(AttentionTarget())(backbone, batch)
     inside = batch.evidence[0] + batch.key_boxes[0] > 0
     assert inside.any() and outside[0][inside].sum() == 0 and outside[0].sum() == pytest.approx(1)
     torch.testing.assert_close(
@@ -217,10 +215,8 @@ def test_outside_boxes_is_what_is_left_of_the_inner_target(observed):
 
 def test_shuffled_keeps_the_values_and_loses_the_places(observed):
     backbone, batch = observed
-    plain, shuffled = (
-        EvidenceTarget()(backbone, batch)[0],
-        ShuffledTarget(EvidenceTarget())(backbone, batch)[0],
-    )
+    plain = EvidenceTarget()(backbone, batch)[0]
+    shuffled = ShuffledTarget(EvidenceTarget())(backbone, batch)[0]
     assert torch.equal(plain.sort().values, shuffled.sort().values) and not torch.equal(
         plain, shuffled
     )

@@ -28,4 +28,4 @@ def test_its_report_holds_the_bars():
 
 @pytest.mark.filterwarnings("default")
 def test_it_is_the_one_that_the_report_is_about():
-    bars(reading_report(str(TEACHER), 16), 0.15)
+    bars(reading_report(str(TEACHER), 12), 0.15)

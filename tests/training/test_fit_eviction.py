@@ -55,10 +55,8 @@ def test_values_and_attention_are_the_models_own(side, asked, llava):
             "input_ids": torch.cat([inputs["input_ids"], tail[None, :-1]], 1),
             "pixel_values": inputs["pixel_values"],
         }
-        out, (said,) = (
-            eager(**whole, output_attentions=True, use_cache=True),
-            _said(side, prompts, [sample]),
-        )
+        out = eager(**whole, output_attentions=True, use_cache=True)
+        (said,) = _said(side, prompts, [sample])
         for number, (values, mass) in _values_and_attention(side, [sample]).items():
             question = int(said.nonzero().max()) + 1
             expected = out.attentions[number][0, :, question:].amax((0, 1))[:width][said]

@@ -10,12 +10,10 @@ from typing import Any
 class FamilySpec:
     """Facts about one family; the defaults hold for nearly all."""
 
-    first_position: int = (
-        0  # where a plain forward call starts to count (`generate` does it alike everywhere)
-    )
-    counts_real_tokens: bool = (
-        False  # whether it counts as `generate` does: left padding has no position of its own
-    )
+    # Where a plain forward call starts to count (`generate` does it alike everywhere).
+    first_position: int = 0
+    # Whether it counts as `generate` does: left padding has no position of its own.
+    counts_real_tokens: bool = False
     cls: str | None = None  # "kept" where the tower's CLS is among the features; see `TowerWatcher`
     patch_merge: str | None = None  # how the tower's patches become tokens: see `merging._WAYS_`
 

@@ -35,10 +35,8 @@ def _attention(
         return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
     size, scaling = value.shape[-1], kwargs.pop("scaling", None) or query.shape[-1] ** -0.5
     channel = (column_bias / scaling).to(key)[:, None, :, None].expand(*key.shape[:-1], 1)
-    query, key = (
-        torch.cat([query, torch.ones_like(query[..., :1])], -1),
-        torch.cat([key, channel], -1),
-    )
+    query = torch.cat([query, torch.ones_like(query[..., :1])], -1)
+    key = torch.cat([key, channel], -1)
     # Kernels want keys and values of one size.
     value = torch.nn.functional.pad(value, (0, key.shape[-1] - size))
     out, weights = sdpa_attention_forward(

@@ -78,7 +78,6 @@ class Kept:
     """What is kept of one sample."""
 
     index: Int64[Tensor, "k"]  # ascending, into the sample's vision tokens
-    features: Float[Tensor, "k D"] | None = (
-        None  # where the method fuses; None keeps them as they are
-    )
+    # Where the method fuses; None keeps them as they are.
+    features: Float[Tensor, "k D"] | None = None
     scores: Float[Tensor, "n"] | None = None

@@ -62,10 +62,8 @@ def replay(
                 **turn, past_key_values=cache, max_new_tokens=new, do_sample=False
             )
             if number:
-                seconds, since = (
-                    seconds + time.perf_counter() - start,
-                    since + output.shape[1] - ends[number - 1],
-                )
+                seconds = seconds + time.perf_counter() - start
+                since = since + output.shape[1] - ends[number - 1]
             sizes = [layer.keys.nbytes + layer.values.nbytes for layer in cache.layers]
             peak = max(peak, sum(sizes))
     if evictions is not None:

@@ -42,9 +42,8 @@ class EvictionRow:
     text_budget: int | None  # entries; None for the full cache
     share: float  # the budget as a share of the mean text length
     keep: float  # of the vision tokens
-    task: (
-        str  # a group of questions, all of them, or all of one difficulty (`all/4 facts, 2 turns`)
-    )
+    # A group of questions, all of them, or all of one difficulty (`all/4 facts, 2 turns`).
+    task: str
     n: int
     accuracy: float
     minus_full: str  # points against the full cache at the same keep, with the paired 95 % interval

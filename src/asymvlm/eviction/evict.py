@@ -248,10 +248,8 @@ class Evicting:
             self.policy.update(entries, rows)
         if min(new.counts) == 0:  # rows that padding alone was added to have seen nothing
             real = new.real.any(-1, keepdim=True)
-            entries.score, entries.attention_window = (
-                torch.where(real, entries.score, score),
-                torch.where(real[..., None], entries.attention_window, past),
-            )
+            entries.score = torch.where(real, entries.score, score)
+            entries.attention_window = torch.where(real[..., None], entries.attention_window, past)
 
 
 def _attention(

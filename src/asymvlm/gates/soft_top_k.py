@@ -12,8 +12,9 @@ class SoftTopK(Gate):
     """Gates between 0 and 1 that sum to k: m_i = sigmoid((s_i + t) / temperature).
 
     Relates to `StraightThrough`: there is nothing between kept and dropped there, and the gradient
-    is only that of this one. Reference: VisionSelector, arXiv 2510.16598 (temperature 1, the gap to
-    removal closed by a loss, here `objectives.Hardening`).
+    is only that of this one.
+    Reference: VisionSelector, arXiv 2510.16598 (temperature 1, the gap to removal closed by a loss,
+    here `objectives.Hardening`).
     """
 
     def forward(

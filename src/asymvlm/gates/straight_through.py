@@ -21,8 +21,8 @@ class StraightThrough(Gate):
 
     Straight through the gates, not their logarithms: the derivative by a gate is what opening it a
     little would do to the answer, which is as large for a shut one as for an open one. By its
-    logarithm it is that times the gate: what is not chosen would never be missed. Reference: Bengio
-    et al., arXiv 1308.3432; on vision tokens LearnPruner, arXiv 2604.23950.
+    logarithm it is that times the gate: what is not chosen would never be missed.
+    Reference: Bengio et al., arXiv 1308.3432; on vision tokens LearnPruner, arXiv 2604.23950.
     """
 
     removes = True

@@ -75,9 +75,8 @@ class Method(ABC):
     kind: ClassVar[str]
     # Attributes that change while it works, and are no settings.
     state: ClassVar[tuple[str, ...]] = ()
-    reads_tower: bool = (
-        False  # True has the tower watched while it runs; else `tokens.tower()` runs it again
-    )
+    # True has the tower watched while it runs; else `tokens.tower()` runs it again.
+    reads_tower: bool = False
     layer: int | None = None  # the LLM layer before which it acts; None stands for before the LLM
     adapter: Path | None = None  # a peft directory that the model wears meanwhile
 

@@ -21,13 +21,11 @@ class DART(Method):
     Deviations:
 
     - Shares are equal up to one token and add up to `count`. The published quota, rounded once for
-    all pivots, keeps a few tokens more or
-      fewer than asked for.
+      all pivots, keeps a few tokens more or fewer than asked for.
     - Vision pivots come first, then text, each in the order of the prompt. The published order is
-    that of a Python set.
+      that of a Python set.
     - Hidden states as the layer reads them. The published code passes them through the LLM's final
-    norm, whose weights a method does not
-      see.
+      norm, whose weights a method does not see.
 
     Costs O(N D) for each pivot.
     """

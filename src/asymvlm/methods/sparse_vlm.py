@@ -32,16 +32,15 @@ class SparseVLM(Method):
     Deviations:
 
     - Counts. The published ones are written down for four budgets of 576 tokens, and clusters come
-    on top. Here each stage leaves the
-      same share of what the stage before left, so that `count` are left at the end, and clusters
-      take some of the places: as many as the published rule makes of what does not fit, but at most
-      `count - 1`.
+      on top. Here each stage leaves the same share of what the stage before left, so that `count`
+      are left at the end, and clusters take some of the places: as many as the published rule makes
+      of what does not fit, but at most `count - 1`.
     - Raters are found anew at each stage, from the states that its layer reads. Published: once,
-    from the LLM's inputs.
+      from the LLM's inputs.
     - Density ties go to the earlier token; published: random noise.
     - The published code ranks with the attention of layers 2, 6 and 15 themselves, so that tokens
-    leave behind these; that is
-      `layers=(3, 7, 16)` here. Its counting of tokens, and the default, have them leave before.
+      leave behind these; that is `layers=(3, 7, 16)` here. Its counting of tokens, and the default,
+      have them leave before.
 
     Costs O(H L N d + L N D) a stage, and O(R^2 D) for R recycled tokens.
     """

@@ -17,17 +17,16 @@ class VLMPruner(Method):
     Defaults are the published ones.
 
     1. `pivots`: the first has the keys of the largest L1 norm, each next is the farthest from those
-    before (max-min, L2 in key space).
+       before (max-min, L2 in key space).
     2. Redundancy of a candidate: its largest cosine with a kept token, over the `channels` of the
-    hidden states that vary most, times
-       (1 + `buffer` * distance to the nearest kept token on the grid). Far candidates so look more
-       redundant and wait. A pass sorts the candidates once and walks them in blocks of `block`; of
-       each block those below the threshold stay, the least redundant ones where not all fit; tokens
-       of one block are not compared with each other. The threshold is `threshold` in the first pass
-       and `step` higher in each next.
+       hidden states that vary most, times (1 + `buffer` * distance to the nearest kept token on the
+       grid). Far candidates so look more redundant and wait. A pass sorts the candidates once and
+       walks them in blocks of `block`; of each block those below the threshold stay, the least
+       redundant ones where not all fit; tokens of one block are not compared with each other. The
+       threshold is `threshold` in the first pass and `step` higher in each next.
     3. Every dropped token goes to the kept one that it is most like, which becomes `beta` of itself
-    and the rest the mean of its dropped
-       ones, weighted by cosine. Kept tokens that none goes to are unchanged.
+       and the rest the mean of its dropped ones, weighted by cosine. Kept tokens that none goes to
+       are unchanged.
 
     Distances are shares of the longest diagonal of the sample's pictures; two tokens of different
     pictures are as far from each other as the larger of their pictures' diagonals. (Published: the
@@ -38,10 +37,9 @@ class VLMPruner(Method):
     unlike everything kept the farther one comes first. Deviations:
 
     - A pass that adds nothing is followed by the next threshold, so that always exactly `count`
-    stay. The published code stops there with
-      fewer.
+      stay. The published code stops there with fewer.
     - In step 3 a cosine below 0 weighs nothing; as published, weights of both signs are divided by
-    a sum that may be almost 0.
+      a sum that may be almost 0.
     - Keys are not repeated for the heads of a group, which only scales all norms and distances.
 
     Costs O(N k C) for k kept tokens and C channels in step 2, O(N k (C + D)) in step 3, and memory
@@ -73,10 +71,8 @@ class VLMPruner(Method):
     def select(self, tokens: Tokens, count: int) -> Int64[Tensor, "count"]:
         directions, diagonal = self._directions(tokens.vision), _diagonals(tokens.grid)
         kept = torch.zeros(len(directions), dtype=torch.bool, device=directions.device)
-        cosine, distance = (
-            torch.full_like(directions[:, 0], -torch.inf),
-            torch.full_like(directions[:, 0], torch.inf),
-        )
+        cosine = torch.full_like(directions[:, 0], -torch.inf)
+        distance = torch.full_like(directions[:, 0], torch.inf)
 
         def redundancy(of: Int64[Tensor, "c"]) -> Float[Tensor, "c"]:
             return cosine[of] * (1 + self.buffer * distance[of])

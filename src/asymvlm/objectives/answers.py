@@ -14,8 +14,9 @@ class AnswerDivergence(Objective):
     """KL(dense || pruned) of the next token, in nats, over the answer's tokens.
 
     Formula: mean over samples of the mean over the tokens a of the forced answer of sum_v p_a(v)
-    (log p_a(v) - log q_a(v)), p with all vision tokens there, q behind the gates. Relates to
-    `AnswerCrossEntropy`: needs no right answers, and asks for the model's own mistakes too.
+    (log p_a(v) - log q_a(v)), p with all vision tokens there, q behind the gates.
+    Relates to `AnswerCrossEntropy`: needs no right answers, and asks for the model's own mistakes
+    too.
     Reference: Hinton et al., arXiv 1503.02531.
     """
 
@@ -30,19 +31,18 @@ class AnswerDivergence(Objective):
             and labels.answers is not None
             and labels.answer_ids is not None
         )
-        log_q, log_p = (
-            prediction.answers.float().log_softmax(-1),
-            labels.answers.float().log_softmax(-1),
-        )
+        log_q = prediction.answers.float().log_softmax(-1)
+        log_p = labels.answers.float().log_softmax(-1)
         return _mean_of_means((log_p.exp() * (log_p - log_q)).sum(-1), labels.answer_ids)
 
 
 class AnswerCrossEntropy(Objective):
     """Cross-entropy to the tokens of the right answer, in nats.
 
-    Formula: mean over samples of the mean over the answer's tokens of -log q_a(y_a). Relates to
-    `AnswerDivergence`: needs right answers, and may make the pruned model better than the dense one
-    on the training pages. Reference: how VisionSelector trains its scorer (arXiv 2510.16598).
+    Formula: mean over samples of the mean over the answer's tokens of -log q_a(y_a).
+    Relates to `AnswerDivergence`: needs right answers, and may make the pruned model better than
+    the dense one on the training pages.
+    Reference: how VisionSelector trains its scorer (arXiv 2510.16598).
     """
 
     needs = frozenset({"answers"})

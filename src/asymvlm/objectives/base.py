@@ -36,9 +36,8 @@ class Labels:
     vision_mask: Bool[Tensor, "B N"]
     answers: Float[Tensor, "B A V"] | None = None
     answer_ids: Int64[Tensor, "B A"] | None = None  # -100 on padding
-    distractors: Float[Tensor, "B N"] | None = (
-        None  # a distribution over what resembles the relevant and is not, or zeros
-    )
+    # A distribution over what resembles the relevant and is not, or zeros.
+    distractors: Float[Tensor, "B N"] | None = None
 
 
 class Objective(nn.Module, ABC):

@@ -13,8 +13,9 @@ class BudgetRegression(Objective):
     """Pinball loss on the log keep ratio: fits the `quantile` of the budget target.
 
     Formula: with e = log(target) - log(predicted), mean of max(q e, (q - 1) e). At q = 0.9 too few
-    tokens cost nine times as much as too many, and nine samples in ten get enough. Relates to
-    `Sparsity`: the opposite force. Reference: Koenker and Bassett, Econometrica 46, 1978.
+    tokens cost nine times as much as too many, and nine samples in ten get enough.
+    Relates to `Sparsity`: the opposite force.
+    Reference: Koenker and Bassett, Econometrica 46, 1978.
     """
 
     needs = frozenset({"target", "budget"})
@@ -33,9 +34,11 @@ class BudgetRegression(Objective):
 class Sparsity(Objective):
     """The mean predicted keep ratio, which lowers the budget.
 
-    Formula: mean of the keep ratios, in (0, 1]. Relates to `BudgetRegression`: a larger weight here
-    trades samples that get enough for tokens saved. Reference: the ratio terms of Dynamic-LLaVA
-    (ICLR 2025) and LVPruning (arXiv 2501.13652), one-sided here.
+    Formula: mean of the keep ratios, in (0, 1].
+    Relates to `BudgetRegression`: a larger weight here trades samples that get enough for tokens
+    saved.
+    Reference: the ratio terms of Dynamic-LLaVA (ICLR 2025) and LVPruning (arXiv 2501.13652),
+    one-sided here.
     """
 
     needs = frozenset({"budget"})

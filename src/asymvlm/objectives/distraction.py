@@ -14,10 +14,10 @@ class Distraction(Objective):
 
     Formula: sum_j d_j softplus(margin + s_j - mean_i s_i), d the distractors' distribution, the
     mean over the sample's own tokens; the mean over samples. Once the evidence is in, a budget is
-    better spent on anything but what resembles it. Relates to `Distillation`: that one can say how
-    little a token matters, not that it does harm; every proper score leaves what resembles the
-    evidence right behind it. Reference: ours; the loss of a pair is RankNet's, Burges et al., ICML
-    2005.
+    better spent on anything but what resembles it.
+    Relates to `Distillation`: that one can say how little a token matters, not that it does harm;
+    every proper score leaves what resembles the evidence right behind it.
+    Reference: ours; the loss of a pair is RankNet's, Burges et al., ICML 2005.
     """
 
     needs = frozenset({"distractors"})

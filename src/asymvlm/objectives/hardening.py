@@ -15,8 +15,9 @@ class Hardening(Objective):
 
     Formula: mean over samples and their tokens of -h_i log m_i - (1 - h_i) log(1 - m_i); h_i = 1
     for the k best, k the rounded sum of the gates. Its weight grows linearly from `first_weight` to
-    `weight` over the training. Relates to `Gate.last_temperature`, which hardens without a term of
-    its own. Reference: VisionSelector, arXiv 2510.16598 (0.1 to 2.0).
+    `weight` over the training.
+    Relates to `Gate.last_temperature`, which hardens without a term of its own.
+    Reference: VisionSelector, arXiv 2510.16598 (0.1 to 2.0).
     """
 
     needs = frozenset({"gates"})

@@ -16,10 +16,10 @@ class Ranking(Objective):
     Pairs are weighted by the target.
 
     Formula: for the `best` tokens i of highest target p and every other token j with p_j < p_i, the
-    mean over i (weighted by p_i) and j of softplus(margin - (s_i - s_j)). Relates to
-    `Distillation`: insensitive to the scale of the tail, so that a token which must be kept is
-    above those which need not be, whatever mass they carry. Reference: RankNet, Burges et al., ICML
-    2005.
+    mean over i (weighted by p_i) and j of softplus(margin - (s_i - s_j)).
+    Relates to `Distillation`: insensitive to the scale of the tail, so that a token which must be
+    kept is above those which need not be, whatever mass they carry.
+    Reference: RankNet, Burges et al., ICML 2005.
     """
 
     needs = frozenset({"target"})

@@ -46,9 +46,8 @@ class InLLM:
         self._running: LayerPruner | None = None  # that of the call under way
         # By the cache that they left behind.
         self._cuts: WeakKeyDictionary[Any, LayerPruner] = WeakKeyDictionary()
-        self._generating: TokenViews | None = (
-            None  # the prompts of a `generate` whose prefill is still to come
-        )
+        # The prompts of a `generate` whose prefill is still to come.
+        self._generating: TokenViews | None = None
 
     @contextmanager
     def open(self) -> Iterator[None]:

@@ -194,11 +194,9 @@ class BlockBuilder:
         length = seen_by_all + max(sizes)
         shape = (len(readings), length)
         ids = np.full(shape, self.tokenizer.pad_token_id)
-        positions, labels, segment = (
-            np.zeros(shape, np.int64),
-            np.full(shape, -100),
-            np.full(shape, -1),
-        )
+        positions = np.zeros(shape, np.int64)
+        labels = np.full(shape, -100)
+        segment = np.full(shape, -1)
         # The position of the first word behind the picture.
         behind = len(self.prefix) + self.vision_tokens
         for row, (reading, said, questions) in enumerate(
@@ -213,11 +211,9 @@ class BlockBuilder:
             start = head
             for number, (block, targets) in enumerate(questions, start=1):
                 end = start + len(block)
-                ids[row, start:end], labels[row, start:end], segment[row, start:end] = (
-                    block,
-                    targets,
-                    number,
-                )
+                ids[row, start:end] = block
+                labels[row, start:end] = targets
+                segment[row, start:end] = number
                 positions[row, start:end] = behind + len(said) + np.arange(len(block))
                 start = end
         seen = (segment[:, None, :] == 0) | (segment[:, None, :] == segment[:, :, None])

@@ -45,9 +45,8 @@ _GAINS = (
 # The LLM's first layer, likewise: words back, and with how many of the fastest rotations.
 _TEXT_LOOKS, _TEXT_RATES, _TEXT_GAIN = (1, 2, 3, 4), 3, 0.7
 _TEXT_COPY = 0.3
-_SAME = (
-    0.5  # the channel that is the same for every word; the others together have a length of about 1
-)
+# The channel that is the same for every word; the others together have a length of about 1.
+_SAME = 0.5
 
 
 def llava_config(tokenizer: Any, width: int = 160, layers: int = 4, heads: int = 5) -> LlavaConfig:

@@ -111,12 +111,10 @@ class TeacherPages(L.LightningDataModule):
         super().__init__()
         self.sizes = (pages, crowded)
         self.batches = (tower_batch, reading_batch, joint_batch)
-        self.sparse_from, self.tables, self.talk_share, self.seed = (
-            sparse_from,
-            tables,
-            talk_share,
-            seed,
-        )
+        self.sparse_from = sparse_from
+        self.tables = tables
+        self.talk_share = talk_share
+        self.seed = seed
         self.pool: PagePool | None = None
 
     def train_dataloader(self) -> DataLoader:

@@ -26,9 +26,8 @@ from .tokens import build_processor
 from .tower import TowerReader
 
 _WARM_UP = 40  # steps
-_BINDING_LAYER = (
-    2  # of the tower: the first that can look for a name, since words are there after the second
-)
+# Of the tower: the first that can look for a name, since words are there after the second.
+_BINDING_LAYER = 2
 _LOOKING_WEIGHT = 0.3
 
 
@@ -77,9 +76,8 @@ class TeacherRecipe(L.LightningModule):
         dense: float = 0.3,
     ) -> None:
         super().__init__()
-        self.automatic_optimization = (
-            False  # three optimisers in turn, each with a schedule of its own
-        )
+        # Three optimisers in turn, each with a schedule of its own.
+        self.automatic_optimization = False
         self.stages = (tower, reading, joint)
         self.contrastive, self.dense = contrastive, dense
         self.processor = build_processor()

@@ -28,9 +28,8 @@ class Mllama(CrossAttention):
     mask_argument = "cross_attention_mask"
     states_argument = "cross_attention_states"
     tower_part = "vision_model"
-    _left: tuple[Int64[Tensor, "B K"], Bool[Tensor, "B K"]] | None = (
-        None  # of the newest call: columns, and which are no filling
-    )
+    # Of the newest call: columns, and which are no filling.
+    _left: tuple[Int64[Tensor, "B K"], Bool[Tensor, "B K"]] | None = None
 
     @cached_property
     def picture_names(self) -> tuple[str, ...]:

@@ -23,9 +23,8 @@ class Patches:
     values: list[Float[Tensor, "pictures p C"]]
     tower: Any
     inputs: Mapping[str, Any]
-    pack: Callable[[Tensor], Tensor] | None = (
-        None  # the model's own packing of tiles, where it has one
-    )
+    # The model's own packing of tiles, where it has one.
+    pack: Callable[[Tensor], Tensor] | None = None
     resampler: ResamplerWatcher | None = None
 
     @property

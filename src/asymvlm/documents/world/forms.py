@@ -38,11 +38,9 @@ def form(rng: np.random.Generator, at_least: int = 8, at_most: int = 14) -> Page
     fields: list[Field] = []
     for name, value in zip(names, draw_values(rng, len(names)), strict=True):
         label = name + separator
-        label_width, value_width, height = (
-            canvas.width(label),
-            canvas.width(str(value)),
-            canvas.height,
-        )
+        label_width = canvas.width(label)
+        value_width = canvas.width(str(value))
+        height = canvas.height
         gap = float(rng.uniform(8, 15))
         width = max(label_width, value_width) if below else label_width + gap + value_width
         tall = height + LINE_GRID if below else height

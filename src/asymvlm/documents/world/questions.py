@@ -42,10 +42,8 @@ def distinct(*boxes: Box | None) -> tuple[Box, ...]:
 
 def _look_up(page: Page, field: Field, rng: np.random.Generator) -> Question:
     if field.column is not None:
-        kind, text = (
-            "table_cell",
-            _phrase(words.CELL_QUESTIONS, rng, name=field.name, column=field.column),
-        )
+        kind = "table_cell"
+        text = _phrase(words.CELL_QUESTIONS, rng, name=field.name, column=field.column)
     elif page.kind == "chart":
         kind, text = "chart_value", _phrase(words.BAR_QUESTIONS, rng, name=field.name)
     else:

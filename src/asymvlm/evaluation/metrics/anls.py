@@ -12,9 +12,9 @@ class ANLS(QuestionMetric):
     """Average normalised Levenshtein similarity.
 
     Formula: the maximum over answers a of 1 - NL if NL < 0.5, else 0, with NL = edit distance /
-    length of the longer text, both without regard to case and surrounding space. Reference: Biten
-    et al., arXiv 1905.13648 and 1907.00490. NL of exactly 0.5 gives 0 as in the papers' formula;
-    the challenge's server gives 0.5.
+    length of the longer text, both without regard to case and surrounding space.
+    Reference: Biten et al., arXiv 1905.13648 and 1907.00490. NL of exactly 0.5 gives 0 as in the
+    papers' formula; the challenge's server gives 0.5.
     """
 
     kind: ClassVar[str] = "anls"

@@ -22,7 +22,8 @@ class CIDEr(AnswerMetric):
     min(g(c), g(s)) . g(s) / (|g(c)| |g(s)|), with l the length in words and g the counts of
     n-grams, each times log(questions / questions with an answer that has it). Words are what is
     left in lower case without punctuation; the published script asks a Java program (PTBTokenizer)
-    for them. Reference: Vedantam et al., arXiv 1411.5726.
+    for them.
+    Reference: Vedantam et al., arXiv 1411.5726.
     """
 
     kind: ClassVar[str] = "cider"

@@ -17,8 +17,8 @@ class RelaxedAccuracy(QuestionMetric):
 
     Numbers are plain decimals, with or without a sign, commas between thousands and a closing %
     (12% is 0.12, as published evaluations have it); units and currencies make a text. Where the
-    answer is zero, there is no 5 %: only zero is right. Reference: ChartQA, Masry et al., arXiv
-    2203.10244, after Methani et al., arXiv 1909.00997.
+    answer is zero, there is no 5 %: only zero is right.
+    Reference: ChartQA, Masry et al., arXiv 2203.10244, after Methani et al., arXiv 1909.00997.
     """
 
     kind: ClassVar[str] = "relaxed_accuracy"
