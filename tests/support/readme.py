@@ -126,6 +126,7 @@ def run(command: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in PLACEHOLDERS.items():
         command = re.sub(rf"(?<![\w./]){re.escape(name)}(?![\w/])", value, command)
     monkeypatch.chdir(folder)
+    monkeypatch.setattr("asymvlm.cli.configs._ROOTS", (folder,))
     monkeypatch.setenv("WANDB_SILENT", "true")
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     command = INSTEAD.get(command, command)

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 _PACKAGE = Path(__file__).parent.parent
+# Where the repository's files lie: in a wheel, or in a checkout.
+_ROOTS = (_PACKAGE / "bundled", _PACKAGE.parent.parent)
 _FLAGS = ("--config", "-c")
 
 
@@ -52,7 +54,7 @@ def with_configs(arguments: Sequence[str], default: str | None = None) -> list[s
 
 def bundled(path: Path) -> Path | None:
     """Find a file or folder of the repository, in a wheel or in a checkout."""
-    for root in (_PACKAGE / "bundled", _PACKAGE.parent.parent):
+    for root in _ROOTS:
         if (root / path).exists():
             return root / path
     return None

@@ -12,7 +12,7 @@ import datasets
 
 from ..errors import DataError
 from .atomic import draft_directory, publish_directory
-from .fingerprint import differences
+from .fingerprint import differences, digest
 
 ABOUT_FILE = "about.json"
 
@@ -43,7 +43,12 @@ def build_once(
             _say_what_differs(directory, about)
         with draft_directory(directory) as draft, _no_bars_of_datasets():
             dataset = datasets.Dataset.from_generator(
-                rows, gen_kwargs=arguments, cache_dir=str(draft / "cache"), **options
+                rows,
+                gen_kwargs=arguments,
+                cache_dir=str(draft / "cache"),
+                # The directory is keyed by content; `datasets` need not hash a whole model.
+                fingerprint=digest(directory.name.encode()),
+                **options,
             )
             dataset.save_to_disk(str(draft / "made"))
             if about is not None:

@@ -119,8 +119,13 @@ class PagesData(L.LightningDataModule):
     def _cache(self, split: str) -> Dataset[DistillationSample]:
         pages, about = self.pages(split), self._about(split)
         directory = Path(self.source.root) / "targets" / f"{split}-{key_of(about)}"
-        work = _Work(pages, self._placed_observer(), self.teacher_batch_size, f"targets ({split})")
-        return _CachedSamples(build_once(directory, _observe_all, {"work": work}, about))
+        arguments = {
+            "pages": pages,
+            "observer": self._placed_observer(),
+            "batch_size": self.teacher_batch_size,
+            "title": f"targets ({split})",
+        }
+        return _CachedSamples(build_once(directory, _observe_all, arguments, about))
 
     def _about(self, split: str) -> dict[str, Any]:
         """Describe everything that the cached samples depend on."""
@@ -193,31 +198,18 @@ class _LiveSamples(Dataset[Sample]):
         return list(samples(self.pages, [row]))[place]
 
 
-class _Work:
-    """The work of writing a cache. `datasets` hashes what it is given.
-
-    This hashes by identity, since the directory is already keyed.
-    """
-
-    def __init__(
-        self, pages: datasets.Dataset, observer: Observer, batch_size: int, title: str
-    ) -> None:
-        self.pages, self.observer, self.batch_size, self.title = pages, observer, batch_size, title
-
-    def __reduce__(self) -> tuple[type, tuple[str]]:
-        return str, (f"{self.title}-{id(self)}",)
-
-
-def _observe_all(work: _Work) -> Iterator[dict[str, bytes]]:
-    total = sum(len(questions) for questions in work.pages["questions"])
+def _observe_all(
+    pages: datasets.Dataset, observer: Observer, batch_size: int, title: str
+) -> Iterator[dict[str, bytes]]:
+    total = sum(len(questions) for questions in pages["questions"])
     waiting: list[Sample] = []
-    with track(work.title, total) as advance:
-        for sample in samples(work.pages):
+    with track(title, total) as advance:
+        for sample in samples(pages):
             waiting.append(sample)
-            if len(waiting) == work.batch_size:
-                yield from map(to_record, work.observer.observe(waiting))
+            if len(waiting) == batch_size:
+                yield from map(to_record, observer.observe(waiting))
                 advance(len(waiting))
                 waiting = []
         if waiting:
-            yield from map(to_record, work.observer.observe(waiting))
+            yield from map(to_record, observer.observe(waiting))
             advance(len(waiting))
