@@ -44,32 +44,25 @@ class Prompter:
 
     def text(self, question: str, pictures: int = 1, history: History = ()) -> str:
         """Write the prompt up to where the answer starts; pictures belong to the first turn."""
-        said = [*(part for turn in history for part in turn), question]
-        messages = [
-            {"role": ("user", "assistant")[number % 2], "content": [{"type": "text", "text": text}]}
-            for number, text in enumerate(said)
-        ]
-        messages[0]["content"] = [{"type": "image"}] * pictures + messages[0]["content"]
+        messages = _messages(question, [{"type": "image"}] * pictures, history)
         return self.processor.apply_chat_template(messages, add_generation_prompt=True)
 
     def __call__(self, questions: Sequence[PromptQuestion]) -> Prompts:
         return Prompts(dict(self._processed(questions)))
 
     def _processed(self, questions: Sequence[PromptQuestion]) -> Any:
-        texts = [self.text(item.question, len(item.images), item.history) for item in questions]
-        images = [list(item.images) for item in questions]
-        return self.processor(
-            images=images,
-            text=texts,
+        chats = []
+        for item in questions:
+            pictures = [{"type": "image", "image": image} for image in item.images]
+            chats.append(_messages(item.question, pictures, item.history))
+        return self.processor.apply_chat_template(
+            chats,
+            add_generation_prompt=True,
+            tokenize=True,
+            return_dict=True,
             return_tensors="pt",
             padding=True,
-            add_special_tokens=self._adds_special(texts[0]),
         )
-
-    def _adds_special(self, text: str) -> bool:
-        """Whether the tokenizer has to add the first special token, as the template did not."""
-        first = self.tokenizer.bos_token
-        return first is not None and not text.startswith(first)
 
     def ends_of_turns(self, questions: PromptQuestion) -> list[int]:
         """Find where each turn of the history ends in the prompt, template included.
@@ -100,6 +93,19 @@ class Prompter:
             str(getattr(self.processor, "image_token", "<image>"))
         )  # some are AddedTokens
         return tuple(sorted({*ids, image} - {None}))
+
+
+def _messages(
+    question: str, pictures: list[dict[str, Any]], history: History = ()
+) -> list[dict[str, Any]]:
+    """A chat in the form of transformers; pictures belong to its first turn."""
+    said = [*(part for turn in history for part in turn), question]
+    messages = [
+        {"role": ("user", "assistant")[number % 2], "content": [{"type": "text", "text": text}]}
+        for number, text in enumerate(said)
+    ]
+    messages[0]["content"] = [*pictures, *messages[0]["content"]]
+    return messages
 
 
 @dataclass(frozen=True)
