@@ -72,7 +72,8 @@ def parameters_of(
     """
     for registry in registries:
         registry()
-    parser = ArgumentParser(description=(function.__doc__ or "").splitlines()[0])
+    usage = "%(prog)s [--config NAME_OR_FILE] [--flag VALUE]; --print_config shows all"
+    parser = ArgumentParser(description=(function.__doc__ or "").splitlines()[0], usage=usage)
     parser.add_argument("--config", action="config", help="A YAML file with any of these options.")
     if isinstance(function, type):
         parser.add_class_arguments(function)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -34,7 +35,10 @@ def find_model(path: str) -> str:
     if Path(path).exists() or not path.startswith("checkpoints/tiny-teacher"):
         return path
     found = bundled(Path(path))
-    return path if found is None else str(found)
+    if found is None:
+        return path
+    print(f"note: there is no {path} in this folder; the package's own is taken", file=sys.stderr)
+    return str(found)
 
 
 def with_configs(arguments: Sequence[str], default: str | None = None) -> list[str]:

@@ -35,6 +35,7 @@ from .scorer_module import ScorerModule
 _NAMED = (ImportanceModule, GateModule, LoraModule, ThroughputMonitor)
 
 DEFAULT_CONFIG = "tiny"
+USAGE = "%(prog)s [--config NAME_OR_FILE] [--dotted.flag VALUE]; --print_config shows all"
 
 
 class TrainingCLI(LightningCLI):
@@ -86,7 +87,7 @@ def _train(arguments: list[str]) -> None:
             subclass_mode_data=True,
             run=False,
             seed_everything_default=0,
-            parser_kwargs={"default_config_files": [str(find_config("base"))]},
+            parser_kwargs={"default_config_files": [str(find_config("base"))], "usage": USAGE},
         )
     if isinstance(cli.model, ScorerModule) and isinstance(cli.datamodule, PagesData):
         cli.datamodule.observer = cli.model.observer
