@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -61,18 +62,18 @@ class Prompter:
             tokenize=True,
             return_dict=True,
             return_tensors="pt",
-            padding=True,
+            **_padded(self.processor),
         )
 
-    def ends_of_turns(self, questions: PromptQuestion) -> list[int]:
+    def ends_of_turns(self, question: PromptQuestion) -> list[int]:
         """Find where each turn of the history ends in the prompt, template included.
 
         Prompts of the same dialogue with another next question are alike up to there.
         """
-        whole = self([questions]).inputs["input_ids"][0]
+        whole = self([question]).inputs["input_ids"][0]
         others = [
-            _Cut(questions.images, _OTHER, questions.history[:count])
-            for count in range(1, len(questions.history) + 1)
+            _Cut(question.images, _OTHER, question.history[:count])
+            for count in range(1, len(question.history) + 1)
         ]
         return [_alike(whole, self([other]).inputs["input_ids"][0]) for other in others]
 
@@ -93,6 +94,16 @@ class Prompter:
             str(getattr(self.processor, "image_token", "<image>"))
         )  # some are AddedTokens
         return tuple(sorted({*ids, image} - {None}))
+
+
+def _padded(processor: Any) -> dict[str, Any]:
+    """What asks `apply_chat_template` for padding, which newer versions of it take in a dict."""
+    known = inspect.signature(processor.apply_chat_template).parameters
+    return (
+        {"processor_kwargs": {"padding": True}}
+        if "processor_kwargs" in known
+        else {"padding": True}
+    )
 
 
 def _messages(
