@@ -14,12 +14,12 @@ from support import families
 from torch.utils.flop_counter import FlopCounterMode
 
 from asymvlm.evaluation.cost.cost import (
-    decode_macs,
     flop_counter,
     kv_bytes,
     kv_entries,
     layer_average,
     prefill_cost,
+    step_macs,
 )
 
 ROWS = {family.name: family for family in families.IN_SEQUENCE}
@@ -119,6 +119,12 @@ def test_cost_falls_with_tokens_and_counts_the_method(llava):
     assert pruned.total == pruned.tower + pruned.projector + pruned.llm + 1000
 
 
+def steps_macs(config, entries, steps):
+    """Of some single steps behind so many entries in each layer's cache."""
+    counts = ([count + step for count in entries] for step in range(steps))
+    return sum(step_macs(config, each, 1) for each in counts)
+
+
 @pytest.mark.parametrize("dropped", [(0, 0, 0), (0, 5, 9)], ids=["dense", "pruned_inside"])
 def test_decoding_and_its_cache_equal_what_runs(dropped):
     """Three layers.
@@ -138,7 +144,7 @@ def test_decoding_and_its_cache_equal_what_runs(dropped):
     assert kv_bytes(model.config, entries, 4) == sum(
         layer.keys.nbytes + layer.values.nbytes for layer in cache.layers
     )
-    assert 2 * decode_macs(model.config, tokens, text, 3) == pytest.approx(
+    assert 2 * steps_macs(model.config, [count + text for count in tokens], 3) == pytest.approx(
         decoded(model, cache, vision + text, 3), rel=1e-3
     )
 
@@ -166,7 +172,7 @@ def test_sliding_windows_bound_the_cache():
     assert kv_entries(model.config, vision, text) == sum(
         layer.keys.shape[2] for layer in cache.layers
     )
-    assert 2 * decode_macs(model.config, vision, text, 3) == pytest.approx(
+    assert 2 * steps_macs(model.config, [vision + text] * 3, 3) == pytest.approx(
         decoded(model, cache, vision + text, 3), rel=1e-3
     )
 
@@ -182,7 +188,7 @@ def test_counts_per_layer_by_hand():
     assert layer_average([10, 6, 2]) == 6
     assert kv_entries(config, [10, 6, 2], 4) == 30 and kv_bytes(config, 30) == 30 * 2 * 16 * 2
     assert (
-        decode_macs(config, [10, 6, 2], 4, 2)
+        steps_macs(config, [14, 10, 6], 2)
         == 2 * (3 * token + 32 * 120) + (15 + 11 + 7 + 16 + 12 + 8) * 2 * 32
     )
 

@@ -74,19 +74,6 @@ def llm_macs(config: Any, vision_tokens: int | Sequence[int], text_tokens: int) 
     )
 
 
-def decode_macs(
-    config: Any, vision_tokens: int | Sequence[int], text_tokens: int, steps: int
-) -> int:
-    """MACs of `steps` further tokens after such a prefill, the cache one entry longer at each.
-
-    The first token is the prefill's own.
-
-    Layers with a sliding window look at no more than that. Raises ValueError as `prefill_cost`.
-    """
-    positions = _positions(_decoder(config), vision_tokens, text_tokens)
-    return sum(step_macs(config, [count + step for count in positions], 1) for step in range(steps))
-
-
 def step_macs(config: Any, entries: Sequence[int], rows: int) -> int:
     """Count the LLM's MACs for `rows` positions behind `entries` of each layer's cache.
 
