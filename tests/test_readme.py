@@ -36,19 +36,17 @@ def test_command(repository, command, monkeypatch):
 
 
 def test_python(llava, processor, page_samples, tmp_path, monkeypatch):
-    """The blocks in their order; the first on a tiny model of the family that it names."""
+    """Run the blocks in their order; the first on a tiny model of the family that it names."""
     first, *others = re.findall(r"```python\n(.*?)```", readme.README, re.S)
     monkeypatch.chdir(tmp_path)
     with pictures_only():
         qwen = tiny_processors.qwen("Qwen2_5_VL", patch=14, most_pixels=64 * 64)
-    small = families.qwen2_5_vl(patch=14).build()
-    auto = transformers.AutoModelForImageTextToText
-    monkeypatch.setattr(auto, "from_pretrained", lambda name, **more: small)
-    monkeypatch.setattr(transformers.AutoProcessor, "from_pretrained", lambda name: qwen)
+    families.qwen2_5_vl(patch=14).build().save_pretrained("Qwen/Qwen2.5-VL-3B-Instruct")
+    monkeypatch.setattr(transformers.AutoProcessor, "from_pretrained", lambda name, **more: qwen)
     page_samples[0].image.save("page.png")
     names = {}
     exec(first, names)  # the README's own words
-    call = names["report"].calls[0]
+    call = names["ask"].report.calls[0]
     assert 0 < call.after[0] == round(call.before[0] / 4)
 
     trained = TrainedScorer(scorers()["low_rank"](40), BudgetHead(40), (0, 1, 2, 3))
@@ -57,7 +55,6 @@ def test_python(llava, processor, page_samples, tmp_path, monkeypatch):
     save_file(predictor, "checkpoints/tiny/text-scores.safetensors")
     inputs = Prompter(processor)(page_samples[:1]).inputs
     names |= {"model": llava, "inputs": inputs, "processor": processor}
-    names["transformers"] = transformers
     for block in others:
         exec(block, names)
     assert names["out"].shape[1] > inputs["input_ids"].shape[1]

@@ -1,9 +1,13 @@
-"""One line a method."""
+"""The summary has one line a method; labels of the picture do not overlap."""
 
 from __future__ import annotations
 
 from dataclasses import fields
+from itertools import pairwise
 
+import pytest
+
+from asymvlm.evaluation.report.pareto import _spread
 from asymvlm.evaluation.report.results import Row
 from asymvlm.evaluation.report.summary import summary
 
@@ -40,3 +44,12 @@ def test_every_keep_is_a_column_and_what_was_not_run_is_a_dash():
 
 def test_one_task_is_enough():
     assert "| ours | 50.0 |" in summary([row("ours", 4, "all", 0.5)])
+
+
+def test_labels_of_the_picture_do_not_overlap():
+    """Labels keep their order, stay apart and inside the panel, and stay where there is room."""
+    heights = _spread([1.0, 40.0, 91.5, 91.8, 91.8, 95.7], gap=3.8, top=102.0)
+    assert heights[:2] == [1.0, 40.0]
+    assert all(above - below >= 3.8 - 1e-9 for below, above in pairwise(heights))
+    crowded = _spread([99.0] * 5, gap=3.8, top=102.0)
+    assert crowded == pytest.approx([102.0 - 3.8 * (4 - at) for at in range(5)])

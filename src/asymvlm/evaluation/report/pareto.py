@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,22 @@ _OURS = ("learned", "recovered", "stage_two", "stage_one")
 _ORACLES = ("oracle", "teacher", "evidence")
 
 
+@dataclass(frozen=True)
+class _End:
+    """One end of a method's line, in tokens and percent."""
+
+    name: str
+    colour: str
+    tokens: float
+    accuracy: float
+
+
 def pareto_picture(rows: Sequence[Row], path: Path, metric: str, vision_tokens: float) -> None:
     """Draw one panel a task: ours and the three strongest others in colour, the rest in grey.
 
-    The horizontal axis counts tokens, on a logarithmic scale; lines have their labels at the end.
-    A star is a run whose keep ratio the method chose by itself. `vision_tokens` are those of a
-    dense sample.
+    The horizontal axis counts tokens, on a logarithmic scale; labels are joined to their lines'
+    ends. A star is a run whose keep ratio the method chose by itself. `vision_tokens` are those of
+    a dense sample.
     """
     from matplotlib.figure import Figure
 
@@ -35,7 +45,9 @@ def pareto_picture(rows: Sequence[Row], path: Path, metric: str, vision_tokens: 
     panels = figure.subplots(1, len(tasks), squeeze=False)[0]
     for panel, task in zip(panels, tasks, strict=True):
         _draw(panel, frame[frame["task"] == task], shown)
-        panel.set(title=task, xlabel="vision tokens that a layer sees, on average")
+        panel.set(
+            title=f"{task} (dotted: dense)", xlabel="vision tokens that a layer sees, on average"
+        )
     panels[0].set_ylabel(f"{metric}, %")
     with draft_file(path) as draft:
         figure.savefig(draft, dpi=110)
@@ -52,7 +64,7 @@ def _coloured(frame: pandas.DataFrame) -> dict[str, str]:
 
 def _draw(panel: Any, frame: pandas.DataFrame, shown: dict[str, str]) -> None:
     panel.axhline(100 * frame["dense_accuracy"].iloc[0], color="black", linestyle=":", lw=1)
-    ends = []
+    lines = []
     # Grey ones first, so that colours lie above them.
     for name, group in sorted(
         frame.groupby("method", sort=False), key=lambda pair: pair[0] in shown
@@ -65,28 +77,60 @@ def _draw(panel: Any, frame: pandas.DataFrame, shown: dict[str, str]) -> None:
         stars = group[chosen]
         panel.plot(stars["tokens"], 100 * stars["accuracy"], "*", color=colour, ms=9)
         if len(line):
-            ends.append((100 * line["accuracy"].iloc[0], line["tokens"].iloc[0], str(name), colour))
-    _label(panel, ends)
+            lines.append((str(name), colour, line))
     ticks = sorted({round(tokens) for tokens in frame["tokens"]})
-    panel.set(xscale="log", ylim=(0, 102))
-    panel.set_xlim(min(ticks) / 3, max(ticks) * 1.15)  # room for the labels
+    panel.set(xscale="log", ylim=(-2, 104))
+    # Room for the labels.
+    panel.set_xlim(min(ticks) / 3, max(ticks) * 2.5)
+    lowest = min((line["tokens"].iloc[0] for _, _, line in lines), default=0.0)
+    ends: dict[str, list[_End]] = {"left": [], "right": []}
+    for name, colour, line in lines:
+        # Lines that begin further right would have their left label among the others.
+        side, at = ("left", 0) if line["tokens"].iloc[0] < 1.5 * lowest else ("right", -1)
+        end = _End(name, colour, line["tokens"].iloc[at], 100 * line["accuracy"].iloc[at])
+        ends[side].append(end)
+    _label(panel, ends["left"], min(ticks) / 1.25, "right")
+    _label(panel, ends["right"], max(ticks) * 1.15, "left")
     kept = [2**power for power in range(12) if min(ticks) <= 2**power <= max(ticks)]
     panel.set_xticks(kept or ticks, [f"{tick:g}" for tick in kept or ticks])
     panel.minorticks_off()
 
 
-def _label(panel: Any, ends: list[tuple[float, float, str, str]]) -> None:
-    """Write names at the lines' left ends, moved apart where they would overlap."""
-    lowest = 104.0
-    for accuracy, tokens, name, colour in sorted(ends, reverse=True):
-        lowest = min(accuracy, lowest - 3.4)
+def _label(panel: Any, ends: list[_End], column: float, align: str) -> None:
+    """Write the methods' names in one column at `column` tokens, each joined to its line's end."""
+    ends = sorted(ends, key=lambda end: end.accuracy)
+    for end, height in zip(ends, _spread([end.accuracy for end in ends]), strict=True):
+        grey = end.colour == _GREY
         panel.annotate(
-            f"{name} ",
-            (tokens, accuracy),
-            xytext=(tokens / 1.12, lowest),
-            ha="right",
+            end.name,
+            (end.tokens, end.accuracy),
+            xytext=(column, height),
+            ha=align,
             va="center",
-            fontsize=8 if colour != _GREY else 6.5,
-            color="#777777" if colour == _GREY else colour,
-            weight="bold" if colour != _GREY else "normal",
+            fontsize=7 if grey else 9,
+            color="#666666" if grey else end.colour,
+            weight="normal" if grey else "bold",
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6},
+            arrowprops={"arrowstyle": "-", "color": end.colour, "lw": 0.5, "shrinkB": 2},
         )
+
+
+def _spread(wanted: Sequence[float], gap: float = 3.8, top: float = 102.0) -> list[float]:
+    """Heights at least `gap` apart, near those `wanted` (ascending), at most `top`."""
+    groups: list[list[float]] = []
+    for height in wanted:
+        groups.append([height])
+        while len(groups) > 1 and _bottom(groups[-1], gap) < _bottom(groups[-2], gap) + gap * len(
+            groups[-2]
+        ):
+            groups[-2:] = [groups[-2] + groups[-1]]
+    heights = [_bottom(group, gap) + gap * at for group in groups for at in range(len(group))]
+    for at in range(len(heights) - 1, -1, -1):
+        heights[at] = min(heights[at], top)
+        top = heights[at] - gap
+    return heights
+
+
+def _bottom(group: Sequence[float], gap: float) -> float:
+    """Height of the lowest label when a group of them is centred where it was wanted."""
+    return sum(group) / len(group) - gap * (len(group) - 1) / 2
