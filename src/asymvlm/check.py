@@ -261,7 +261,7 @@ def main(arguments: list[str]) -> int:
     Exit code 0 where there is none, 1 for a bad directory, 2 for a wrong call.
     """
     if len(arguments) != 1:
-        print("usage: python -m asymvlm.check DIR", file=sys.stderr)
+        print("usage: asymvlm check DIRECTORY", file=sys.stderr)
         return 2
     directory = Path(arguments[0])
     found = problems(directory) if directory.is_dir() else ["no such directory"]

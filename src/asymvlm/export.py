@@ -82,7 +82,7 @@ def main(arguments: list[str] | None = None, owns_process: bool | None = None) -
 
 def _export(arguments: list[str]) -> None:
     if len(arguments) != 2:
-        raise ValueError("usage: python -m asymvlm.export CHECKPOINT.ckpt DIRECTORY")
+        raise ValueError("usage: asymvlm export CHECKPOINT.ckpt DIRECTORY")
     print(f"exported scorer: {export_checkpoint(arguments[0], arguments[1])}")
 
 

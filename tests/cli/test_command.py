@@ -6,6 +6,8 @@ import pytest
 
 from asymvlm.cli.command import DATA, USAGE, run_command
 from asymvlm.errors import DataError
+from asymvlm.evaluation.main import main as evaluate
+from asymvlm.training.main import main as train
 
 
 def wrapped(inner, outer):
@@ -47,3 +49,50 @@ def test_a_traceback_can_be_asked_for(monkeypatch):
             lambda arguments: wrapped(DataError("these files"), RuntimeError("an error occurred")),
             [],
         )
+
+
+@pytest.mark.parametrize(
+    "content,says",
+    [
+        (None, "mine.yml is no file, and none of the package's configurations, such as "),
+        ("", "mine.yml holds no settings but None"),
+        ("- a", "mine.yml holds no settings but ['a']"),
+        ("a: [1", "mine.yml is no YAML: while parsing"),
+        ("b\x00", "mine.yml is no YAML: unacceptable character"),
+        ("nothing_of_ours: 1", "nothing_of_ours"),
+    ],
+)
+@pytest.mark.parametrize("command", [train, evaluate])
+def test_a_config_that_cannot_be_read_is_one_line(
+    command, content, says, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    if content is not None:
+        (tmp_path / "mine.yml").write_text(content)
+    assert command(["--config", "mine.yml"]) == USAGE
+    err = capsys.readouterr().err
+    assert says in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "command,flags",
+    [
+        (train, ["--trainer.max_epoch", "1"]),
+        (train, ["--trainer.fast_dev_run", "x"]),
+        (train, ["--model.scorer", "Nope"]),
+        (evaluate, ["--keep", "0.5"]),
+        (evaluate, ["--data.val_page", "2"]),
+    ],
+)
+def test_a_flag_that_is_not_known_is_one_line(command, flags, capsys):
+    """Beginnings of a flag's name are not taken for it."""
+    assert command(flags) == USAGE
+    err = capsys.readouterr().err
+    assert err.startswith("error: ") and err.count("\n") == 1
+    assert flags[0].rpartition(".")[2].strip("-") in err
+
+
+def test_a_name_that_is_nearly_right_is_offered(capsys):
+    assert train(["--config", "timy"]) == USAGE
+    assert capsys.readouterr().err.endswith("such as tiny\n")

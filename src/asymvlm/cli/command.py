@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from argparse import ArgumentError
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,6 +16,8 @@ from .configs import with_configs
 from .signals import Stopped, stop_behind, stoppable
 
 USAGE, DATA = 2, 1
+# Of all parsers: errors come to `run_command`, and a misspelt flag is none that begins like it.
+PARSER_OPTIONS = {"exit_on_error": False, "allow_abbrev": False}
 _NOW_IN_DATA = ("--path", "--root", "--seed", "--questions")
 _OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 
@@ -39,12 +42,12 @@ def run_command(
         if stop is not None:
             print(f"stopped by {stop}: {stop.advice}", file=sys.stderr)
             return stop.exit_code
-        cause = _cause(error)
+        cause = error if isinstance(error, ArgumentError) else _cause(error)
         if cause is None or os.environ.get("ASYMVLM_TRACEBACK"):
             raise
-        print(f"error: {cause}", file=sys.stderr)
+        print(f"error: {_one_line(cause)}", file=sys.stderr)
         return DATA if isinstance(cause, DataError) else USAGE
-    except SystemExit as stop:  # argument parsers leave this way
+    except SystemExit as stop:  # after --help and --print_config
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     return 0
 
@@ -73,7 +76,8 @@ def parameters_of(
     for registry in registries:
         registry()
     usage = "%(prog)s [--config NAME_OR_FILE] [--flag VALUE]; --print_config shows all"
-    parser = ArgumentParser(description=(function.__doc__ or "").splitlines()[0], usage=usage)
+    description = (function.__doc__ or "").splitlines()[0]
+    parser = ArgumentParser(description=description, usage=usage, **PARSER_OPTIONS)
     parser.add_argument("--config", action="config", help="A YAML file with any of these options.")
     if isinstance(function, type):
         parser.add_class_arguments(function)
@@ -83,6 +87,10 @@ def parameters_of(
     config = parser.instantiate(parser.parse_args(given))
     config.pop("config", None)
     return {name: getattr(config, name) for name in config.keys()}  # noqa: SIM118 - no dict
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) if isinstance(error, ArgumentError) else str(error)
 
 
 def _by_new_names(arguments: list[str]) -> list[str]:

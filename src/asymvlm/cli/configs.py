@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+import yaml
 
 _PACKAGE = Path(__file__).parent.parent
 # Where the repository's files lie: in a wheel, or in a checkout.
@@ -15,17 +18,21 @@ _FLAGS = ("--config", "-c")
 def find_config(name: str | Path) -> Path:
     """Find a configuration by path, or one of the package's by name: `tiny`, `eval/quick`.
 
-    A file that exists at the path goes before the package's. Raises ValueError where there is none.
+    A file that exists at the path goes before the package's. Raises ValueError where there is none,
+    and for a file that is no YAML of settings.
     """
     path = Path(name)
     if path.is_file():
+        _check_settings(path)
         return path
     inner = Path(*path.parts[1:]) if path.parts[:1] == ("configs",) else path
     found = bundled(Path("configs") / inner.with_suffix(".yaml"))
     if found is None:
+        names = _names()
+        close = difflib.get_close_matches(str(inner.with_suffix("")), names, 3, 0.5) or names
         raise ValueError(
-            f"--config: {name} is no file, and none of the package's configurations; those are "
-            f"{', '.join(_names())}"
+            f"--config: {name} is no file, and none of the package's configurations, such as "
+            f"{', '.join(close)}"
         )
     return found
 
@@ -62,6 +69,19 @@ def bundled(path: Path) -> Path | None:
         if (root / path).exists():
             return root / path
     return None
+
+
+def _check_settings(path: Path) -> None:
+    """Raise ValueError, in one line, for a file that is no YAML of settings."""
+    try:
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"--config: {path} is no YAML: {reason}") from None
+    if not isinstance(settings, dict):
+        raise ValueError(
+            f"--config: {path} holds no settings but {settings!r:.40}; write them as `key: value`"
+        )
 
 
 def _names() -> list[str]:

@@ -16,7 +16,7 @@ from lightning.pytorch.callbacks import ThroughputMonitor
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import WandbLogger
 
-from ..cli.command import run_command
+from ..cli.command import PARSER_OPTIONS, run_command
 from ..cli.configs import find_config, with_configs
 from ..cli.signals import known_to_children, stop_behind
 from ..export import read_checkpoint
@@ -87,7 +87,11 @@ def _train(arguments: list[str]) -> None:
             subclass_mode_data=True,
             run=False,
             seed_everything_default=0,
-            parser_kwargs={"default_config_files": [str(find_config("base"))], "usage": USAGE},
+            parser_kwargs={
+                "default_config_files": [str(find_config("base"))],
+                "usage": USAGE,
+                **PARSER_OPTIONS,
+            },
         )
     if isinstance(cli.model, ScorerModule) and isinstance(cli.datamodule, PagesData):
         cli.datamodule.observer = cli.model.observer
