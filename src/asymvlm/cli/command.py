@@ -17,7 +17,7 @@ from .signals import Stopped, stop_behind, stoppable
 
 USAGE, DATA = 2, 1
 # Of all parsers: errors come to `run_command`, and a misspelt flag is none that begins like it.
-PARSER_OPTIONS = {"exit_on_error": False, "allow_abbrev": False}
+PARSER_OPTIONS: dict[str, Any] = {"exit_on_error": False, "allow_abbrev": False}
 _NOW_IN_DATA = ("--path", "--root", "--seed", "--questions")
 _OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 

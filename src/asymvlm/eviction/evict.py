@@ -43,7 +43,7 @@ def evict(
 
     A path as `policy` is that of a learned rule, as `asymvlm.training.fit_eviction` fits it to the
     model: of all, it loses least. Without one it is AsymVLM's threshold, which loses least at half
-    of the text of those that nobody has to fit (README, "Text, too").
+    of the text of those that nobody has to fit (README, "Evict text from the KV cache").
 
     Vision entries stay, unless `vision_budget` limits them under the same policy (AsymVLM's second
     half, arXiv 2605.29535). A prompt is read in full before it is cut down. Sliding layers are as

@@ -78,7 +78,7 @@ class Method(ABC):
     # True has the tower watched while it runs; else `tokens.tower()` runs it again.
     reads_tower: bool = False
     layer: int | None = None  # the LLM layer before which it acts; None stands for before the LLM
-    adapter: Path | None = None  # a peft directory that the model wears meanwhile
+    adapter: Path | None = None  # a peft directory that is active on the model meanwhile
 
     def score(self, tokens: Tokens) -> Float[Tensor, "n"]:
         """Importance of each vision token; higher keeps."""

@@ -20,14 +20,14 @@ class Learned(Method):
     Args:
         trained: The scorer, or the directory or repository that it is loaded from when it is first
             needed.
-        adapter: Have the model wear the LoRA adapter that was trained beside the scorer.
+        adapter: Activate the LoRA adapter that was trained beside the scorer.
     """
 
     kind = "learned"
     state = ("_given",)  # `trained` is what it stands for
 
     def __init__(self, trained: TrainedScorer | str, adapter: bool = False) -> None:
-        self._given, self._wears = trained, adapter
+        self._given, self._with_adapter = trained, adapter
 
     @cached_property
     def trained(self) -> TrainedScorer:
@@ -37,7 +37,7 @@ class Learned(Method):
     @cached_property
     def adapter(self) -> Path | None:  # type: ignore[override]
         """Raises ValueError where one is asked for that is not there."""
-        if not self._wears:
+        if not self._with_adapter:
             return None
         if self.trained.adapter is None:
             raise ValueError(

@@ -32,8 +32,8 @@ def prune(
 
     `keep` is a share in (0, 1], a count per sample, "auto" (the scorer's budget head) or "gap" (the
     score-gap rule). What `generate` returns starts with the original prompt. Survivors keep their
-    positions. With `adapter` the model wears the LoRA adapter that was trained beside the scorer
-    meanwhile. `template_ids` are token ids that belong to the prompt's template and not to its
+    positions. With `adapter` the LoRA adapter that was trained beside the scorer is active meanwhile.
+    `template_ids` are token ids that belong to the prompt's template and not to its
     question, for methods that look at the question alone; without them, all text behind the last
     picture is taken for it.
 
