@@ -32,10 +32,10 @@ def prune(
 
     `keep` is a share in (0, 1], a count per sample, "auto" (the scorer's budget head) or "gap" (the
     score-gap rule). What `generate` returns starts with the original prompt. Survivors keep their
-    positions. With `adapter` the LoRA adapter that was trained beside the scorer is active meanwhile.
-    `template_ids` are token ids that belong to the prompt's template and not to its
-    question, for methods that look at the question alone; without them, all text behind the last
-    picture is taken for it.
+    positions. With `adapter` the LoRA adapter that was trained beside the scorer is active as well.
+    `template_ids` are token ids that belong to the prompt's template and not to its question, for
+    methods that look at the question alone; without them, all text behind the last picture is taken
+    for it.
 
     Raises ValueError for a bad `keep` or method, or an adapter that is not there or does not fit,
     DataError for a model that cannot be pruned. Warns if the model was not called.
