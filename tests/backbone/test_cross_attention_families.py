@@ -120,10 +120,9 @@ def test_targets_equal_eager_attention(case, rows):
             [mask, mask[:, -1:].expand(-1, 2, *mask.shape[2:])], 1
         )
     seen = []
-    modules = [module for _, module in backbone.reading]
     handles = [
         module.register_forward_hook(lambda module, args, out: seen.append(out[1]))
-        for module in modules
+        for module in backbone.reading
     ]
     model.set_attn_implementation("eager")
     try:

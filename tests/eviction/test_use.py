@@ -118,7 +118,7 @@ def test_bad_use_is_refused(small):
     refused("prompt_lookup_num_tokens: guessed tokens are taken back", prompt_lookup_num_tokens=3)
     refused("assistant_model: guessed tokens are taken back", assistant_model=model)
     with asymvlm.evict(model, rule(), BUDGET):
-        refused("evicted from already")
+        refused("asymvlm.evict is open on it already")
         with torch.no_grad():
             out = model(**inputs)
             with pytest.raises(ValueError, match="input_ids and pixel_values"):

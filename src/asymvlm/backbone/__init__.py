@@ -2,34 +2,57 @@
 
 Finds the vision tokens of a prompt, their grid and their positions, in any supported family, and
 records what the model computes on the way. Knows transformers and nothing of scores. Targets,
-methods, pruning, eviction and everything above may import it; it imports typing, errors and nothing
-else of the package.
+methods, pruning, eviction and everything above may import it; it imports the
+engine, typing, errors and nothing else of the package.
 """
 
 import inspect
 from functools import cache
 from typing import Any
 
+from transformers import PreTrainedModel
+
 from ..registry import import_all
-from .attention_recorder import AttentionRecorder, recording
+from .attention_recorder import AttentionRecorder
 from .backbone import Backbone
-from .layout import Encoded, Kept, Layout
+from .layout import Call, Encoded, Kept, Layout
 
 __all__ = [
     "AttentionRecorder",
     "Backbone",
+    "Call",
     "Encoded",
     "Kept",
     "Layout",
     "backbone_of",
-    "recording",
 ]
 
 
 def backbone_of(model: Any) -> Backbone:
-    """Wrap a model as the backbone of its family; looks inside a PeftModel."""
+    """Wrap a model as the backbone of its family; looks inside a PeftModel.
+
+    Raises ValueError for something that wraps a model or is a part of one.
+    """
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    _check_model(inner)
     return _by_model_type().get(inner.config.model_type, Backbone)(inner)
+
+
+def _check_model(model: Any) -> None:
+    name = type(model).__name__
+    for place in ("_orig_mod", "module"):
+        if isinstance(getattr(model, place, None), PreTrainedModel):
+            raise ValueError(
+                f"model: {name} is put around a model; give the one inside, model.{place}, and "
+                "call that"
+            )
+    if not isinstance(model, PreTrainedModel):
+        raise ValueError(f"model: {name} is no model of transformers; give one")
+    if not model.can_generate():
+        raise ValueError(
+            f"model: {name} is a part of a model or cannot generate; give the whole one, as "
+            "AutoModelForImageTextToText loads it"
+        )
 
 
 @cache

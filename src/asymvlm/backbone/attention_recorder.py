@@ -1,25 +1,26 @@
 """Record the attention of a few query rows at the cost of plain SDPA.
 
-Our attention function calls SDPA and, for the rows that a recorder names, computes softmax(q_rows
-K^T) beside it: O(rows * S) instead of the O(S^2) of `output_attentions`.
+Beside SDPA, and for the rows that a recorder names, softmax(q_rows K^T) is computed: O(rows * S)
+instead of the O(S^2) of `output_attentions`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
+from ..engine import attends_through_stages
 from ..typing import Bool, Float
-from .attention_functions import in_the_llm
 from .attention_probs import attention_probs, causal_rows
 
-_NAME = "asymvlm_rows"
+
+class _EnoughError(Exception):
+    """Ends a forward pass whose remaining layers nobody asks about."""
 
 
 class AttentionRecorder:
@@ -28,7 +29,8 @@ class AttentionRecorder:
     `rows` weighs each query row of each sample (0 leaves it out); `columns` says which keys are of
     interest. The result of each recorded layer is `[B, K]`: attention mass, zero outside `columns`.
     `only` names the attention modules to listen to, where not all. With `over_rows` "max" weights
-    only say which rows count.
+    only say which rows count. With `count` the forward pass ends after so many recorded layers, in
+    `record_first_layers`.
     """
 
     def __init__(
@@ -38,17 +40,34 @@ class AttentionRecorder:
         heads: str = "mean",
         only: Sequence[nn.Module] | None = None,
         over_rows: str = "mean",
+        count: int | None = None,
     ) -> None:
         for name, value in (("heads", heads), ("over_rows", over_rows)):
             if value not in ("mean", "max"):
                 raise ValueError(f"{name}: {value!r} must be 'mean' or 'max'")
         self.heads, self.over_rows = heads, over_rows
-        self.columns = columns
+        self.columns, self.count = columns, count
         self.only = None if only is None else {id(module) for module in only}
         self.layers: list[Float[Tensor, "B K"]] = []
         # The union of wanted rows over the batch, so that one gather serves all samples.
         self.index = rows.ne(0).any(0).nonzero().squeeze(-1)
         self.weights = rows[:, self.index]
+
+    def attend(
+        self,
+        next_attention: Callable[..., tuple[Tensor, Any]],
+        module: nn.Module,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        mask: Tensor | None,
+        **kwargs: Any,
+    ) -> tuple[Tensor, Any]:
+        """Record a layer; the recorder is the `attention_stage` of a forward pass."""
+        self.record(module, query, key, mask, kwargs.get("scaling"))
+        if self.count is not None and len(self.layers) == self.count:
+            raise _EnoughError
+        return next_attention(module, query, key, value, mask, **kwargs)
 
     def record(
         self,
@@ -76,37 +95,9 @@ class AttentionRecorder:
         self.layers.append(recorded * self.columns)
 
 
-def _attention(
-    module: nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor | None,
-    attention_recorder: AttentionRecorder | None = None,
-    **kwargs: Any,
-) -> tuple[Tensor, None]:
-    if attention_recorder is not None:
-        attention_recorder.record(module, query, key, attention_mask, kwargs.get("scaling"))
-    return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
-
-
-def recording(model: PreTrainedModel) -> AbstractContextManager[None]:
-    """Fill `recorder` in `model(**inputs, attention_recorder=recorder)` while open."""
-    return in_the_llm(model, _NAME, _attention)
-
-
 def record_first_layers(
-    model: PreTrainedModel,
-    decoder: Any,
-    call: Mapping[str, Any],
-    recorder: AttentionRecorder,
-    depth: int,
+    model: PreTrainedModel, call: Mapping[str, Any], recorder: AttentionRecorder
 ) -> None:
-    """Run the first `depth` layers of the model's `decoder` alone, and record them."""
-    layers = decoder.layers
-    decoder.layers = layers[:depth]
-    try:
-        with recording(model):
-            model.base_model(**call, use_cache=False, attention_recorder=recorder)
-    finally:
-        decoder.layers = layers
+    """Run the model until `recorder` has as many layers as it wants."""
+    with attends_through_stages(model), suppress(_EnoughError):
+        model.base_model(**call, use_cache=False, attention_stage=recorder)

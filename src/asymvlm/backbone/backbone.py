@@ -8,25 +8,32 @@ model file is copied or patched.
 
 from __future__ import annotations
 
+import copy
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import cached_property
 from typing import Any, ClassVar
+from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from ..engine import ForwardPass, PromptColumns
 from ..errors import DataError
 from ..typing import Float, Int64
 from .attention_recorder import AttentionRecorder, record_first_layers
 from .family_spec import SUPPORTED, family_spec
 from .grid import picture_grids
-from .layout import Encoded, Kept, Layout
-from .modalities import NAMES, Modality, for_beams, in_reading_order, modalities_of, one_view
-from .pruned_inputs import drop_rows
+from .layout import Call, Encoded, Layout
+from .modalities import NAMES, Modality, in_reading_order, modalities_of, one_view
+from .pruned_inputs import drop_columns, drop_features, kept_columns
 from .tower.watch import watching
+
+# One picture at a time is encoded by a model, since what its tower computes is watched by hooks.
+_encoding: WeakKeyDictionary[nn.Module, threading.RLock] = WeakKeyDictionary()
 
 
 class Backbone:
@@ -37,6 +44,8 @@ class Backbone:
 
     # What a family's config calls itself, where a subclass is for it (`backbone.families`).
     model_types: ClassVar[tuple[str, ...]] = ()
+    # Whether vision tokens are rows of the prompt.
+    in_sequence: ClassVar[bool] = True
 
     def __init__(self, model: PreTrainedModel) -> None:
         self.model = model
@@ -77,8 +86,13 @@ class Backbone:
         return {name: inputs[name] for name in self.picture_names if inputs.get(name) is not None}
 
     def brings_pictures(self, inputs: Mapping[str, Any]) -> bool:
-        """Whether a call comes with pixels."""
-        return any(name.startswith("pixel_values") for name in self.picture_arguments(inputs))
+        """Whether a call comes with pixels, or with pictures that are encoded already."""
+        given = self.picture_arguments(inputs)
+        return self.has_encoded(inputs) or any(name.startswith("pixel_values") for name in given)
+
+    def has_encoded(self, inputs: Mapping[str, Any]) -> bool:
+        """Whether a call comes with pictures that are encoded already."""
+        return any((inputs.get("mm_encoder_outputs") or {}).values())
 
     @cached_property
     def picture_names(self) -> tuple[str, ...]:
@@ -101,18 +115,24 @@ class Backbone:
         With `watch_tower` also what the tower computed on the way. Raises ValueError where that is
         about patches that become the LLM's tokens in a way that is not known.
         """
-        base: Any = self.model.base_model
-        outputs, views = {}, {}
-        for modality in self.modalities:
-            if not (given := modality.given(inputs)):
-                continue
-            encode = getattr(base, f"get_{modality.name}_features")
-            with watching(self.model) if watch_tower else nullcontext() as watcher:
-                output = outputs[modality.name] = encode(**given, return_dict=True)
-            if watcher is not None:
-                count = sum(item[..., 0].numel() for item in output.pooler_output)
-                merge = family_spec(self.model.config).patch_merge
-                views[modality.name] = watcher.view(merge, count, given)
+        given = inputs.get("mm_encoder_outputs") or {}
+        outputs = {name: copy.copy(item) for name, item in given.items() if item is not None}
+        views = {}
+        with _encoding.setdefault(self.model, threading.RLock()):
+            for modality in self.modalities:
+                if not (pixels := modality.given(inputs)):
+                    continue
+                encode = getattr(self.model.base_model, f"get_{modality.name}_features")
+                with watching(self.model) if watch_tower else nullcontext() as watcher:
+                    output = outputs[modality.name] = encode(**pixels, return_dict=True)
+                if watcher is not None:
+                    count = sum(item[..., 0].numel() for item in output.pooler_output)
+                    merge = family_spec(self.model.config).patch_merge
+                    views[modality.name] = watcher.view(merge, count, pixels)
+        if watch_tower and len(views) < len(outputs):
+            raise ValueError(
+                "mm_encoder_outputs: this method looks at what the tower computes; give pixels"
+            )
         kind = self._kinds(inputs["input_ids"])
         if len(outputs) == 1:  # Molmo2 writes pictures and videos with the same placeholder
             kind = torch.where(kind >= 0, NAMES.index(next(iter(outputs))), kind)
@@ -126,6 +146,11 @@ class Backbone:
         attention_mask = inputs.get("attention_mask")
         if attention_mask is None:
             attention_mask = torch.ones_like(input_ids)
+        if attention_mask.shape != input_ids.shape:
+            raise ValueError(
+                f"attention_mask: {tuple(attention_mask.shape)} must be {tuple(input_ids.shape)}, "
+                "[batch, columns of the prompt]"
+            )
         vision = (self._kinds(input_ids) >= 0) & attention_mask.bool()
         counts = vision.sum(-1).tolist()
         config = self.model.config
@@ -173,18 +198,51 @@ class Backbone:
         """Look up the LLM's input embeddings of text tokens."""
         return self.model.get_input_embeddings()(input_ids)
 
-    def drop(
-        self,
-        inputs: dict[str, Any],
-        encoded: Encoded,
-        layout: Layout,
-        kept: list[Kept],
-        generating: bool,
-    ) -> dict[str, Any]:
+    def drop(self, call: Call, generating: bool) -> dict[str, Any]:
         """Build the same call without pixels and without the dropped vision tokens."""
-        call = self.without_pictures(inputs)
-        call["position_ids"] = self.positions(inputs, generating)
-        return drop_rows(call, encoded, layout, kept, self.pad_token_id)
+        inputs = self.without_pictures(call.inputs)
+        inputs["position_ids"] = self.positions(call.inputs, generating)
+        inputs["attention_mask"] = call.layout.attention_mask
+        shape, columns = call.layout.input_ids.shape, kept_columns(call)
+        inputs = drop_columns(inputs, columns, shape, self.pad_token_id)
+        return inputs | {"mm_encoder_outputs": drop_features(call)}
+
+    def read_pruned(self, forward: ForwardPass, call: Call) -> None:
+        """Have a forward pass read a prompt without its dropped vision tokens.
+
+        Its rows may be beams, several for each prompt of `call`.
+        """
+        inputs, copies = self._reading(forward, call)
+        if call.drops:
+            inputs = self._read_columns(forward, inputs, kept_columns(call, copies))
+        forward.inputs = {**inputs, "mm_encoder_outputs": drop_features(call, copies)}
+
+    def _reading(self, forward: ForwardPass, call: Call) -> tuple[dict[str, Any], int]:
+        """Build the arguments of the pass, pictures aside, and count the rows of each prompt."""
+        assert forward.ids is not None
+        mask = call.layout.attention_mask
+        copies, rest = divmod(len(forward.ids), len(mask))
+        if rest or forward.ids.shape[1] != mask.shape[1]:
+            raise ValueError(
+                f"input_ids: {tuple(forward.ids.shape)} reached the LLM of a prompt of "
+                f"{tuple(mask.shape)}; prune it as a whole"
+            )
+        inputs = self.without_pictures(forward.inputs)
+        if inputs.get("position_ids") is None:
+            inputs["position_ids"] = self.positions(call.inputs, generating=False)
+        forward.prompt_mask = mask.repeat_interleave(copies, dim=0)
+        forward.positions = inputs["position_ids"]
+        return inputs, copies
+
+    def _read_columns(
+        self, forward: ForwardPass, inputs: dict[str, Any], columns: PromptColumns
+    ) -> dict[str, Any]:
+        """Drop the columns of all that has the prompt's shape, and note which are left."""
+        assert forward.ids is not None
+        shape = tuple(forward.ids.shape)
+        forward.columns, forward.ids = [columns], columns.gather(forward.ids)
+        inputs = {**inputs, "attention_mask": forward.prompt_mask}
+        return drop_columns(inputs, columns, shape, self.pad_token_id)
 
     @property
     def pad_token_id(self) -> int:
@@ -192,43 +250,44 @@ class Backbone:
         pad = getattr(self.model.config.get_text_config(), "pad_token_id", None)
         return 0 if pad is None else int(pad)
 
-    def generate(self, original: Any, *args: Any, **pruned: Any) -> Any:
-        """Generate from a pruned call; `original` is the model's own `generate`."""
-        return original(*args, **pruned)
+    @property
+    def entry(self) -> nn.Module:
+        """The module that takes pictures and prompt."""
+        return self.reader
+
+    @property
+    def reader(self) -> nn.Module:
+        """The module whose forward pass is the LLM's reading of the prompt."""
+        return self.model.base_model
+
+    def generate(self, original: Callable[..., Any], **arguments: Any) -> Any:
+        """Generate, perhaps from encoded pictures; `original` is the model's own `generate`."""
+        return original(**arguments)
+
+    def generation_arguments(self, call: Call) -> dict[str, Any]:
+        """Build the arguments of a `generate` whose prefill is given the encoded pictures."""
+        positions = self.positions(call.inputs, generating=True)
+        inputs = self.without_pictures(call.inputs)
+        return {**inputs, "position_ids": positions, "mm_encoder_outputs": {}}
 
     @contextmanager
-    def ready(self) -> Iterator[None]:
-        """Install what a family needs beyond the hooks of `prune`, while open."""
-        model: Any = self.model
-        original = model._expand_multimodal_outputs
-        tokens = {modality.name: modality.token_id for modality in self.modalities}
+    def family_hooks(self, forward: Callable[[], ForwardPass | None]) -> Iterator[None]:
+        """Install what a family needs beyond the common hooks, while open.
 
-        def expand(
-            input_ids: Tensor,
-            outputs: dict[str, Any],
-            expand_size: int = 1,
-            inputs_embeds: Tensor | None = None,
-        ) -> dict[str, Any]:
-            ours = for_beams(outputs, input_ids, tokens, expand_size)
-            return (
-                original(input_ids, outputs, expand_size=expand_size, inputs_embeds=inputs_embeds)
-                if ours is None
-                else ours
-            )
+        `forward` gives the forward pass under way, or None.
+        """
+        yield
 
-        model._expand_multimodal_outputs = expand
-        try:
-            yield
-        finally:
-            del model._expand_multimodal_outputs
+    def before_step(self, inputs: dict[str, Any]) -> None:
+        """Change the arguments of a forward pass that goes on from a pruned prompt, in place."""
 
     def with_pictures(self, inputs: Mapping[str, Any], encoded: Encoded) -> dict[str, Any]:
         """Build the same dense call with encoded pictures instead of pixels."""
         return self.without_pictures(inputs) | {"mm_encoder_outputs": dict(encoded.output)}
 
     def without_pictures(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        """Leave out the arguments that belong to the encoding of pictures."""
-        pictures = self.picture_arguments(inputs)
+        """Leave out the arguments that belong to the encoding of pictures, and encoded ones."""
+        pictures = {*self.picture_arguments(inputs), "mm_encoder_outputs"}
         return {name: value for name, value in inputs.items() if name not in pictures}
 
     def extended(
@@ -272,7 +331,7 @@ class Backbone:
         """Average attention from weighted `rows` to each sample's vision tokens over `layers`."""
         columns = torch.zeros_like(rows, dtype=torch.bool)
         columns[:, : layout.vision.shape[1]] = layout.vision
-        recorder = AttentionRecorder(rows, columns, heads)
-        record_first_layers(self.model, self.decoder, call, recorder, max(layers) + 1)
+        recorder = AttentionRecorder(rows, columns, heads, count=max(layers) + 1)
+        record_first_layers(self.model, call, recorder)
         mass = torch.stack([recorder.layers[layer] for layer in layers]).mean(0)
         return [row[mask] for row, mask in zip(mass, columns, strict=True)]

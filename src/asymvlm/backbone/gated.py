@@ -8,43 +8,41 @@ mask is made and every kernel of SDPA can run.
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from ..typing import Float
-from .attention_functions import in_the_llm
-
-_NAME = "asymvlm_gates"
 
 
-def _attention(
-    module: Any,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor | None,
-    column_bias: Float[Tensor, "B S"] | None = None,
-    **kwargs: Any,
-) -> tuple[Tensor, None]:
-    if column_bias is None:
-        return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
-    size, scaling = value.shape[-1], kwargs.pop("scaling", None) or query.shape[-1] ** -0.5
-    channel = (column_bias / scaling).to(key)[:, None, :, None].expand(*key.shape[:-1], 1)
-    query = torch.cat([query, torch.ones_like(query[..., :1])], -1)
-    key = torch.cat([key, channel], -1)
-    # Kernels want keys and values of one size.
-    value = torch.nn.functional.pad(value, (0, key.shape[-1] - size))
-    out, weights = sdpa_attention_forward(
-        module, query, key, value, attention_mask, scaling=scaling, **kwargs
-    )
-    return out[..., :size], weights
+@dataclass
+class ColumnGate:
+    """Adds `bias[b, s]` to the logits of column s in every LLM layer.
 
+    The `attention_stage` of a forward pass.
+    """
 
-def gating(model: PreTrainedModel) -> AbstractContextManager[None]:
-    """Add `column_bias[b, s]` to the logits of column s in every LLM layer, while open."""
-    return in_the_llm(model, _NAME, _attention)
+    bias: Float[Tensor, "B S"]
+
+    def attend(
+        self,
+        next_attention: Callable[..., tuple[Tensor, Any]],
+        module: Any,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        mask: Tensor | None,
+        **kwargs: Any,
+    ) -> tuple[Tensor, Any]:
+        """Attend with the bias as one more channel."""
+        size, scaling = value.shape[-1], kwargs.pop("scaling", None) or query.shape[-1] ** -0.5
+        channel = (self.bias / scaling).to(key)[:, None, :, None].expand(*key.shape[:-1], 1)
+        query = torch.cat([query, torch.ones_like(query[..., :1])], -1)
+        key = torch.cat([key, channel], -1)
+        # Kernels want keys and values of one size.
+        value = torch.nn.functional.pad(value, (0, key.shape[-1] - size))
+        out, weights = next_attention(module, query, key, value, mask, scaling=scaling, **kwargs)
+        return out[..., :size], weights

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -81,3 +82,27 @@ class Kept:
     # Where the method fuses; None keeps them as they are.
     features: Float[Tensor, "k D"] | None = None
     scores: Float[Tensor, "n"] | None = None
+
+
+@dataclass
+class Call:
+    """A batch of prompts that a model is called with: pictures encoded, and what is kept of them.
+
+    Which columns its layers read is known to the forward pass (`engine.ForwardPass`), and
+    afterwards to the cache that it filled (`engine.PromptState`).
+    """
+
+    inputs: Mapping[str, Any]  # the caller's, by name
+    encoded: Encoded
+    layout: Layout
+    kept: list[Kept] = field(default_factory=list)  # of each sample, once it is chosen
+    # What a family has to know of each row in later steps: `[B, ...]` each.
+    family: tuple[Tensor, ...] = ()
+
+    @property
+    def drops(self) -> bool:
+        """Whether any vision token is dropped or fused."""
+        return any(
+            len(choice.index) < count or choice.features is not None
+            for choice, count in zip(self.kept, self.layout.counts(), strict=True)
+        )

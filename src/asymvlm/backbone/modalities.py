@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -103,7 +103,6 @@ def fewer(
     tensor. Features of deeper LLM layers ("deepstack") lose the same rows.
     """
     result: Any = copy.copy(output)
-    result.pruned = True  # see `for_beams`
     filled = [size for size in sizes if size]
     result.pooler_output = (
         rows[:, None, :] if isinstance(output.pooler_output, Tensor) else list(rows.split(filled))
@@ -114,33 +113,3 @@ def fewer(
             list(torch.cat(list(layer))[index].split(filled)) for layer in deep
         ]
     return result
-
-
-def for_beams(
-    outputs: dict[str, Any],
-    input_ids: Int64[Tensor, "B S"],
-    token_ids: Mapping[str, int],
-    times: int,
-) -> dict[str, Any] | None:
-    """Repeat pruned outputs for beams, as `generate` asks; None for outputs that are not pruned.
-
-    transformers does this by itself, rightly only from some version after 5.18 on, and never needs
-    to know of single tokens.
-    """
-    if not all(getattr(output, "pruned", False) for output in outputs.values()):
-        return None
-    for name, output in outputs.items():
-        if isinstance(output.pooler_output, Tensor):
-            counts = (input_ids == token_ids[name]).sum(-1).tolist()
-            parts = output.pooler_output.split(counts)
-            output.pooler_output = torch.cat(_repeat_each(parts, times))
-        else:
-            output.pooler_output = _repeat_each(output.pooler_output, times)
-        deep = getattr(output, "deepstack_features", None)
-        if deep is not None:
-            output.deepstack_features = [_repeat_each(layer, times) for layer in deep]
-    return outputs
-
-
-def _repeat_each(parts: Iterable[Tensor], times: int) -> list[Tensor]:
-    return [part for part in parts for _ in range(times)]

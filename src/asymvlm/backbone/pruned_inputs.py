@@ -1,60 +1,59 @@
-"""Drop rows from a batch of prompts with one gather."""
+"""A batch of prompts without its dropped vision tokens: their columns, and the features."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..selectors import left_pack
+from ..engine import PromptColumns
 from ..typing import Int64
-from .layout import Encoded, Kept, Layout
+from .layout import Call
 from .modalities import fewer, rows_of
 
-# What padded slots hold; anything else of shape [B, S] is padded with 0. Positions of padding mean
-# nothing and stay as they are.
+# What padded slots hold; anything else of the prompt's shape is padded with 0. Positions of padding
+# mean nothing and stay as they are.
 _PADDING = {"labels": -100}
 _UNTOUCHED = ("position_ids",)
 
 
-def drop_rows(
-    call: dict[str, Any], encoded: Encoded, layout: Layout, kept: list[Kept], pad_token_id: int
-) -> dict[str, Any]:
-    """Drop vision tokens from a call without pixels: left-padded, positions as they were.
-
-    `call` holds `input_ids`, `position_ids` and whatever else has the prompt's shape.
-    """
+def kept_columns(call: Call, copies: int = 1) -> PromptColumns:
+    """Find the columns of text and of kept vision tokens; every row `copies` times, for beams."""
+    layout = call.layout
     stay = layout.text.clone()
     vision_rows = layout.vision.nonzero()  # in the order of the placeholders: sample by sample
-    flat = _flat_index(layout.counts(), kept).to(stay.device)
+    flat = _flat_index(call, 1).to(stay.device)
     stay[vision_rows[flat, 0], vision_rows[flat, 1]] = True
-    columns, valid = left_pack(stay)
+    return PromptColumns.of(stay.repeat_interleave(copies, dim=0))
 
-    result = {**call, "attention_mask": layout.attention_mask}
-    shape = layout.input_ids.shape
-    for name, value in result.items():
+
+def drop_columns(
+    inputs: Mapping[str, Any], columns: PromptColumns, shape: tuple[int, ...], pad_token_id: int
+) -> dict[str, Any]:
+    """Drop columns of all tensors whose last dimensions are `shape`, the prompt's.
+
+    What is left is left-padded; positions stay as they were.
+    """
+    result = dict(inputs)
+    for name, value in inputs.items():
         if isinstance(value, Tensor) and value.shape[-2:] == shape:
-            packed = value.gather(-1, columns.expand(*value.shape[:-1], -1))
+            packed = columns.gather(value)
             if name not in _UNTOUCHED:
                 fill = pad_token_id if name == "input_ids" else _PADDING.get(name, 0)
-                packed = packed.masked_fill(~valid.expand_as(packed), fill)
+                packed = packed.masked_fill(~columns.real.expand_as(packed), fill)
             result[name] = packed
-    result["mm_encoder_outputs"] = _drop_features(encoded, kept, flat)
     return result
 
 
-def _flat_index(counts: list[int], kept: list[Kept]) -> Int64[Tensor, "K"]:
-    """Index the kept tokens among all vision tokens of the batch."""
-    offset, parts = 0, []
-    for count, choice in zip(counts, kept, strict=True):
-        parts.append(choice.index + offset)
-        offset += count
-    return torch.cat(parts)
-
-
-def _drop_features(encoded: Encoded, kept: list[Kept], flat: Int64[Tensor, "K"]) -> dict[str, Any]:
-    """Drop rows of the model's own encoder outputs, by modality."""
+def drop_features(call: Call, copies: int = 1) -> dict[str, Any]:
+    """Drop rows of the model's own encoder outputs, by modality; `copies` as above."""
+    encoded = call.encoded
+    if not call.drops and copies == 1:
+        return dict(encoded.output)
+    kept = [choice for choice in call.kept for _ in range(copies)]
+    flat = _flat_index(call, copies)
     sizes = [len(choice.index) for choice in kept]
     parts = encoded.rows[flat].split(sizes)
     features = torch.cat(
@@ -71,3 +70,12 @@ def _drop_features(encoded: Encoded, kept: list[Kept], flat: Int64[Tensor, "K"])
         counts = [int(part.sum()) for part in chosen.split(sizes)]
         fewer_outputs[name] = fewer(output, features[chosen], within[flat[chosen]], counts)
     return fewer_outputs
+
+
+def _flat_index(call: Call, copies: int) -> Int64[Tensor, "K"]:
+    """Index the kept tokens among all vision tokens of the batch."""
+    offset, parts = 0, []
+    for count, choice in zip(call.layout.counts(), call.kept, strict=True):
+        parts += [choice.index + offset] * copies
+        offset += count
+    return torch.cat(parts)

@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..backbone import Backbone, Kept
-from ..backbone.gated import gating
+from ..backbone import Backbone, Call, Kept
+from ..backbone.gated import ColumnGate
 from ..backbone.teacher_forcing import append_answers, check_left_padded
+from ..engine import attends_through_stages
 from ..errors import DataError
 from ..targets import EncodedBatch
 from ..typing import Float, Int64
@@ -81,12 +82,11 @@ def _logits(
     check_left_padded(batch.layout)
     model: Any = backbone.model
     inputs = {name: value for name, value in batch.inputs.items() if name != "labels"}
-    call = backbone.drop(inputs, batch.encoded, batch.layout, kept, generating=True)
-    call, tail_mask = append_answers(backbone, call, [ids[:-1] for ids in batch.answer_ids])
+    dropped = backbone.drop(Call(inputs, batch.encoded, batch.layout, kept), generating=True)
+    call, tail_mask = append_answers(backbone, dropped, [ids[:-1] for ids in batch.answer_ids])
     arguments = {**call, "use_cache": False, "logits_to_keep": tail_mask.shape[1] + 1}
     if bias is None:
         return model(**arguments).logits
-    with gating(model):
-        return model(
-            **arguments, column_bias=torch.nn.functional.pad(bias, (0, tail_mask.shape[1]))
-        ).logits
+    gate = ColumnGate(torch.nn.functional.pad(bias, (0, tail_mask.shape[1])))
+    with attends_through_stages(model):
+        return model(**arguments, attention_stage=gate).logits

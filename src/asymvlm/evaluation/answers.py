@@ -14,7 +14,7 @@ from ..documents import Sample
 from ..documents.cells import token_shares
 from ..methods import Method
 from ..pruning.prune import prune
-from ..pruning.report import Call
+from ..pruning.report import PrunedCall
 from ..selectors import Keep
 from ..typing import Float, Int64
 
@@ -119,7 +119,7 @@ def pictures_of(inputs: Mapping[str, Any], each: Sequence[int]) -> list[int | li
 
 
 @torch.no_grad()
-def pruned_prefill(teacher: Teacher, sample: Sample, method: Method, keep: Keep) -> Call:
+def pruned_prefill(teacher: Teacher, sample: Sample, method: Method, keep: Keep) -> PrunedCall:
     """Prune one sample's prefill and return what was kept."""
     inputs = teacher.inputs([sample])
     tell(method, [sample])

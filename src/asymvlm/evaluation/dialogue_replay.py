@@ -13,6 +13,7 @@ from transformers import DynamicCache
 
 from ..distillation.teacher import Teacher
 from ..documents import Sample
+from ..engine import hooked
 from ..eviction import EvictionReport
 from .cost.cost import step_macs
 
@@ -92,8 +93,5 @@ def _macs(teacher: Teacher, cache: DynamicCache) -> Iterator[list[int | None]]:
         except ValueError:
             passes.append(None)
 
-    handle = teacher.backbone.decoder.register_forward_pre_hook(count, with_kwargs=True)
-    try:
+    with hooked(teacher.backbone.decoder, count):
         yield passes
-    finally:
-        handle.remove()

@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
+from ..engine.pruned_cache import cache_class
 from ..selectors import left_pack, tie_groups
 from ..typing import Bool, Float, Int64
 from .base import Evictor, NewEntries
@@ -220,7 +221,7 @@ def make_evicting(cache: Any, config: Any, layers: Sequence[int], policy_name: s
     A cache that has them already is left as it is. Raises ValueError for other caches, and for one
     whose entries another policy has scored.
     """
-    if type(cache) is not DynamicCache or cache.offloading:
+    if cache_class(cache) is not DynamicCache or cache.offloading:
         raise ValueError(
             f"past_key_values: a {type(cache).__name__} that is static or offloaded cannot lose "
             "entries; leave it out"

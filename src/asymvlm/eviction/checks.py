@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any
-
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 from ..backbone import Backbone
 from ..backbone.families.cross_attention import CrossAttention
+from ..engine import GenerateCall
 from ..errors import DataError
 
 
@@ -41,37 +38,22 @@ def full_attention_layers(backbone: Backbone) -> list[int]:
     return found
 
 
-@contextmanager
-def checked_generation(model: Any) -> Iterator[None]:
-    """Refuse arguments of `generate` that leave no cache or take tokens back, while open."""
-    original, before = model.generate, vars(model).get("generate")
-
-    def generate(*args: Any, **kwargs: Any) -> Any:
-        _check(kwargs, kwargs.get("generation_config") or model.generation_config)
-        return original(*args, **kwargs)
-
-    model.generate = generate
-    try:
-        yield
-    finally:
-        # `prune`, opened inside and closed before, has taken it away.
-        if vars(model).get("generate") is generate:
-            del model.generate
-            if before is not None:
-                model.generate = before
-
-
-def _check(arguments: Mapping[str, Any], defaults: Any) -> None:
-    if arguments.get("use_cache", defaults.use_cache) is False:
+def check_generation(call: GenerateCall) -> None:
+    """Refuse settings of `generate` that leave no cache, take tokens back or cut a prompt."""
+    if call.setting("use_cache") is False:
         raise ValueError("use_cache: False leaves no cache to evict from; leave it out")
-    kind = arguments.get("cache_implementation", defaults.cache_implementation)
+    kind = call.setting("cache_implementation")
     if kind not in (None, "dynamic"):
         raise ValueError(
             f"cache_implementation: {kind!r} cannot lose entries; leave it out for a dynamic cache"
         )
     for name in ("assistant_model", "prompt_lookup_num_tokens"):
-        if arguments.get(name, getattr(defaults, name, None)) is not None:
+        if call.setting(name) is not None:
             raise ValueError(
                 f"{name}: guessed tokens are taken back, and what left the cache on their account "
                 "cannot return; leave it out"
             )
+    if call.setting("prefill_chunk_size") is not None:
+        raise ValueError(
+            "prefill_chunk_size: a prompt is read in full before it is cut down; leave it out"
+        )

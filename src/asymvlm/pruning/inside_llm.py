@@ -1,38 +1,40 @@
 """Prune inside the LLM: layers from a method's on see fewer vision tokens.
 
-The model is not changed. Hooks on its decoder layers cut the states, the mask and the position
-embeddings of the prefill, and pick the same columns out of the mask of every later step; the cache
-then holds fewer entries in the layers above.
+The model is not changed. Its decoder layers are given fewer states, masks and position embeddings
+in the prefill, and the same columns of the mask in every later step; the cache then holds fewer
+entries in the layers above.
 """
 
 from __future__ import annotations
 
-import functools
 import inspect
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
 from typing import Any
-from weakref import WeakKeyDictionary
 
+import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
 
-from ..backbone import Backbone, Kept
-from ..backbone.attention_recorder import recording
+from ..backbone import Backbone, Call, Kept
+from ..engine import ForwardPass, GenerateCall, dense
+from ..engine.stage import Attend
 from ..methods import Method
 from ..methods.base import Tokens
 from ..selectors import Keep, count_for
-from .layer_pruner import LayerPruner
-from .report import PruneReport
+from .layer_pruner import LayerPruner, step_mask
+from .prune_stage import PruneStage
 from .select import select_tokens
 from .token_views import TokenViews
 
 
-class InLLM:
+class InsideLLM(PruneStage):
     """Prunes the calls of one model before an LLM layer.
 
     Raises ValueError where the decoder cannot be cut.
     """
+
+    order = 10
+    needs = frozenset({"layers", "attention"})
 
     def __init__(self, backbone: Backbone, method: Method, keep: Keep) -> None:
         if isinstance(keep, str):
@@ -41,90 +43,41 @@ class InLLM:
                 "inside, give a share or a count"
             )
         _check_decoder(backbone, method)
-        self.backbone, self.method, self.keep = backbone, method, keep
-        self.report = PruneReport()
-        self._running: LayerPruner | None = None  # that of the call under way
-        # By the cache that they left behind.
-        self._cuts: WeakKeyDictionary[Any, LayerPruner] = WeakKeyDictionary()
-        # The prompts of a `generate` whose prefill is still to come.
-        self._generating: TokenViews | None = None
+        super().__init__(backbone, method, keep)
 
-    @contextmanager
-    def open(self) -> Iterator[None]:
-        """Prune calls of the model while open."""
-        model: Any = self.backbone.model
-        layers = self.backbone.decoder.layers
-        generate = model.generate
-        with ExitStack() as stack:
-            stack.enter_context(self.backbone.ready())
-            stack.enter_context(recording(model))
-            handles = [model.register_forward_pre_hook(self.before_forward, with_kwargs=True)]
-            handles += [
-                layer.register_forward_pre_hook(
-                    functools.partial(self._before_layer, number), with_kwargs=True
-                )
-                for number, layer in enumerate(layers)
-            ]
-            handles.append(layers[-1].register_forward_hook(self._after_last))
-            for handle in handles:
-                stack.callback(handle.remove)
-            model.generate = functools.partial(self.generate, generate)
-            stack.callback(delattr, model, "generate")
-            yield
-
-    def generate(
-        self, original: Any, inputs: Tensor | None = None, *args: Any, **kwargs: Any
-    ) -> Any:
-        """Generate with a cache that holds different numbers of entries in different layers."""
-        if inputs is not None:
-            kwargs["input_ids"] = inputs
-        if kwargs.get("use_cache") is False:
-            raise ValueError(
-                "use_cache: False cannot be combined with pruning in generate; leave it out"
-            )
-        if kwargs.get("cache_implementation") not in (None, "dynamic"):
+    def check_generate(self, call: GenerateCall) -> None:
+        super().check_generate(call)
+        kind = call.setting("cache_implementation")
+        if kind not in (None, "dynamic"):
             name = type(self.method).__name__
             raise ValueError(
-                f"cache_implementation: {kwargs['cache_implementation']!r} has one length for all "
-                f"layers, and {name} acts inside the LLM; "
-                "leave it out"
+                f"cache_implementation: {kind!r} has one length for all layers, and {name} acts "
+                "inside the LLM; leave it out"
             )
-        if not self.backbone.brings_pictures(kwargs):
-            return original(*args, **kwargs)
-        self._generating = self._encode(kwargs)
-        return original(*args, **self._encoded_call(kwargs, self._generating, generating=True))
 
-    def before_forward(
-        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Begin a new prefill in a call that brings pixels; a forward pre-hook of the model."""
-        inputs = dict(zip(self.backbone.forward_names, args, strict=False)) | kwargs
-        cache, prompts = inputs.get("past_key_values"), self._generating
-        self._generating = None
-        if prompts is None and self.backbone.brings_pictures(inputs):
-            prompts = self._encode(inputs)
-            args, kwargs = (), self._encoded_call(inputs, prompts, generating=False)
-        if prompts is None:
-            self._running = None if cache is None else self._cuts.get(cache)
-            self.report.text_only += self._running is None
-            return args, kwargs
-        if cache is not None:
-            _check_cache(cache)
-        plans = [self._plan(count, _added_again(prompts)) for count in prompts.layout.counts()]
-        copies = len(inputs["input_ids"]) // len(plans)
-        self._running = LayerPruner(prompts, plans, copies, self._select)
-        return args, {**kwargs, "attention_recorder": self._running}
+    def check_call(self, inputs: Mapping[str, Any]) -> None:
+        super().check_call(inputs)
+        cache = inputs.get("past_key_values")
+        if cache is not None and not isinstance(cache, DynamicCache):
+            raise ValueError(
+                f"past_key_values: {type(cache).__name__} has one length for all layers; leave it "
+                "out for a DynamicCache"
+            )
 
-    def _encode(self, inputs: dict[str, Any]) -> TokenViews:
-        encoded = self.backbone.encode(inputs, self.method.reads_tower)
-        return TokenViews(self.backbone, inputs, encoded, self.backbone.layout(inputs, encoded))
+    def encoded(self, inputs: Mapping[str, Any]) -> Call:
+        call = super().encoded(inputs)
+        device = call.layout.input_ids.device
+        call.kept = [Kept(torch.arange(count, device=device)) for count in call.layout.counts()]
+        return call
 
-    def _encoded_call(
-        self, inputs: dict[str, Any], prompts: TokenViews, generating: bool
-    ) -> dict[str, Any]:
-        """Build the same call with encoded pictures and with their positions."""
-        positions = self.backbone.positions(inputs, generating)
-        return {**self.backbone.with_pictures(inputs, prompts.encoded), "position_ids": positions}
+    def apply(self, forward: ForwardPass, call: Call) -> None:
+        plans = [self._plan(count, _added_again(call)) for count in call.layout.counts()]
+        self.backbone.read_pruned(forward, call)
+        assert forward.ids is not None
+        copies = len(forward.ids) // len(plans)
+        views = TokenViews(self.backbone, call)
+        pruner = LayerPruner(views, plans, copies, self._select)
+        forward.own[self], forward.columns = pruner, pruner.columns
 
     def _plan(self, total: int, first: int) -> dict[int, int]:
         """Find the vision tokens left from each layer on; `first` is the first that may prune.
@@ -149,54 +102,55 @@ class InLLM:
         return plan
 
     def _select(self, tokens: Tokens, count: int) -> Kept:
-        return select_tokens(self.method, count, tokens)
+        with dense(self.backbone.model):
+            return select_tokens(self.method, count, tokens)
 
-    def _before_layer(
-        self, number: int, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple, dict] | None:
-        if self._running is None:
-            return None
-        if kwargs.get("past_key_values") is not None:
-            self._cuts[kwargs["past_key_values"]] = self._running
-        hidden = args[0] if args else kwargs["hidden_states"]
-        hidden, changed = self._running.before(number, hidden, kwargs)
-        return (
-            ((hidden, *args[1:]), changed) if args else ((), {**changed, "hidden_states": hidden})
-        )
+    def before_layer(
+        self, forward: ForwardPass, layer: int, hidden: Tensor, kwargs: Mapping[str, Any]
+    ) -> tuple[Tensor, Mapping[str, Any]]:
+        pruner: LayerPruner | None = forward.own.get(self)
+        if pruner is not None:
+            return pruner.before(layer, hidden, kwargs)
+        columns, cache = forward.columns_at(layer), kwargs.get("past_key_values")
+        if columns is None or cache is None:
+            return hidden, kwargs
+        cached = int(cache.layers[layer].get_seq_length())
+        mask = step_mask(columns, kwargs.get("attention_mask"), hidden.shape[1], cached)
+        return hidden, {**kwargs, "attention_mask": mask}
 
-    def _after_last(self, module: nn.Module, args: Any, out: Any) -> Any:
-        if self._running is None:
-            return None
-        prefill = not self._running.done
-        full = self._running.after_last(out)
-        if prefill:
-            self.report.note(
-                self._running.views.layout.grids, self._running.kept, self._running.plans
-            )
-        return full
+    def after_layers(self, forward: ForwardPass, hidden: Tensor) -> Tensor:
+        pruner: LayerPruner | None = forward.own.get(self)
+        if pruner is None:
+            return hidden
+        hidden = pruner.after_last(hidden)
+        self.report.note(pruner.views.layout.grids, pruner.kept, pruner.plans)
+        return hidden
+
+    def attend(
+        self,
+        forward: ForwardPass,
+        next_attention: Attend,
+        module: nn.Module,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        mask: Tensor | None,
+        **kwargs: Any,
+    ) -> tuple[Tensor, Any]:
+        pruner: LayerPruner | None = forward.own.get(self)
+        if pruner is not None:
+            pruner.record(module, query, key, mask, kwargs.get("scaling"))
+        return next_attention(module, query, key, value, mask, **kwargs)
 
 
-def _check_cache(cache: Any) -> None:
-    if int(cache.get_seq_length()) > 0:
-        raise ValueError(
-            "past_key_values: pictures cannot follow a prefill pruned inside the LLM; start "
-            "anew with all of them"
-        )
-    if not isinstance(cache, DynamicCache):
-        raise ValueError(
-            f"past_key_values: {type(cache).__name__} has one length for all layers; leave it "
-            "out for a DynamicCache"
-        )
-
-
-def _added_again(prompts: TokenViews) -> int:
+def _added_again(call: Call) -> int:
     """Count the first LLM layers that vision features are added to ("deepstack"), at least 1."""
     return max(
         [
             1,
             *(
                 len(getattr(output, "deepstack_features", None) or ())
-                for output in prompts.encoded.output.values()
+                for output in call.encoded.output.values()
             ),
         ]
     )

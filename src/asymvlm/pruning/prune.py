@@ -11,10 +11,11 @@ from transformers import PreTrainedModel
 from ..backbone import backbone_of
 from ..checkpoint.adapter import applied_adapter
 from ..checkpoint.scorer import TrainedScorer
+from ..engine import ModelHooks
 from ..methods import Learned, Method
 from ..selectors import Keep, check_keep
 from .before_llm import BeforeLLM
-from .inside_llm import InLLM
+from .inside_llm import InsideLLM
 from .report import PruneReport
 
 
@@ -53,14 +54,24 @@ def prune(
         )
     backbone = backbone_of(model)
     backbone.template_ids = tuple(template_ids)
-    pruner = (BeforeLLM if method.layer is None else InLLM)(backbone, method, keep)
+    stage = (BeforeLLM if method.layer is None else InsideLLM)(backbone, method, keep)
     with (
         nullcontext() if method.adapter is None else applied_adapter(model, method.adapter),
-        pruner.open(),
+        ModelHooks.opened(backbone, stage),
     ):
-        yield pruner.report
-    if not pruner.report.calls and not pruner.report.text_only:
+        yield stage.report
+    _warn(stage.report)
+
+
+def _warn(report: PruneReport) -> None:
+    if report.unseen:
+        warnings.warn(
+            f"asymvlm.prune: the LLM inside the model was called {report.unseen} times by itself, "
+            "so its pictures were not pruned; call the model",
+            stacklevel=4,
+        )
+    elif report.unused:
         warnings.warn(
             "asymvlm.prune: the model was not called inside the context, so nothing was pruned",
-            stacklevel=3,
+            stacklevel=4,
         )

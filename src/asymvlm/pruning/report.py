@@ -10,7 +10,7 @@ from ..backbone import Kept
 
 
 @dataclass
-class Call:
+class PrunedCall:
     """One pruned prefill."""
 
     before: list[int]  # vision tokens per sample
@@ -43,16 +43,28 @@ def seen_by_layer(stages: dict[int, int], total: int, depth: int) -> list[int]:
 
 @dataclass
 class PruneReport:
-    """What was pruned; `text_only` counts calls without pictures, which passed unchanged."""
+    """What was pruned.
 
-    calls: list[Call] = field(default_factory=list)
+    `text_only` counts prompts without pictures, which passed unchanged; `continued` counts calls
+    that went on from a cache; `unseen` counts passes of the LLM alone, past the model, whose
+    pictures passed whole if there were any.
+    """
+
+    calls: list[PrunedCall] = field(default_factory=list)
     text_only: int = 0
+    continued: int = 0
+    unseen: int = 0
+
+    @property
+    def unused(self) -> bool:
+        """Whether the model was not called at all."""
+        return not (self.calls or self.text_only or self.continued)
 
     def note(self, grids: list[Tensor], kept: list[Kept], stages: list[dict[int, int]]) -> None:
         """Add a call."""
         index, scores = [choice.index for choice in kept], [choice.scores for choice in kept]
         self.calls.append(
-            Call(
+            PrunedCall(
                 [len(grid) for grid in grids],
                 [len(item) for item in index],
                 index,

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from ..backbone import Backbone, Encoded, Kept, Layout
+from ..backbone import Backbone, Call, Kept
 from ..methods import Method
 from ..methods.base import Tokens
 from ..selectors import Keep, count_for, gap_count, top_k
@@ -16,19 +13,9 @@ from .token_views import sample_tokens
 
 
 @torch.no_grad()
-def select_batch(
-    backbone: Backbone,
-    method: Method,
-    keep: Keep,
-    inputs: Mapping[str, Any],
-    encoded: Encoded,
-    layout: Layout,
-) -> list[Kept]:
+def select_batch(backbone: Backbone, method: Method, keep: Keep, call: Call) -> list[Kept]:
     """Choose the kept tokens of each sample before the LLM, one call of the method each."""
-    return [
-        select_tokens(method, keep, tokens)
-        for tokens in sample_tokens(backbone, inputs, encoded, layout)
-    ]
+    return [select_tokens(method, keep, tokens) for tokens in sample_tokens(backbone, call)]
 
 
 @torch.no_grad()

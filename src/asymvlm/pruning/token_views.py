@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from functools import cached_property
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from torch import Tensor
 
-from ..backbone import Backbone, Encoded, Layout
+from ..backbone import Backbone, Call
 from ..backbone.tower.pixel_contrast import token_contrast
 from ..backbone.tower.watch import TowerView, downsampled_features
 from ..methods.base import LayerView, Tokens
@@ -16,13 +16,11 @@ from ..targets.attention import AttentionTarget
 from ..typing import Float
 
 
-def sample_tokens(
-    backbone: Backbone, inputs: Mapping[str, Any], encoded: Encoded, layout: Layout
-) -> Iterator[Tokens]:
+def sample_tokens(backbone: Backbone, call: Call) -> Iterator[Tokens]:
     """Yield `Tokens` per sample, in order, as they stand before the LLM."""
-    cut = TokenViews(backbone, inputs, encoded, layout)
+    cut, layout = TokenViews(backbone, call), call.layout
     for sample, count in enumerate(layout.counts()):
-        rows = encoded.rows[cut.starts[sample] : cut.starts[sample] + count]
+        rows = call.encoded.rows[cut.starts[sample] : cut.starts[sample] + count]
         text = backbone.embed_text(layout.input_ids[sample][layout.text[sample]])
         yield cut(sample, rows, text, slice(None), _before_the_llm)
 
@@ -37,18 +35,17 @@ def _before_the_llm() -> NoReturn:
 class TokenViews:
     """Makes `Tokens` of one batch; values of the dense model are computed once per batch."""
 
-    def __init__(
-        self, backbone: Backbone, inputs: Mapping[str, Any], encoded: Encoded, layout: Layout
-    ) -> None:
-        self.backbone, self.encoded, self.layout = backbone, encoded, layout
+    def __init__(self, backbone: Backbone, call: Call) -> None:
+        self.backbone, self.encoded, self.layout = backbone, call.encoded, call.layout
         # Inside `generate` its own settings stand beside the model's inputs; labels are for the
         # caller's forward pass.
         self.inputs = {
             name: value
-            for name, value in inputs.items()
-            if isinstance(value, Tensor) and name != "labels"
+            for name, value in call.inputs.items()
+            if (name == "mm_encoder_outputs" and value)
+            or (isinstance(value, Tensor) and name != "labels")
         }
-        counts = layout.counts()
+        counts = call.layout.counts()
         self.starts = [sum(counts[:sample]) for sample in range(len(counts))]
         self._dense_attention: dict[str, list[Tensor]] = {}
 
@@ -95,9 +92,8 @@ class TokenViews:
     def dense_attention(self, kind: str) -> list[Tensor]:
         if kind not in self._dense_attention:
             target = AttentionTarget(rows=kind)
-            self._dense_attention[kind] = target.of_prompt(
-                self.backbone, self.inputs, self.encoded, self.layout
-            )
+            call = Call(self.inputs, self.encoded, self.layout)
+            self._dense_attention[kind] = target.of_prompt(self.backbone, call)
         return self._dense_attention[kind]
 
     def downsampled(self, sample: int, down: int, across: int) -> Tensor:

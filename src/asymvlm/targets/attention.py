@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..backbone import Backbone, Encoded, Layout
+from ..backbone import Backbone, Call
 from ..backbone.teacher_forcing import append_answers, check_left_padded
+from ..engine import dense
 from ..typing import Float
 from .base import EncodedBatch, Target, normalised
 
@@ -44,12 +44,11 @@ class AttentionTarget(Target):
     def __call__(self, backbone: Backbone, batch: EncodedBatch) -> list[Float[Tensor, "n"]]:
         return [normalised(item**self.sharpen) for item in self._mass(backbone, batch)]
 
-    def of_prompt(
-        self, backbone: Backbone, inputs: Mapping[str, Any], encoded: Encoded, layout: Layout
-    ) -> list[Float[Tensor, "n"]]:
+    def of_prompt(self, backbone: Backbone, call: Call) -> list[Float[Tensor, "n"]]:
         """Compute it without known answers: the model's own greedy ones are appended."""
-        answers = dense_answers(backbone, inputs) if self.rows == "answer" else []
-        return self._mass(backbone, EncodedBatch(inputs, encoded, layout, layout.question, answers))
+        answers = dense_answers(backbone, call.inputs) if self.rows == "answer" else []
+        batch = EncodedBatch(call.inputs, call.encoded, call.layout, call.layout.question, answers)
+        return self._mass(backbone, batch)
 
     def _mass(self, backbone: Backbone, batch: EncodedBatch) -> list[Float[Tensor, "n"]]:
         call, rows = self._call(backbone, batch)
@@ -82,9 +81,10 @@ def dense_answers(backbone: Backbone, inputs: Mapping[str, Any], longest: int = 
     """Generate the model's own greedy answers, as token ids without padding."""
     prompt = inputs["input_ids"].shape[1]
     model: Any = backbone.model
-    # `prune` may have put another in its place.
-    own = functools.partial(type(model).generate, model)
-    output = backbone.generate(own, **inputs, max_new_tokens=longest, do_sample=False)[:, prompt:]
+    with dense(model):
+        output = backbone.generate(
+            model.generate, **inputs, max_new_tokens=longest, do_sample=False
+        )[:, prompt:]
     pad = backbone.model.generation_config.pad_token_id
     return [row[row != pad] for row in output]
 

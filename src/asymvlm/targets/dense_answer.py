@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..backbone import Backbone, Kept
+from ..backbone import Backbone, Call, Kept
 from ..selectors import count_for, top_k
 from ..typing import Float
 from .attention import dense_answers
@@ -29,8 +29,8 @@ def dense_answer_shares(
     open_still = torch.ones(len(importance), dtype=torch.bool)
     for share in sorted(ladder, reverse=True):
         kept = [Kept(top_k(item, count_for(float(share), len(item)))) for item in importance]
-        inputs = dict(batch.inputs)
-        pruned = backbone.drop(inputs, batch.encoded, batch.layout, kept, generating=True)
+        call = Call(batch.inputs, batch.encoded, batch.layout, kept)
+        pruned = backbone.drop(call, generating=True)
         answers = dense_answers(backbone, pruned)
         for sample, (got, want) in enumerate(zip(answers, dense, strict=True)):
             open_still[sample] &= torch.equal(got, want)

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..backbone.gated import gating
 from ..distillation.answer_logits import answer_logits
 from ..distillation.answer_observer import AnswerBatch, AnswerObserver
+from ..engine import attends_through_stages
 from ..export import CONTENTS
 from ..objectives import AnswerDivergence, Labels, Objective, Prediction
 from ..scorers import BudgetHead, Scorer
@@ -80,8 +80,8 @@ class AnswerModule(ScorerModule):
         if not self.settings.checkpointing:
             return
         teacher = self.observer.teacher
-        # Layers are computed again when the forward call's own `gating` is closed.
-        self._while_fitting.enter_context(gating(teacher.model))
+        # Layers are computed again when the forward call's own context is closed.
+        self._while_fitting.enter_context(attends_through_stages(teacher.model))
         options = {"use_reentrant": False}
         teacher.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=options)
         for layer in teacher.backbone.decoder.layers:

@@ -16,13 +16,14 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import DynamicCache
 
-from ..backbone import AttentionRecorder, recording
+from ..backbone import AttentionRecorder
 from ..backbone.teacher_forcing import append_answers, check_left_padded
 from ..cli.command import call_from_flags, run_command
 from ..cli.progress import track
 from ..distillation.teacher import Teacher
 from ..documents import Sample, samples
 from ..documents.sources.source import DataSource
+from ..engine import attends_through_stages
 from ..errors import DataError
 from ..eviction.checks import full_attention_layers
 from ..eviction.policies.linear import MADE_FOR, is_linear_predictor
@@ -123,8 +124,8 @@ def _values_and_attention(
     recorder = AttentionRecorder(rows, said, heads="max", over_rows="max")
     cache = DynamicCache(config=vlm.model.config.get_text_config())
     base: Any = vlm.model.base_model
-    with recording(vlm.model):
-        base(**arguments, past_key_values=cache, use_cache=True, attention_recorder=recorder)
+    with attends_through_stages(vlm.model):
+        base(**arguments, past_key_values=cache, use_cache=True, attention_stage=recorder)
     return {
         number: (
             cache.layers[number].values.transpose(1, 2).flatten(2)[said].double(),

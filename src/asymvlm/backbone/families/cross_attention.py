@@ -9,11 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...engine import ForwardPass
 from ...errors import DataError
 from ...typing import Bool, Float, Int64
 from ..attention_recorder import AttentionRecorder, record_first_layers
 from ..backbone import Backbone
-from ..layout import Encoded, Kept, Layout
+from ..layout import Call, Encoded, Layout
 
 
 class CrossAttention(Backbone):
@@ -22,6 +23,7 @@ class CrossAttention(Backbone):
     `Encoded.output` holds the states as the model pads them, `[B, ..., L, E]`.
     """
 
+    in_sequence = False
     mask_argument: str  # [B, S, pictures...], 1 where a row of the text may look
     states_argument: str  # encoded pictures instead of pixels
     tower_part: str  # what tells such a model from others
@@ -40,8 +42,8 @@ class CrossAttention(Backbone):
 
     @property
     @abstractmethod
-    def reading(self) -> list[tuple[int, nn.Module]]:
-        """Modules that attend to pictures, with the number of layers to run for each."""
+    def reading(self) -> list[nn.Module]:
+        """Modules that attend to pictures."""
 
     @abstractmethod
     def places(self, picture: int) -> Int64[Tensor, "L 3"]:
@@ -85,18 +87,34 @@ class CrossAttention(Backbone):
         return Layout(ids, mask, torch.zeros_like(ids, dtype=torch.bool), grids, self.template_ids)
 
     def chosen(
-        self, inputs: Mapping[str, Any], encoded: Encoded, kept: list[Kept]
+        self, call: Call
     ) -> tuple[Float[Tensor, "B K E"], Int64[Tensor, "B K"], Bool[Tensor, "B K"]]:
         """Gather the kept tokens' states, their indices in the row, and which are no padding."""
-        rows = [own[choice.index] for own, choice in zip(self.slots(inputs), kept, strict=True)]
+        slots = self.slots(call.inputs)
+        rows = [own[choice.index] for own, choice in zip(slots, call.kept, strict=True)]
         index = torch.zeros(
             len(rows), max(1, *(len(row) for row in rows)), dtype=torch.long, device=self.device
         )
         real = torch.zeros_like(index, dtype=torch.bool)
         for number, row in enumerate(rows):
             index[number, : len(row)], real[number, : len(row)] = row, True
-        flat = encoded.output.flatten(1, -2)
+        flat = call.encoded.output.flatten(1, -2)
         return flat.gather(1, index[..., None].expand(-1, -1, flat.shape[-1])), index, real
+
+    def has_encoded(self, inputs: Mapping[str, Any]) -> bool:
+        return False
+
+    def read_pruned(self, forward: ForwardPass, call: Call) -> None:
+        """Have a forward pass attend to fewer vision tokens; `generate` is given them at once."""
+        assert forward.ids is not None
+        if self.brings_pictures(forward.inputs):
+            forward.inputs = self.drop(call, generating=False)
+        copies = len(forward.ids) // len(call.layout.input_ids)
+        forward.prompt_mask = call.layout.attention_mask.repeat_interleave(copies, dim=0)
+        forward.family = tuple(item.repeat_interleave(copies, dim=0) for item in call.family)
+
+    def generation_arguments(self, call: Call) -> dict[str, Any]:
+        return self.drop(call, generating=True)
 
     def with_pictures(self, inputs: Mapping[str, Any], encoded: Encoded) -> dict[str, Any]:
         return self.without_pictures(inputs) | {self.states_argument: encoded.output}
@@ -132,10 +150,7 @@ class CrossAttention(Backbone):
         )
         for row, own in zip(columns, slots, strict=True):
             row[own] = True
-        recorder = AttentionRecorder(
-            rows, columns, heads, only=[module for _, module in self.reading]
-        )
-        depth = self.reading[max(layers)][0]
-        record_first_layers(self.model, self.decoder, call, recorder, depth)
+        recorder = AttentionRecorder(rows, columns, heads, only=self.reading, count=max(layers) + 1)
+        record_first_layers(self.model, call, recorder)
         mass = torch.stack([recorder.layers[layer] for layer in layers]).mean(0)
         return [row[own] for row, own in zip(mass, slots, strict=True)]

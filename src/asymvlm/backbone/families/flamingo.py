@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ...typing import Float, Int64
 from ..grid import ordered_places, square_places
-from ..layout import Encoded, Kept, Layout
+from ..layout import Call, Encoded
 from ..tower.watch import watching
 from .cross_attention import CrossAttention
 
@@ -48,13 +48,9 @@ class Flamingo(CrossAttention):
         return config.perceiver_config.resampler_n_latents if config.use_resampler else patches + 1
 
     @property
-    def reading(self) -> list[tuple[int, nn.Module]]:
+    def reading(self) -> list[nn.Module]:
         inner: Any = self.model.base_model
-        gated = inner.gated_cross_attn_layers
-        return [
-            (number * inner.cross_layer_interval + 1, layer.cross_attn)
-            for number, layer in enumerate(gated)
-        ]
+        return [layer.cross_attn for layer in inner.gated_cross_attn_layers]
 
     def places(self, picture: int) -> Int64[Tensor, "L 3"]:
         place = ordered_places if self.model.config.use_resampler else square_places
@@ -89,29 +85,22 @@ class Flamingo(CrossAttention):
         return encoded
 
     def features(self, states: Float[Tensor, "*n E"]) -> Float[Tensor, "*n D"]:
-        first: Any = self.reading[0][1]
+        first: Any = self.reading[0]
         return first.o_proj(first.v_proj(states))
 
-    def drop(
-        self,
-        inputs: dict[str, Any],
-        encoded: Encoded,
-        layout: Layout,
-        kept: list[Kept],
-        generating: bool,
-    ) -> dict[str, Any]:
-        if any(choice.features is not None for choice in kept):
+    def drop(self, call: Call, generating: bool) -> dict[str, Any]:
+        if any(choice.features is not None for choice in call.kept):
             name = type(self.model).__name__
             raise ValueError(
                 f"{name}: methods that fuse tokens need them in the LLM's own sequence; choose one "
                 "that drops"
             )
-        states, index, real = self.chosen(inputs, encoded, kept)
-        mask = inputs[self.mask_argument]
+        states, index, real = self.chosen(call)
+        mask = call.inputs[self.mask_argument]
         picture = (index // self.length)[:, None].expand(-1, mask.shape[1], -1)
         # `generate` names them as the model returns them.
         argument = "image_hidden_states" if generating else self.states_argument
-        return self.without_pictures(inputs) | {
+        return self.without_pictures(call.inputs) | {
             argument: states[:, :, None],
             self.mask_argument: mask.gather(2, picture) * real[:, None],
         }

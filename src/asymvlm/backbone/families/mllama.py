@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
@@ -10,10 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...engine import ForwardPass, hooked
 from ...typing import Bool, Float, Int64
 from ..grid import square_places
-from ..layout import Encoded, Kept, Layout
+from ..layout import Call, Encoded
 from .cross_attention import CrossAttention
+
+_ROWS_THAT_LOOK = "full_text_row_masked_out_mask"
 
 
 class Mllama(CrossAttention):
@@ -28,8 +31,6 @@ class Mllama(CrossAttention):
     mask_argument = "cross_attention_mask"
     states_argument = "cross_attention_states"
     tower_part = "vision_model"
-    # Of the newest call: columns, and which are no filling.
-    _left: tuple[Int64[Tensor, "B K"], Bool[Tensor, "B K"]] | None = None
 
     @cached_property
     def picture_names(self) -> tuple[str, ...]:
@@ -41,10 +42,10 @@ class Mllama(CrossAttention):
         return int(inner.vision_model.num_patches)
 
     @property
-    def reading(self) -> list[tuple[int, nn.Module]]:
+    def reading(self) -> list[nn.Module]:
         layers = self.decoder.layers
         return [
-            (number + 1, layers[number].cross_attn)
+            layers[number].cross_attn
             for number in sorted(self.decoder.config.cross_attention_layers)
         ]
 
@@ -60,71 +61,54 @@ class Mllama(CrossAttention):
     def with_pictures(self, inputs: Mapping[str, Any], encoded: Encoded) -> dict[str, Any]:
         return self.without_pictures(inputs) | {self.states_argument: encoded.output.flatten(1, -2)}
 
-    def drop(
-        self,
-        inputs: dict[str, Any],
-        encoded: Encoded,
-        layout: Layout,
-        kept: list[Kept],
-        generating: bool,
-    ) -> dict[str, Any]:
-        if all(
-            len(choice.index) == count and choice.features is None
-            for choice, count in zip(kept, layout.counts(), strict=True)
-        ):
+    def drop(self, call: Call, generating: bool) -> dict[str, Any]:
+        if not call.drops:
             # Rows of the text that look at nothing read padded tiles too: so keeping all must keep
             # these.
-            self._left = None
-            return self.with_pictures(inputs, encoded)
-        states, index, real = self.chosen(inputs, encoded, kept)
-        for number, choice in enumerate(kept):
+            return self.with_pictures(call.inputs, call.encoded)
+        states, index, real = self.chosen(call)
+        for number, choice in enumerate(call.kept):
             if choice.features is not None:
                 states[number, : len(choice.index)] = choice.features.to(states)
-        self._left = index, real
-        return self.without_pictures(inputs) | {self.states_argument: states}
+        # Columns of the tiles that later steps look at, and which of them are no filling.
+        call.family = index, real
+        return self.without_pictures(call.inputs) | {self.states_argument: states}
+
+    def before_step(self, inputs: dict[str, Any]) -> None:
+        """Pass the states in the first step of `generate` alone; later they are in the cache."""
+        inputs[self.states_argument] = None
 
     @contextmanager
-    def ready(self) -> Iterator[None]:
+    def family_hooks(self, forward: Callable[[], ForwardPass | None]) -> Iterator[None]:
+        def pick_columns(
+            module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+        ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+            current = forward()
+            mask = kwargs.get(self.mask_argument)
+            if mask is None or current is None or not current.family:
+                return None
+            index, real = current.family
+            return args, {**kwargs, **_picked(mask, kwargs[_ROWS_THAT_LOOK], index, real)}
+
         inner: Any = self.model.base_model
-        handles = [
-            inner.register_forward_pre_hook(_states_once, with_kwargs=True),
-            inner.language_model.register_forward_pre_hook(self._pick_columns, with_kwargs=True),
-        ]
-        try:
+        with hooked(inner.language_model, pick_columns):
             yield
-        finally:
-            for handle in handles:
-                handle.remove()
-            self._left = None
-
-    def _pick_columns(
-        self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        mask = kwargs.get(self.mask_argument)
-        if mask is None or self._left is None:
-            return args, kwargs
-        index, real = (
-            part.repeat_interleave(len(mask) // len(part), dim=0)[:, None, None]
-            for part in self._left
-        )  # beams
-        hidden = torch.finfo(mask.dtype).min
-        mask = mask.gather(-1, index.expand(-1, -1, mask.shape[2], -1)).masked_fill(~real, hidden)
-        # A row that has lost all it looked at is treated as the model treats rows that look at
-        # nothing: an open mask, a closed gate.
-        blind = (mask == hidden).all(-1, keepdim=True)
-        gate = kwargs["full_text_row_masked_out_mask"].masked_fill(blind, 0)
-        return args, {
-            **kwargs,
-            self.mask_argument: mask.masked_fill(blind & real, 0),
-            "full_text_row_masked_out_mask": gate,
-        }
 
 
-def _states_once(
-    module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Pass the states in the first step of `generate` alone; later they are in the cache."""
-    past = kwargs.get("past_key_values")
-    if past is not None and int(past.get_seq_length()) > 0:
-        kwargs = {**kwargs, "cross_attention_states": None}
-    return args, kwargs
+def _picked(
+    mask: Float[Tensor, "B 1 S L"],
+    gate: Tensor,
+    index: Int64[Tensor, "B K"],
+    real: Bool[Tensor, "B K"],
+) -> dict[str, Tensor]:
+    """Pick the columns of the tile mask, and shut the gate of rows that have lost all they saw."""
+    index, real = index[:, None, None], real[:, None, None]
+    hidden = torch.finfo(mask.dtype).min
+    mask = mask.gather(-1, index.expand(-1, -1, mask.shape[2], -1)).masked_fill(~real, hidden)
+    # A row that has lost all it looked at is treated as the model treats rows that look at nothing:
+    # an open mask, a closed gate.
+    blind = (mask == hidden).all(-1, keepdim=True)
+    return {
+        Mllama.mask_argument: mask.masked_fill(blind & real, 0),
+        _ROWS_THAT_LOOK: gate.masked_fill(blind, 0),
+    }

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from torch import Tensor, nn
+
+from ...engine import ForwardPass
 from ...errors import DataError
+from ...typing import Float
 from ..backbone import Backbone
-from ..layout import Encoded, Kept, Layout
+from ..layout import Call, Encoded
+from ..pruned_inputs import kept_columns
 
 
 class QFormer(Backbone):
@@ -28,15 +33,16 @@ class QFormer(Backbone):
                 "move the others; use one with a decoder (OPT, Vicuna)"
             )
 
-    def drop(
-        self,
-        inputs: dict[str, Any],
-        encoded: Encoded,
-        layout: Layout,
-        kept: list[Kept],
-        generating: bool,
-    ) -> dict[str, Any]:
-        return super().drop(inputs, encoded, layout, kept, generating) | self._required
+    @property
+    def entry(self) -> nn.Module:
+        return self.model
+
+    @property
+    def reader(self) -> nn.Module:
+        return self.decoder
+
+    def drop(self, call: Call, generating: bool) -> dict[str, Any]:
+        return super().drop(call, generating) | self._required
 
     def with_pictures(self, inputs: Mapping[str, Any], encoded: Encoded) -> dict[str, Any]:
         return super().with_pictures(inputs, encoded) | self._required
@@ -51,13 +57,40 @@ class QFormer(Backbone):
             if name in parameters and parameters[name].default is inspect.Parameter.empty
         }
 
-    def generate(self, original: Any, *args: Any, **pruned: Any) -> Any:
-        encoded = pruned.pop("mm_encoder_outputs", None)
-        if encoded is None:
-            return original(*args, **pruned)
-        pruned = {name: value for name, value in pruned.items() if name not in self._required}
-        ids = pruned["input_ids"]
-        features = encoded["image"].pooler_output
+    def read_pruned(self, forward: ForwardPass, call: Call) -> None:
+        inputs, copies = self._reading(forward, call)
+        if call.drops:
+            columns = kept_columns(call, copies)
+            embeddings = columns.gather_states(self._with_fused(forward, call))
+            inputs = self._read_columns(forward, inputs, columns)
+            forward.inputs = {**inputs, "inputs_embeds": embeddings}
+
+    def _with_fused(self, forward: ForwardPass, call: Call) -> Float[Tensor, "B S D"]:
+        """Put fused tokens in the place of those that are kept."""
+        embeddings: Tensor = forward.inputs["inputs_embeds"]
+        if all(choice.features is None for choice in call.kept):
+            return embeddings
+        embeddings = embeddings.clone()
+        copies = len(embeddings) // len(call.kept)
+        for row in range(len(embeddings)):
+            choice = call.kept[row // copies]
+            if choice.features is not None:
+                places = call.layout.vision[row // copies].nonzero().squeeze(-1)[choice.index]
+                embeddings[row, places] = choice.features.to(embeddings)
+        return embeddings
+
+    def generation_arguments(self, call: Call) -> dict[str, Any]:
+        return super().generation_arguments(call) | {
+            "mm_encoder_outputs": dict(call.encoded.output)
+        }
+
+    def generate(self, original: Callable[..., Any], **arguments: Any) -> Any:
+        encoded = arguments.pop("mm_encoder_outputs", None)
+        if not encoded:
+            return original(**arguments)
+        arguments = {key: item for key, item in arguments.items() if key not in self._required}
+        ids = arguments["input_ids"]
         embeds = self.embed_text(ids)
-        embeds = embeds.masked_scatter((self._kinds(ids) >= 0)[..., None], features.to(embeds))
-        return self.model.language_model.generate(inputs_embeds=embeds, **pruned)
+        vision = (self._kinds(ids) >= 0)[..., None]
+        embeds = embeds.masked_scatter(vision, encoded["image"].pooler_output.to(embeds))
+        return self.model.language_model.generate(inputs_embeds=embeds, **arguments)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ...engine import hooked
 from ...typing import Float
 from ..attention_probs import attention_probs
 
@@ -24,10 +25,10 @@ class ResamplerWatcher:
         self._queries: list[Tensor] = []
         self._keys: list[Tensor] = []
 
-    def note_query(self, module: nn.Module, args: Any, out: Tensor) -> None:
+    def note_query(self, module: nn.Module, args: Any, kwargs: Any, out: Tensor) -> None:
         self._queries.append(out.detach())
 
-    def note_key(self, module: nn.Module, args: Any, out: Tensor) -> None:
+    def note_key(self, module: nn.Module, args: Any, kwargs: Any, out: Tensor) -> None:
         self._keys.append(out.detach())
 
     def weights(self, patches: int) -> Float[Tensor, "pictures latents p"]:
@@ -55,9 +56,7 @@ def watching_resampler(model: Any) -> Iterator[ResamplerWatcher | None]:
         for long, short in (("query", "q_proj"), ("key", "k_proj"))
     )
     watcher = ResamplerWatcher(getattr(last, "num_attention_heads", None) or last.n_heads)
-    with ExitStack() as stack:
-        stack.callback(query.register_forward_hook(watcher.note_query).remove)
-        stack.callback(key.register_forward_hook(watcher.note_key).remove)
+    with hooked(query, after=watcher.note_query), hooked(key, after=watcher.note_key):
         yield watcher
 
 

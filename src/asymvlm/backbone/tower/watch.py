@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
+from ...engine import hooked, register
 from ...typing import Float
-from ..attention_functions import register
 from ..attention_probs import attention_probs
 from ..family_spec import family_spec
 from .patch_merging import Patches, on_tokens
@@ -80,7 +80,7 @@ class TowerWatcher:
         """Record one call of the attention function; both are `[pictures, heads, patches, d]`."""
         self.calls.append((query.detach(), key.detach(), mask, scaling))
 
-    def note_states(self, module: nn.Module, args: Any, out: Any) -> None:
+    def note_states(self, module: nn.Module, args: Any, kwargs: Any, out: Any) -> None:
         """Record the layer's output; a forward hook."""
         self.states.append((out[0] if isinstance(out, tuple) else out).detach())
 
@@ -113,7 +113,7 @@ class TowerWatcher:
             seen = mask if mask is None or mask.shape[2] == 1 else mask[:, :, part]
             probs = attention_probs(rows[:, :, part], key, seen, scaling)
             total += probs.nan_to_num().mean(1).sum(1)
-        return self._patches(total[..., None] / rows.shape[2])
+        return self._patches((total / _rows_that_see(mask, rows.shape[2]))[..., None])
 
     def _patches(self, values: Float[Tensor, "pictures p C"]) -> Float[Tensor, "pictures q C"]:
         return values[:, 1:] if self.cls == "left out" else values
@@ -152,6 +152,15 @@ class TowerWatcher:
         return list(flat.split([key.shape[0] * key.shape[2] for _, key, _, _ in self.calls]))
 
 
+def _rows_that_see(mask: Tensor | None, rows: int) -> Float[Tensor, "*pictures p"] | int:
+    """Count the rows that may attend to each key: of its own picture, where all are in one row."""
+    if mask is None or mask.shape[2] == 1:
+        return rows
+    seen = mask[:, 0, :rows]
+    seen = seen if seen.dtype == torch.bool else seen > torch.finfo(seen.dtype).min / 2
+    return seen.sum(1).clamp_min(1).float()
+
+
 def _side_by_side(parts: Float[Tensor, "pictures heads p d"]) -> Float[Tensor, "pictures p C"]:
     return parts.transpose(1, 2).flatten(2)
 
@@ -184,12 +193,14 @@ def watching(model: Any) -> Iterator[TowerWatcher]:
     before = config.vision_config._attn_implementation
     model.set_attn_implementation({"vision_config": _NAME})
     setattr(attention, _WATCHER, watcher)
-    handle = layer.register_forward_hook(watcher.note_states)
     try:
-        with _packing(model.base_model, watcher), watching_resampler(model) as watcher.resampler:
+        with (
+            hooked(layer, after=watcher.note_states),
+            _packing(model.base_model, watcher),
+            watching_resampler(model) as watcher.resampler,
+        ):
             yield watcher
     finally:
-        handle.remove()
         delattr(attention, _WATCHER)
         model.set_attn_implementation({"vision_config": before})
 

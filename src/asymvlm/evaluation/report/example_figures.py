@@ -13,7 +13,7 @@ from PIL import Image
 from ...distillation.teacher import Teacher
 from ...documents import Sample
 from ...methods import Method
-from ...pruning.report import Call
+from ...pruning.report import PrunedCall
 from ...storage.atomic import draft_file
 from ..answers import pruned_prefill
 from .pictures import draw_boxes, heat_map, kept_map, rank_weight
@@ -23,7 +23,7 @@ from .pictures import draw_boxes, heat_map, kept_map, rank_weight
 class _Example:
     sample: Sample
     title: str
-    calls: dict[str, Call]  # by method
+    calls: dict[str, PrunedCall]  # by method
 
 
 def examples_pictures(
@@ -72,19 +72,19 @@ def _example(
     return _Example(sample, textwrap.fill(title, 34), calls)
 
 
-def _ranks(call: Call) -> bool:
+def _ranks(call: PrunedCall) -> bool:
     """Whether every token of the page has a score; later stages in the LLM score what is left."""
     return call.scores[0] is not None and len(call.scores[0]) == call.before[0]
 
 
-def _heat(image: Image.Image, call: Call) -> np.ndarray:
+def _heat(image: Image.Image, call: PrunedCall) -> np.ndarray:
     scores = call.scores[0]
     assert scores is not None
     return heat_map(image, call.grids[0], rank_weight(scores, call.after[0]))
 
 
 def _draw(
-    examples: Sequence[_Example], panel: Callable[[Image.Image, Call], np.ndarray], path: Path
+    examples: Sequence[_Example], panel: Callable[[Image.Image, PrunedCall], np.ndarray], path: Path
 ) -> None:
     from matplotlib.figure import Figure
 

@@ -1,0 +1,32 @@
+"""The hooks on a model: the only code that touches it.
+
+One `ModelHooks` per model wraps `generate`, hooks the modules that read the prompt, the decoder
+layers and the attention function, and puts everything back. What is done there is up to stages
+(`stage`), which own no hooks. What a cache that lost columns knows of its prompt travels with the
+cache (`pruned_cache`). Backbone and everything above it may import from here; it imports selectors,
+typing and errors.
+"""
+
+from .attention import attends_through_stages, register
+from .hooks import hooked
+from .model_hooks import HookedModel, ModelHooks, dense
+from .prompt_columns import PromptColumns
+from .pruned_cache import PromptState, mark_pruned, prompt_state
+from .stage import AttentionStage, ForwardPass, GenerateCall, Stage
+
+__all__ = [
+    "AttentionStage",
+    "ForwardPass",
+    "GenerateCall",
+    "HookedModel",
+    "ModelHooks",
+    "PromptColumns",
+    "PromptState",
+    "Stage",
+    "attends_through_stages",
+    "dense",
+    "hooked",
+    "mark_pruned",
+    "prompt_state",
+    "register",
+]

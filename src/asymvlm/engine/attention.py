@@ -1,0 +1,71 @@
+"""The one attention function that this package registers with transformers.
+
+It computes by SDPA and sees queries and keys after rotary embedding and normalisation, so that no
+family needs code of its own. A forward pass that should do more hands an `AttentionStage` along as
+the keyword `attention_stage`: what it does then belongs to that call alone.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from torch import Tensor, nn
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+from .stage import AttentionStage
+
+_NAME = "asymvlm"
+_lock = threading.RLock()
+# How often the function is asked for, by model, and what the LLM attended by before.
+_open: WeakKeyDictionary[nn.Module, tuple[int, str]] = WeakKeyDictionary()
+
+
+def _attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    attention_stage: AttentionStage | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, Any]:
+    if attention_stage is None:
+        return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
+    return attention_stage.attend(
+        sdpa_attention_forward, module, query, key, value, attention_mask, **kwargs
+    )
+
+
+def register(name: str, function: Callable[..., Any]) -> None:
+    """Register `function`, which computes by SDPA, with transformers as `name`; once is enough."""
+    if name not in AttentionInterface._global_mapping:
+        AttentionInterface.register(name, function)
+        AttentionMaskInterface.register(name, sdpa_mask)
+
+
+@contextmanager
+def attends_through_stages(model: PreTrainedModel) -> Iterator[None]:
+    """Let the LLM heed `attention_stage` while open; it may be open several times at once."""
+    register(_NAME, _attention)
+    text = model.config.get_text_config()
+    place = "" if text is model.config else "text_config"
+    with _lock:
+        count, before = _open.get(model, (0, text._attn_implementation))
+        if count == 0:
+            model.set_attn_implementation({place: _NAME})
+        _open[model] = count + 1, before
+    try:
+        yield
+    finally:
+        with _lock:
+            count, before = _open.pop(model)
+            if count > 1:
+                _open[model] = count - 1, before
+            elif text._attn_implementation == _NAME:
+                model.set_attn_implementation({place: before})

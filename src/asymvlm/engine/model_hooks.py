@@ -1,0 +1,341 @@
+"""The hooks of one model: there from when the first stage opens until the last one closes."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import inspect
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from typing import Any, Protocol
+from weakref import WeakKeyDictionary
+
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from .attention import attends_through_stages
+from .hooks import hooked
+from .pruned_cache import prompt_state
+from .stage import ForwardPass, GenerateCall, Stage
+
+_lock = threading.RLock()
+_open: WeakKeyDictionary[nn.Module, ModelHooks] = WeakKeyDictionary()
+
+
+class HookedModel(Protocol):
+    """What the hooks have to know of a model; a `Backbone` is one."""
+
+    @property
+    def model(self) -> PreTrainedModel: ...
+
+    @property
+    def entry(self) -> nn.Module:
+        """The module that takes pictures and prompt."""
+
+    @property
+    def reader(self) -> nn.Module:
+        """The module whose forward pass is the LLM's reading of the prompt."""
+
+    @property
+    def decoder(self) -> Any:
+        """The stack of LLM layers."""
+
+    def generate(self, original: Callable[..., Any], **arguments: Any) -> Any:
+        """Generate; `original` is the model's own `generate`."""
+
+    def family_hooks(
+        self, forward: Callable[[], ForwardPass | None]
+    ) -> AbstractContextManager[None]:
+        """Install what a family needs beyond these hooks; `forward` gives the pass under way."""
+
+
+class _Thread(threading.local):
+    """What is under way in one thread."""
+
+    def __init__(self) -> None:
+        self.generating: GenerateCall | None = None
+        self.entered: GenerateCall | None = None  # a plain call of a model that merges by itself
+        self.forwards: list[ForwardPass] = []
+        self.embedded: Tensor | None = None  # ids that became embeddings last
+        self.dense = 0  # how many ask for the model as it is
+
+
+class ModelHooks:
+    """All hooks on one model, and the stages that they serve, in order.
+
+    Several threads may call the model at once: what is under way in one is not seen by the others.
+    """
+
+    def __init__(self, hooked_model: HookedModel) -> None:
+        self.hooked_model = hooked_model
+        self.stages: list[Stage] = []
+        self._uses: Counter[str] = Counter()
+        self._installed: dict[str, ExitStack] = {}
+        self._thread = _Thread()
+        self._original: Callable[..., Any] | None = None
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> ModelHooks:
+        """Copy a model's hooks along with it, as ones that do nothing: the context is not its."""
+        return ModelHooks(copy.deepcopy(self.hooked_model, memo))
+
+    @classmethod
+    @contextmanager
+    def opened(cls, hooked_model: HookedModel, stage: Stage) -> Iterator[ModelHooks]:
+        """Have a stage act on a model's calls while open.
+
+        Raises ValueError where one of its kind is open already.
+        """
+        with _lock:
+            hooks = _open.get(hooked_model.model) or cls(hooked_model)
+            _check_not_compiled(hooked_model)
+            if any(item.name == stage.name for item in hooks.stages):
+                raise ValueError(
+                    f"model: asymvlm.{stage.name} is open on it already, perhaps in another "
+                    "thread; open one at a time"
+                )
+            hooks._add(stage)
+        try:
+            yield hooks
+        finally:
+            with _lock:
+                hooks._remove(stage)
+
+    def _add(self, stage: Stage) -> None:
+        _open[self.hooked_model.model] = self
+        needs = {"calls", *stage.needs}
+        for name in needs - self._installed.keys():
+            self._installed[name] = ExitStack()
+            self._installed[name].enter_context(getattr(self, f"_hook_{name}")())
+        self._uses.update(needs)
+        self.stages = sorted([*self.stages, stage], key=lambda item: item.order)
+
+    def _remove(self, stage: Stage) -> None:
+        self.stages = [item for item in self.stages if item is not stage]
+        self._uses.subtract({"calls", *stage.needs})
+        for name in [name for name in self._installed if self._uses[name] == 0]:
+            self._installed.pop(name).close()
+        if not self.stages:
+            _open.pop(self.hooked_model.model, None)
+
+    @contextmanager
+    def _hook_calls(self) -> Iterator[None]:
+        model: Any = self.hooked_model.model
+        entry, reader = self.hooked_model.entry, self.hooked_model.reader
+        with ExitStack() as stack:
+            if entry is not reader:
+                stack.enter_context(hooked(entry, self._before_entry, self._after_entry, True))
+                embedding = model.get_input_embeddings()
+                stack.enter_context(hooked(embedding, self._before_embedding))
+            stack.enter_context(hooked(reader, self._before_forward, self._after_forward, True))
+            decoder = self.hooked_model.decoder
+            if decoder is not reader:
+                stack.enter_context(hooked(decoder, self._before_decoder))
+            stack.enter_context(self.hooked_model.family_hooks(self._under_way))
+            stack.enter_context(self._hook_generate(model))
+            yield
+
+    @contextmanager
+    def _hook_generate(self, model: Any) -> Iterator[None]:
+        own = vars(model).get("generate")  # one that somebody put on this very object
+        self._original, wrapper = model.generate, self.generate
+        model.generate = wrapper
+        try:
+            yield
+        finally:
+            # Another one that was put around ours meanwhile stays; ours then passes calls on.
+            if vars(model).get("generate") == wrapper:
+                del model.generate
+                if own is not None:
+                    model.generate = own
+
+    @contextmanager
+    def _hook_layers(self) -> Iterator[None]:
+        layers = list(self.hooked_model.decoder.layers)
+        with ExitStack() as stack:
+            for number, layer in enumerate(layers):
+                before = functools.partial(self._before_layer, number)
+                stack.enter_context(hooked(layer, before))
+            stack.enter_context(hooked(layers[-1], after=self._after_layers))
+            yield
+
+    def _hook_attention(self) -> AbstractContextManager[None]:
+        return attends_through_stages(self.hooked_model.model)
+
+    def generate(self, *args: Any, **kwargs: Any) -> Any:
+        """Generate with all stages: what the model's own `generate` takes and returns."""
+        model: Any = self.hooked_model.model
+        original = self._original or functools.partial(type(model).generate, model)
+        if self._thread.dense or not self.stages:
+            return original(*args, **kwargs)
+        arguments = _by_name(original, args, kwargs)
+        if arguments.get("inputs") is not None:
+            arguments["input_ids"] = arguments.pop("inputs")
+        configs = (arguments.get("generation_config"), model.generation_config)
+        call = GenerateCall(arguments, configs)
+        call.attention_mask = arguments.get("attention_mask")
+        for stage in self.stages:
+            stage.check_generate(call)
+        for stage in self.stages:
+            stage.begin_generate(call)
+        before, self._thread.generating = self._thread.generating, call
+        try:
+            return self.hooked_model.generate(original, **call.arguments)
+        finally:
+            self._thread.generating = before
+
+    @contextmanager
+    def dense(self) -> Iterator[None]:
+        """Leave this thread's calls of the model as they are, while open."""
+        self._thread.dense += 1
+        try:
+            yield
+        finally:
+            self._thread.dense -= 1
+
+    def _under_way(self) -> ForwardPass | None:
+        return self._thread.forwards[-1] if self._thread.forwards else None
+
+    def _before_embedding(self, module: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
+        self._thread.embedded = args[0] if args else kwargs["input"]
+
+    def _before_entry(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[()], dict[str, Any]] | None:
+        """Let stages change a plain call of a model that merges the pictures itself."""
+        if self._thread.dense or self._thread.generating is not None:
+            return None
+        call = GenerateCall(_by_name(module.forward, args, kwargs), ())
+        for stage in self.stages:
+            stage.before_entry(call)
+        self._thread.entered = call
+        return (), call.arguments
+
+    def _after_entry(self, *_: Any) -> None:
+        self._thread.entered = None
+
+    def _before_forward(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[()], dict[str, Any]] | None:
+        if self._thread.dense or not self.stages or "attention_stage" in kwargs:
+            return None
+        inputs = _by_name(module.forward, args, kwargs)
+        forward = ForwardPass(inputs, self.stages, self._thread.generating or self._thread.entered)
+        forward.cache = inputs.get("past_key_values")
+        forward.state = prompt_state(forward.cache)
+        forward.ids = self._ids(inputs)
+        if "attention" in self._installed:
+            _check_attention(inputs, self.hooked_model.model)
+        for stage in forward.stages:
+            stage.before_forward(forward)
+        if forward.state is not None:
+            forward.state.fitted = True
+        self._thread.forwards.append(forward)
+        if self._installed.keys() & {"layers", "attention"}:
+            forward.inputs["attention_stage"] = forward
+        return (), forward.inputs
+
+    def _ids(self, inputs: dict[str, Any]) -> Tensor | None:
+        """Find the ids behind what is read; embeddings' rows may be beams by now."""
+        ids, embeddings = inputs.get("input_ids"), inputs.get("inputs_embeds")
+        if ids is not None or embeddings is None:
+            return ids
+        ids = self._thread.embedded
+        if ids is None or ids.shape[-1] != embeddings.shape[1] or len(embeddings) % len(ids):
+            return None
+        return ids.repeat_interleave(len(embeddings) // len(ids), dim=0)
+
+    def _after_forward(
+        self, module: nn.Module, args: Any, kwargs: dict[str, Any], output: Any
+    ) -> None:
+        forwards = self._thread.forwards
+        if not forwards or forwards[-1].inputs is not kwargs:
+            return
+        forward = forwards.pop()
+        if forward.state is not None:
+            forward.state.fitted = False
+        if self.hooked_model.entry is not self.hooked_model.reader:
+            self._thread.embedded = None
+        if output is None:  # it raised
+            return
+        for stage in reversed(forward.stages):
+            stage.after_forward(forward, output)
+
+    def _before_decoder(self, module: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
+        """Tell stages of passes that did not come through the reader."""
+        if not self._thread.dense and not self._thread.forwards and "attention_stage" not in kwargs:
+            for stage in self.stages:
+                stage.passed_by()
+
+    def _before_layer(
+        self, layer: int, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        forward = kwargs.get("attention_stage")
+        if not isinstance(forward, ForwardPass):
+            return None
+        hidden = args[0] if args else kwargs["hidden_states"]
+        changed: Mapping[str, Any] = kwargs
+        for stage in forward.stages:
+            hidden, changed = stage.before_layer(forward, layer, hidden, changed)
+        if args:
+            return (hidden, *args[1:]), dict(changed)
+        return (), {**changed, "hidden_states": hidden}
+
+    def _after_layers(
+        self, module: nn.Module, args: Any, kwargs: dict[str, Any], output: Any
+    ) -> Any:
+        forward = kwargs.get("attention_stage")
+        if not isinstance(forward, ForwardPass):
+            return None
+        for stage in reversed(forward.stages):
+            output = stage.after_layers(forward, output)
+        return output
+
+
+def _check_attention(inputs: Mapping[str, Any], model: PreTrainedModel) -> None:
+    """Refuse what does not go together with an attention function of ours."""
+    given = inputs.get("output_attentions")
+    if model.config.output_attentions if given is None else given:
+        raise ValueError(
+            "output_attentions: the layers attend by SDPA here, which gives no weights; leave it "
+            "out"
+        )
+    again = (getattr(module, "gradient_checkpointing", False) for module in model.modules())
+    if model.training and any(again):
+        raise ValueError(
+            "model: layers that are computed again for gradients would be changed twice; call "
+            "model.gradient_checkpointing_disable() first"
+        )
+
+
+def _check_not_compiled(hooked_model: HookedModel) -> None:
+    for module in (hooked_model.model, hooked_model.reader):
+        if getattr(module, "_compiled_call_impl", None) is not None:
+            raise ValueError(
+                f"model: {type(module).__name__} is compiled, and a compiled model does not see "
+                "what changes from call to call; use it uncompiled"
+            )
+
+
+@contextmanager
+def dense(model: nn.Module) -> Iterator[None]:
+    """Have this thread call a model as it is while open, whatever stages are open on it."""
+    hooks = _open.get(model)
+    if hooks is None:
+        yield
+        return
+    with hooks.dense():
+        yield
+
+
+def _by_name(
+    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> dict[str, Any]:
+    if not args:
+        return dict(kwargs)
+    return dict(zip(_names(function), args, strict=False)) | kwargs
+
+
+def _names(function: Callable[..., Any]) -> list[str]:
+    return list(inspect.signature(function).parameters)

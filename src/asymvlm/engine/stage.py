@@ -1,0 +1,149 @@
+"""What can be done with a model's calls, without hooks of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol
+
+from torch import Tensor, nn
+
+from .prompt_columns import PromptColumns
+from .pruned_cache import PromptState
+
+Attend = Callable[..., tuple[Tensor, Any]]
+
+
+class AttentionStage(Protocol):
+    """What a forward pass hands along as `attention_stage`."""
+
+    def attend(
+        self,
+        next_attention: Attend,
+        module: nn.Module,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        mask: Tensor | None,
+        **kwargs: Any,
+    ) -> tuple[Tensor, Any]:
+        """Do what there is to do beside `next_attention(module, query, ...)`."""
+
+
+@dataclass
+class GenerateCall:
+    """One call of `generate`: its arguments by name, and what is known when its prefill runs."""
+
+    arguments: dict[str, Any]
+    configs: tuple[Any, ...]  # generation configurations that hold where an argument does not
+    # Set by the stage that encoded the prompt, taken by the prefill.
+    prompt: Any = None
+    attention_mask: Tensor | None = None  # [B, S], as the caller gave it
+    counted: bool = False  # whether its prompt is in a report already
+
+    def setting(self, name: str) -> Any:
+        """Look up a setting of `generate`: an argument, or what the configurations say."""
+        given = [self.arguments.get(name), *(getattr(item, name, None) for item in self.configs)]
+        return next((value for value in given if value is not None), None)
+
+
+@dataclass
+class ForwardPass:
+    """One forward pass of the module that reads the prompt."""
+
+    inputs: dict[str, Any]  # arguments by name; stages replace what they change
+    stages: list[Stage]
+    call: GenerateCall | None = None  # the call of `generate` that it belongs to
+    ids: Tensor | None = None  # [B, q], token ids of what the LLM reads
+    cache: Any = None
+    # What a prompt that is pruned in this pass has left; empty where nothing is.
+    columns: list[PromptColumns] = field(default_factory=list)
+    # Mask `[B, S]` and positions `[*, B, S]` of that whole prompt.
+    prompt_mask: Tensor | None = None
+    positions: Tensor | None = None
+    # What a family has to know of each row in later steps.
+    family: tuple[Tensor, ...] = ()
+    # What the cache knows of the pruned prompt that this pass goes on from.
+    state: PromptState | None = None
+    # What a stage has to remember until the pass is over.
+    own: dict[Any, Any] = field(default_factory=dict)
+
+    def columns_at(self, layer: int) -> PromptColumns | None:
+        """Find what a layer reads of the columns that the LLM was given; None where it is all."""
+        found = [item for item in self.columns if 0 < item.layer <= layer]
+        return found[-1] if found else None
+
+    def attend(
+        self,
+        next_attention: Attend,
+        module: nn.Module,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        mask: Tensor | None,
+        **kwargs: Any,
+    ) -> tuple[Tensor, Any]:
+        """Pass a layer's attention through the stages, the last of them first."""
+        for stage in self.stages:
+            next_attention = _bound(stage, self, next_attention)
+        return next_attention(module, query, key, value, mask, **kwargs)
+
+
+def _bound(stage: Stage, forward: ForwardPass, next_attention: Attend) -> Attend:
+    def attend(module: nn.Module, *args: Any, **kwargs: Any) -> tuple[Tensor, Any]:
+        return stage.attend(forward, next_attention, module, *args, **kwargs)
+
+    return attend
+
+
+class Stage:
+    """One thing that is done with a model's calls; state belongs to a call or to a cache."""
+
+    # Stages of lower order come first, whichever was opened first.
+    order: ClassVar[int]
+    # What `open` is called in messages.
+    name: ClassVar[str]
+    # Which of "layers" and "attention" it needs beside `generate` and the forward pass.
+    needs: ClassVar[frozenset[str]] = frozenset()
+
+    def check_generate(self, call: GenerateCall) -> None:
+        """Refuse what cannot be done right, before any work."""
+
+    def begin_generate(self, call: GenerateCall) -> None:
+        """Change a call of `generate`."""
+
+    def before_entry(self, call: GenerateCall) -> None:
+        """Change a call of a model that merges the pictures itself, before its reader runs."""
+
+    def before_forward(self, forward: ForwardPass) -> None:
+        """Change a forward pass."""
+
+    def passed_by(self) -> None:
+        """Note a pass of the decoder alone, whose prompt was not seen."""
+
+    def after_forward(self, forward: ForwardPass, output: Any) -> None:
+        """Bring an output into the caller's columns, in place."""
+
+    def before_layer(
+        self, forward: ForwardPass, layer: int, hidden: Tensor, kwargs: Mapping[str, Any]
+    ) -> tuple[Tensor, Mapping[str, Any]]:
+        """Change what a decoder layer reads."""
+        return hidden, kwargs
+
+    def after_layers(self, forward: ForwardPass, hidden: Tensor) -> Tensor:
+        """Change what the last decoder layer gives."""
+        return hidden
+
+    def attend(
+        self,
+        forward: ForwardPass,
+        next_attention: Attend,
+        module: nn.Module,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        mask: Tensor | None,
+        **kwargs: Any,
+    ) -> tuple[Tensor, Any]:
+        """Do what there is to do beside a layer's attention."""
+        return next_attention(module, query, key, value, mask, **kwargs)

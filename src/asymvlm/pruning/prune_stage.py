@@ -1,0 +1,217 @@
+"""What pruning before and inside the LLM have in common: which calls are prompts, which go on."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..backbone import Backbone, Call
+from ..engine import (
+    ForwardPass,
+    GenerateCall,
+    PromptColumns,
+    PromptState,
+    Stage,
+    mark_pruned,
+    prompt_state,
+)
+from ..methods import Method
+from ..selectors import Keep
+from .report import PruneReport
+
+_PROMPT_WHOLE = (
+    ("prefill_chunk_size", "a prompt is pruned as a whole"),
+    ("assistant_model", "guessed tokens would be part of the prompt"),
+    ("prompt_lookup_num_tokens", "guessed tokens would be part of the prompt"),
+)
+
+
+class PruneStage(Stage):
+    """Prunes prompts with pictures, and fits the masks of what goes on from them."""
+
+    name = "prune"
+
+    def __init__(self, backbone: Backbone, method: Method, keep: Keep) -> None:
+        self.backbone, self.method, self.keep = backbone, method, keep
+        self.report = PruneReport()
+
+    @abstractmethod
+    def apply(self, forward: ForwardPass, call: Call) -> None:
+        """Have a forward pass read the prompt of `call` pruned."""
+
+    def check_generate(self, call: GenerateCall) -> None:
+        if not self.backbone.brings_pictures(call.arguments):
+            return
+        if call.setting("use_cache") is False:
+            raise ValueError(
+                "use_cache: False cannot be combined with pruning in generate; leave it out"
+            )
+        for name, why in _PROMPT_WHOLE:
+            if call.setting(name) is not None:
+                raise ValueError(
+                    f"{name}: {call.setting(name)!r} is not for pruned calls, {why}; leave it out"
+                )
+        self.check_call(call.arguments)
+
+    def begin_generate(self, call: GenerateCall) -> None:
+        if not self.backbone.brings_pictures(call.arguments):
+            self._count(call.arguments.get("past_key_values"))
+            call.counted = True
+            self._continue_positions(call.arguments)
+            return
+        with torch.no_grad():
+            call.prompt = self.encoded(call.arguments)
+            call.arguments = self._generation_arguments(call.prompt)
+
+    def _generation_arguments(self, prompt: Call) -> dict[str, Any]:
+        return self.backbone.generation_arguments(prompt)
+
+    def before_entry(self, call: GenerateCall) -> None:
+        if not self.backbone.brings_pictures(call.arguments):
+            return
+        self.check_call(call.arguments)
+        call.prompt = self.encoded(call.arguments)
+        call.arguments = {
+            **self.backbone.with_pictures(call.arguments, call.prompt.encoded),
+            "position_ids": self.backbone.positions(call.arguments, generating=False),
+        }
+
+    def before_forward(self, forward: ForwardPass) -> None:
+        prompt = self._prompt(forward)
+        if prompt is not None:
+            self.apply(forward, prompt)
+        elif _has_entries(forward.cache):
+            self._go_on(forward)
+        elif forward.call is None or not forward.call.counted:
+            self._check_seen(forward)
+            self._count(forward.cache)
+
+    def _prompt(self, forward: ForwardPass) -> Call | None:
+        """Find the prompt that a forward pass reads; None where it reads none with pictures."""
+        if forward.call is not None and forward.call.prompt is not None:
+            prompt, forward.call.prompt = forward.call.prompt, None
+            return prompt
+        if self.backbone.entry is self.backbone.reader and self.backbone.brings_pictures(
+            forward.inputs
+        ):
+            self.check_call(forward.inputs)
+            return self.encoded(forward.inputs)
+        return None
+
+    def encoded(self, inputs: Mapping[str, Any]) -> Call:
+        """Encode the pictures of a call once, whatever its prefill looks like."""
+        encoded = self.backbone.encode(inputs, self.method.reads_tower)
+        return Call(inputs, encoded, self.backbone.layout(inputs, encoded))
+
+    def check_call(self, inputs: Mapping[str, Any]) -> None:
+        """Refuse prompts whose vision tokens cannot be told from others, or follow a cache."""
+        if inputs.get("input_ids") is None:
+            raise ValueError(
+                "inputs_embeds: pictures in there cannot be told from text; give input_ids and "
+                "pixel_values"
+            )
+        if _has_entries(inputs.get("past_key_values")):
+            raise ValueError(
+                "past_key_values: a further turn on a pruned cache takes text alone, and pictures "
+                "cannot follow a prompt that is in it; start anew with all of them"
+            )
+
+    def _check_seen(self, forward: ForwardPass) -> None:
+        """Refuse a prompt of embeddings: it may hold pictures that would pass whole."""
+        if forward.ids is None:
+            raise ValueError(
+                "inputs_embeds: pictures in there cannot be told from text; give input_ids and "
+                "pixel_values to asymvlm.prune"
+            )
+
+    def _count(self, cache: Any) -> None:
+        if _has_entries(cache):
+            self.report.continued += 1
+        else:
+            self.report.text_only += 1
+
+    def _go_on(self, forward: ForwardPass) -> None:
+        """Fit masks and positions to what a pruned cache holds."""
+        inputs, state = forward.inputs, forward.state
+        self.backbone.before_step(inputs)
+        if forward.call is None:
+            self.report.continued += 1
+        if state is None or forward.ids is None:
+            return
+        forward.columns, forward.family = state.columns, state.family
+        seen, new = int(forward.cache.get_seq_length()), forward.ids.shape[1]
+        if inputs.get("position_ids") is None:
+            steps = torch.arange(1, new + 1, device=forward.ids.device) + seen - state.length
+            inputs["position_ids"] = state.following(steps)
+        if state.dropped() == 0 or not state.has_gaps:
+            return
+        mask = _mask_of_call(forward, seen + new)
+        fitted = state.fitted_mask(mask, seen, new)
+        # Masks are made for the columns behind the dropped ones, see `engine.pruned_cache`.
+        inputs["attention_mask"] = torch.nn.functional.pad(fitted, (state.dropped(), 0))
+
+    def _continue_positions(self, arguments: dict[str, Any]) -> None:
+        """Give a further turn of `generate` positions that go on from its own prompt."""
+        state = prompt_state(arguments.get("past_key_values"))
+        ids = arguments.get("input_ids")
+        if state is None or ids is None or arguments.get("position_ids") is not None:
+            return
+        mask = arguments.get("attention_mask")
+        new = (torch.ones_like(ids) if mask is None else mask)[:, state.length :]
+        following = state.following(new.cumsum(-1).clamp_min(1))
+        if state.positions is not None and following is not None and new.shape[1] > 0:
+            arguments["position_ids"] = torch.cat([state.positions, following], dim=-1)
+
+    def passed_by(self) -> None:
+        self.report.unseen += 1
+
+    def after_forward(self, forward: ForwardPass, output: Any) -> None:
+        if forward.state is not None or not (forward.columns or forward.family):
+            return
+        assert forward.ids is not None
+        self.restore(forward, output)
+        cache = getattr(output, "past_key_values", None)
+        if cache is not None:
+            mark_pruned(cache, self._state(forward))
+
+    def restore(self, forward: ForwardPass, output: Any) -> None:
+        """Bring an output into the caller's columns."""
+
+    def _state(self, forward: ForwardPass) -> PromptState:
+        mask, positions = forward.prompt_mask, forward.positions
+        assert mask is not None
+        several = positions is not None and positions.ndim == 3
+        return PromptState(
+            length=mask.shape[1],
+            columns=forward.columns or [PromptColumns.whole(mask)],
+            positions=positions if several else None,
+            last=mask.shape[1] - 1 - mask.flip(1).argmax(1) if several else None,
+            left_padded=bool(mask[:, -1].all()),
+            family=forward.family,
+        )
+
+
+def _has_entries(cache: Any) -> bool:
+    return cache is not None and int(cache.get_seq_length()) > 0
+
+
+def _mask_of_call(forward: ForwardPass, width: int) -> Tensor | None:
+    """Find the caller's mask of all columns; `generate` may have made another form of it."""
+    mask = forward.inputs.get("attention_mask")
+    if mask is None or (isinstance(mask, Tensor) and mask.ndim == 2):
+        return mask
+    known = None if forward.call is None else forward.call.attention_mask
+    assert forward.ids is not None
+    if known is None and forward.call is None:
+        raise ValueError(
+            "attention_mask: this cache holds different numbers of entries; give a mask of [batch, "
+            "tokens seen and new]"
+        )
+    if known is None:
+        return None
+    known = known.repeat_interleave(len(forward.ids) // len(known), dim=0)
+    return torch.nn.functional.pad(known, (0, width - known.shape[1]), value=1)
