@@ -15,6 +15,8 @@ from ..backbone.prompt import Prompter
 from ..cli.configs import find_model
 from ..documents import Sample
 from ..storage.fingerprint import describe, describe_teacher
+from ..storage.weight_sketch import sketch_of_files, sketch_of_model
+from ..storage.weights_fingerprint import weights_fingerprint
 from ..targets import Target
 from .batch import collate
 from .sample import DistillationSample
@@ -66,6 +68,13 @@ class Observer:
         """Ask the live teacher about some questions."""
         assert self.target is not None
         return self.teacher.observe(samples, self.target, self.ladder)
+
+    def teacher_weights(self) -> dict[str, str]:
+        """Return the teacher's name, and what its weights are known again by."""
+        sketch = sketch_of_files(self.path)
+        if not sketch and "teacher" in vars(self):
+            sketch = sketch_of_model(self.teacher.model)
+        return {"name": self.name, "weights": weights_fingerprint(self.path), "sketch": sketch}
 
     def description(self) -> dict[str, Any]:
         """Describe everything that samples depend on beside the pages.

@@ -176,6 +176,7 @@ class ModelHooks:
         call = GenerateCall(arguments, configs)
         call.attention_mask = arguments.get("attention_mask")
         for stage in self.stages:
+            stage.called = True
             stage.check_generate(call)
         for stage in self.stages:
             stage.begin_generate(call)
@@ -208,6 +209,7 @@ class ModelHooks:
             return None
         call = GenerateCall(_by_name(module.forward, args, kwargs), ())
         for stage in self.stages:
+            stage.called = True
             stage.before_entry(call)
         self._thread.entered = call
         return (), call.arguments
@@ -225,6 +227,8 @@ class ModelHooks:
         forward.cache = inputs.get("past_key_values")
         forward.state = prompt_state(forward.cache)
         forward.ids = self._ids(inputs)
+        for stage in forward.stages:
+            stage.called = True
         if "attention" in self._installed:
             _check_attention(inputs, self.hooked_model.model)
         for stage in forward.stages:

@@ -105,6 +105,8 @@ class Stage:
     name: ClassVar[str]
     # Which of "layers" and "attention" it needs beside `generate` and the forward pass.
     needs: ClassVar[frozenset[str]] = frozenset()
+    # Whether the model was called at all, refused calls included.
+    called: bool = False
 
     def check_generate(self, call: GenerateCall) -> None:
         """Refuse what cannot be done right, before any work."""

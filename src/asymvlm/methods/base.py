@@ -112,5 +112,12 @@ class Method(ABC):
         assert self.layer is not None
         return {self.layer: count}
 
+    def check_model(self, model: Any) -> list[str]:
+        """Check the model that it is to act on; return what its user should be warned of.
+
+        Raises ValueError for a model that it cannot act on.
+        """
+        return []
+
     def begin(self, samples: Sequence[Any]) -> None:  # noqa: B027 - a default, not a duty
         """Receive the samples of the next batch, in evaluations; only oracles use them."""

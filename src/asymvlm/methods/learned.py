@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..checkpoint.scorer import TrainedScorer, load_scorer
 from ..scorers import TokenBatch
+from ..storage.weight_sketch import differs
 from ..typing import Float
 from .base import Method, Tokens
 
@@ -34,6 +36,22 @@ class Learned(Method):
         """Raises DataError where there is none."""
         return load_scorer(self._given) if isinstance(self._given, str) else self._given
 
+    def check_model(self, model: Any) -> list[str]:
+        self._check_width(int(model.config.get_text_config().hidden_size))
+        about = self.trained.about.get("teacher") or {}
+        notes = []
+        if isinstance(about, dict) and differs(about, model):
+            notes.append(
+                f"scorer: trained on other weights ({about.get('name', 'unknown')}) than those of "
+                f"this {type(model).__name__}, so its choice may be poor; train one on this model"
+            )
+        if self.trained.adapter is not None and not self._with_adapter:
+            notes.append(
+                "scorer: trained beside a LoRA adapter, which is not active; give adapter=True to "
+                "have the model that it was trained with"
+            )
+        return notes
+
     @cached_property
     def adapter(self) -> Path | None:  # type: ignore[override]
         """Raises ValueError where one is asked for that is not there."""
@@ -46,13 +64,15 @@ class Learned(Method):
             )
         return self.trained.adapter
 
-    def _batch(self, tokens: Tokens) -> TokenBatch:
-        if tokens.vision.shape[-1] != self.trained.width:
+    def _check_width(self, width: int) -> None:
+        if width != self.trained.width:
             raise ValueError(
-                f"scorer: trained for a width of {self.trained.width}, this model's is "
-                f"{tokens.vision.shape[-1]}; "
+                f"scorer: trained for a width of {self.trained.width}, this model's is {width}; "
                 "train one on this model, or load the scorer of this model"
             )
+
+    def _batch(self, tokens: Tokens) -> TokenBatch:
+        self._check_width(tokens.vision.shape[-1])
         weights = next(self.trained.parameters())
         if weights.device != tokens.vision.device:
             self.trained.to(tokens.vision.device)

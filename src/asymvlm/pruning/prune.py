@@ -16,6 +16,7 @@ from ..methods import Learned, Method
 from ..selectors import Keep, check_keep
 from .before_llm import BeforeLLM
 from .inside_llm import InsideLLM
+from .prune_stage import PruneStage
 from .report import PruneReport
 
 
@@ -55,22 +56,25 @@ def prune(
     backbone = backbone_of(model)
     backbone.template_ids = tuple(template_ids)
     stage = (BeforeLLM if method.layer is None else InsideLLM)(backbone, method, keep)
+    stage.report.notes = method.check_model(backbone.model)
+    for note in stage.report.notes:
+        warnings.warn(f"asymvlm.prune: {note}", stacklevel=3)
     with (
         nullcontext() if method.adapter is None else applied_adapter(model, method.adapter),
         ModelHooks.opened(backbone, stage),
     ):
         yield stage.report
-    _warn(stage.report)
+    _warn(stage)
 
 
-def _warn(report: PruneReport) -> None:
-    if report.unseen:
+def _warn(stage: PruneStage) -> None:
+    if stage.report.unseen:
         warnings.warn(
-            f"asymvlm.prune: the LLM inside the model was called {report.unseen} times by itself, "
+            f"asymvlm.prune: the model's LLM was called {stage.report.unseen} times alone, "
             "so its pictures were not pruned; call the model",
             stacklevel=4,
         )
-    elif report.unused:
+    elif not stage.called:
         warnings.warn(
             "asymvlm.prune: the model was not called inside the context, so nothing was pruned",
             stacklevel=4,

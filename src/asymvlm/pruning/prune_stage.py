@@ -45,6 +45,8 @@ class PruneStage(Stage):
 
     def check_generate(self, call: GenerateCall) -> None:
         if not self.backbone.brings_pictures(call.arguments):
+            if not _has_entries(call.arguments.get("past_key_values")):
+                self._check_seen(call.arguments.get("input_ids"), call.arguments)
             return
         if call.setting("use_cache") is False:
             raise ValueError(
@@ -87,7 +89,7 @@ class PruneStage(Stage):
         elif _has_entries(forward.cache):
             self._go_on(forward)
         elif forward.call is None or not forward.call.counted:
-            self._check_seen(forward)
+            self._check_seen(forward.ids, forward.inputs)
             self._count(forward.cache)
 
     def _prompt(self, forward: ForwardPass) -> Call | None:
@@ -120,9 +122,9 @@ class PruneStage(Stage):
                 "cannot follow a prompt that is in it; start anew with all of them"
             )
 
-    def _check_seen(self, forward: ForwardPass) -> None:
+    def _check_seen(self, ids: Tensor | None, inputs: Mapping[str, Any]) -> None:
         """Refuse a prompt of embeddings: it may hold pictures that would pass whole."""
-        if forward.ids is None:
+        if ids is None and inputs.get("inputs_embeds") is not None:
             raise ValueError(
                 "inputs_embeds: pictures in there cannot be told from text; give input_ids and "
                 "pixel_values to asymvlm.prune"

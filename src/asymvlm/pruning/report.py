@@ -54,11 +54,7 @@ class PruneReport:
     text_only: int = 0
     continued: int = 0
     unseen: int = 0
-
-    @property
-    def unused(self) -> bool:
-        """Whether the model was not called at all."""
-        return not (self.calls or self.text_only or self.continued)
+    notes: list[str] = field(default_factory=list)  # what the method's user was warned of
 
     def note(self, grids: list[Tensor], kept: list[Kept], stages: list[dict[int, int]]) -> None:
         """Add a call."""

@@ -26,8 +26,9 @@ from ..documents.sources.source import DataSource
 from ..engine import attends_through_stages
 from ..errors import DataError
 from ..eviction.checks import full_attention_layers
-from ..eviction.policies.linear import MADE_FOR, is_linear_predictor
+from ..eviction.policies.linear import MADE_FOR, SKETCH, is_linear_predictor
 from ..storage.atomic import draft_file
+from ..storage.weight_sketch import sketch_of_model
 from ..storage.weights_fingerprint import weights_fingerprint
 from ..targets import EncodedBatch
 from ..typing import Bool, Float
@@ -80,7 +81,8 @@ def fit_eviction(
         "bias": predictors[:, -1].float().contiguous(),
     }
     with draft_file(target) as draft:
-        save_file(tensors, draft, metadata={MADE_FOR: weights_fingerprint(teacher)})
+        made_for = {MADE_FOR: weights_fingerprint(teacher), SKETCH: sketch_of_model(vlm.model)}
+        save_file(tensors, draft, metadata=made_for)
     explained = [f"{each.explained(predictors[layer]):.2f}" for layer, each in sums.items()]
     print(
         f"{target}: {len(sums)} layers; share of the variance explained, layer by layer: "

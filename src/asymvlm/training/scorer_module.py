@@ -16,7 +16,6 @@ from ..errors import DataError
 from ..export import CONTENTS
 from ..objectives import Labels, Objective, Prediction
 from ..scorers import BudgetHead, Scorer
-from ..storage.weights_fingerprint import weights_fingerprint
 from ..typing import Float
 from .lr_schedule import warm_up_cosine
 from .provenance import provenance
@@ -122,7 +121,7 @@ class ScorerModule(L.LightningModule):
         """Store what an export needs, without the config or the teacher."""
         about = provenance(
             self.trainer,
-            {"name": self.observer.name, "weights": weights_fingerprint(self.observer.path)},
+            self.observer.teacher_weights(),
             self.observer.target,
         )
         trained = TrainedScorer(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -9,11 +10,12 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from ...errors import DataError
-from ...storage.weights_fingerprint import weights_fingerprint
+from ...storage.weight_sketch import differs
 from ...typing import Float
 from ..base import Entries, Evictor, NewEntries
 
-MADE_FOR = "teacher"  # the file's metadata: the mark of the VLM's weights
+# The file's metadata: the fingerprint of the VLM's weight files, and a sketch of the weights.
+MADE_FOR, SKETCH = "teacher", "sketch"
 
 
 def is_linear_predictor(path: Path) -> bool:
@@ -36,11 +38,12 @@ class LinearEvictor(Evictor):
 
     Args:
         weights: The file that the training wrote: `weight` [layers, G * d] and `bias` [layers], and
-            the mark of the VLM's weights.
+            what the VLM's weights are known by.
         sinks: Oldest entries that stay.
         recent: Newest entries that stay.
 
-    Raises DataError for a file that cannot be used, ValueError for one of another model.
+    Raises DataError for a file that cannot be used, ValueError for a model of other sizes; warns of
+    a model with other weights.
     """
 
     kind = "learned_text"
@@ -51,7 +54,7 @@ class LinearEvictor(Evictor):
             with safe_open(weights, "pt") as file:
                 names = list(file.keys())
                 stored = {name: file.get_tensor(name) for name in names}
-                self._made_for = (file.metadata() or {}).get(MADE_FOR, "")
+                about = file.metadata() or {}
         except (OSError, SafetensorError) as error:
             raise DataError(
                 f"weights: {weights} cannot be read ({error}); make it with python -m "
@@ -66,6 +69,7 @@ class LinearEvictor(Evictor):
                 f"{', '.join(sorted(stored))}"
             )
         self._weight, self._bias = stored["weight"], stored["bias"]
+        self._made_for = {"weights": about.get(MADE_FOR, ""), "sketch": about.get(SKETCH, "")}
 
     def check(self, model: PreTrainedModel) -> None:
         config = model.config.get_text_config()
@@ -78,11 +82,12 @@ class LinearEvictor(Evictor):
                 f"{config.num_hidden_layers} with {groups * size}; fit them to this model: python "
                 "-m asymvlm.training.fit_eviction"
             )
-        mark = weights_fingerprint(str(model.name_or_path))
-        if mark and self._made_for and mark != self._made_for:
-            raise ValueError(
-                f"weights: fitted to others than those in {model.name_or_path}; fit them again: "
-                "python -m asymvlm.training.fit_eviction"
+        if differs(self._made_for, model):
+            warnings.warn(
+                f"weights: fitted to others than those of this {type(model).__name__}, so they "
+                "predict its attention less well; fit them again: python -m "
+                "asymvlm.training.fit_eviction",
+                stacklevel=2,
             )
 
     def initial_score(self, new: NewEntries) -> Float[Tensor, "B q"]:
