@@ -53,7 +53,7 @@ PROMPTS = [
 ]
 
 
-class Fails(Exception):
+class FailsError(Exception):
     """What a call that fails half way raises."""
 
 
@@ -205,11 +205,12 @@ class Sequences(RuleBasedStateMachine):
         except ValueError as error:
             talk.cache = before
             text = str(error)
-            mixed = "begun outside of asymvlm.evict" in text or "asymvlm.evict alone" in text
-            assert mixed == (talk.evicting != (self.evicting is not None)), text
-            if not mixed:
+            if "begun outside of asymvlm.evict" in text or "asymvlm.evict alone" in text:
+                assert talk.evicting != (self.evicting is not None), text
+            else:
                 assert "go on with it inside asymvlm.prune" in text, text
-                assert self.pruning is None and talk.kept is not None
+                assert talk.kept is not None
+                assert self.pruning is None or (talk.inside and not self.inside), text
             return False
         return True
 
@@ -244,11 +245,11 @@ class Sequences(RuleBasedStateMachine):
     @rule(which=st.integers(0, 4))
     def fail_half_way(self, which):
         def stop(module, args):
-            raise Fails
+            raise FailsError
 
         handle = MODEL.model.language_model.layers[1].register_forward_pre_hook(stop)
         for call in (MODEL, lambda **prompt: MODEL.generate(**prompt, **STEPS)):
-            with pytest.raises(Fails):
+            with pytest.raises(FailsError):
                 call(**PROMPTS[which])
         handle.remove()
 
@@ -258,7 +259,7 @@ Sequences.TestCase.settings = settings(
     stateful_step_count=8,
     deadline=None,
     suppress_health_check=list(HealthCheck),
-    derandomize=True,
+    derandomize=os.environ.get("ASYMVLM_SEED") is None,
 )
 # A context in which nothing is called warns.
 TestSequences = pytest.mark.filterwarnings("ignore:asymvlm:UserWarning")(Sequences.TestCase)

@@ -233,8 +233,6 @@ class ModelHooks:
             _check_attention(inputs, self.hooked_model.model)
         for stage in forward.stages:
             stage.before_forward(forward)
-        if forward.state is not None:
-            forward.state.fitted = True
         self._thread.forwards.append(forward)
         if self._installed.keys() & {"layers", "attention"}:
             forward.inputs["attention_stage"] = forward
@@ -262,6 +260,8 @@ class ModelHooks:
         if self.hooked_model.entry is not self.hooked_model.reader:
             self._thread.embedded = None
         if output is None:  # it raised
+            for stage in forward.stages:
+                stage.failed(forward)
             return
         for stage in reversed(forward.stages):
             stage.after_forward(forward, output)

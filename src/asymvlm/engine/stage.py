@@ -120,6 +120,9 @@ class Stage:
     def before_forward(self, forward: ForwardPass) -> None:
         """Change a forward pass."""
 
+    def failed(self, forward: ForwardPass) -> None:
+        """Take back what was announced for a forward pass that raised."""
+
     def passed_by(self) -> None:
         """Note a pass of the decoder alone, whose prompt was not seen."""
 

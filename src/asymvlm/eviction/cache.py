@@ -54,9 +54,9 @@ class EvictingLayer(DynamicLayer):
         self._slot: Int64[Tensor, "B 1"] | None = None
         self._written: tuple[Tensor, Tensor] | None = None
 
-    def expect(self) -> None:
-        """Announce an `update` of a call that `register` and `evict` follow."""
-        self._expected = True
+    def expect(self, update: bool = True) -> None:
+        """Announce an `update` of a call that `register` and `evict` follow, or take that back."""
+        self._expected = update
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object

@@ -115,6 +115,12 @@ class EvictStage(Stage):
             forward.cache.layers[number].expect()
         forward.inputs["past_key_values"] = forward.cache
 
+    def failed(self, forward: ForwardPass) -> None:
+        """Forget that the cache was to be updated."""
+        if self in forward.own:
+            for number in self._layers:
+                forward.cache.layers[number].expect(False)
+
     def _prepare(self, cache: Any) -> None:
         """Let a cache evict, and report on it."""
         make_evicting(cache, self._config, self._layers, type(self.policy).__name__)

@@ -145,6 +145,7 @@ class PruneStage(Stage):
         if state is None or forward.ids is None:
             return
         forward.columns, forward.family = state.columns, state.family
+        state.fitted = len(state.columns) == 1 or "layers" in self.needs
         seen, new = int(forward.cache.get_seq_length()), forward.ids.shape[1]
         if inputs.get("position_ids") is None:
             steps = torch.arange(1, new + 1, device=forward.ids.device) + seen - state.length
