@@ -16,6 +16,7 @@ from support.families import ByCell
 from support.inside_llm import Inside
 
 import asymvlm
+from asymvlm.backbone import backbone_of
 from asymvlm.engine import ModelHooks
 
 STEPS = {"max_new_tokens": 4, "do_sample": False, "pad_token_id": families.PAD}
@@ -119,6 +120,19 @@ def test_features_without_pixels_say_what_a_method_misses(one):
         pytest.raises(ValueError, match=r"mm_encoder_outputs: .* give pixels"),
     ):
         model(**ids, mm_encoder_outputs=encoded)
+
+
+@pytest.mark.parametrize("family_row", families.CROSS_ATTENTION, ids=str)
+@torch.no_grad()
+def test_states_for_cross_attention_are_refused(family_row):
+    model = family_row.build()
+    backbone, inputs = backbone_of(model), families.cross_batch(family_row)
+    given = backbone.with_pictures(inputs, backbone.encode(inputs))
+    with (
+        asymvlm.prune(model, ByCell(), keep=0.5),
+        pytest.raises(ValueError, match=f"^{backbone.states_argument}: .*give pixel_values"),
+    ):
+        model(**given)
 
 
 def test_parts_and_wrappers_are_refused_in_one_line(one):

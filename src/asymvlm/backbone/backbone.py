@@ -94,6 +94,10 @@ class Backbone:
         """Whether a call comes with pictures that are encoded already."""
         return any((inputs.get("mm_encoder_outputs") or {}).values())
 
+    def encoded_argument(self, inputs: Mapping[str, Any]) -> str | None:
+        """Name an argument with encoded pictures that cannot be read as such; None without one."""
+        return None
+
     @cached_property
     def picture_names(self) -> tuple[str, ...]:
         """Names of the arguments that the encoding of pictures takes."""

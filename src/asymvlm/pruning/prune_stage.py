@@ -123,7 +123,13 @@ class PruneStage(Stage):
             )
 
     def _check_seen(self, ids: Tensor | None, inputs: Mapping[str, Any]) -> None:
-        """Refuse a prompt of embeddings: it may hold pictures that would pass whole."""
+        """Refuse a prompt whose pictures, if it has any, would pass whole."""
+        given = self.backbone.encoded_argument(inputs)
+        if given is not None:
+            raise ValueError(
+                f"{given}: encoded pictures of a {type(self.backbone.model).__name__} cannot be "
+                "pruned; give pixel_values"
+            )
         if ids is None and inputs.get("inputs_embeds") is not None:
             raise ValueError(
                 "inputs_embeds: pictures in there cannot be told from text; give input_ids and "

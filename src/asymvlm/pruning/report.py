@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
 from ..backbone import Kept
@@ -59,6 +60,10 @@ class PruneReport:
     def note(self, grids: list[Tensor], kept: list[Kept], stages: list[dict[int, int]]) -> None:
         """Add a call."""
         index, scores = [choice.index for choice in kept], [choice.scores for choice in kept]
+        if self.calls:
+            # Pictures of one size have one grid, which is held once.
+            before = self.calls[-1].grids
+            grids = [next((old for old in before if torch.equal(old, new)), new) for new in grids]
         self.calls.append(
             PrunedCall(
                 [len(grid) for grid in grids],

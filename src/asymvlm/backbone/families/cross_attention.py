@@ -104,6 +104,10 @@ class CrossAttention(Backbone):
     def has_encoded(self, inputs: Mapping[str, Any]) -> bool:
         return False
 
+    def encoded_argument(self, inputs: Mapping[str, Any]) -> str | None:
+        names = (self.states_argument, "image_hidden_states")
+        return next((name for name in names if inputs.get(name) is not None), None)
+
     def read_pruned(self, forward: ForwardPass, call: Call) -> None:
         """Have a forward pass attend to fewer vision tokens; `generate` is given them at once."""
         assert forward.ids is not None
