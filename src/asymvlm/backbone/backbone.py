@@ -8,32 +8,33 @@ model file is copied or patched.
 
 from __future__ import annotations
 
-import copy
 import inspect
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, ClassVar
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from ..engine import ForwardPass, PromptColumns
+from ..engine import ForwardPass
 from ..errors import DataError
 from ..typing import Float, Int64
 from .attention_recorder import AttentionRecorder, record_first_layers
 from .family_spec import SUPPORTED, family_spec
 from .grid import picture_grids
-from .layout import Call, Encoded, Layout
-from .modalities import NAMES, Modality, in_reading_order, modalities_of, one_view
-from .pruned_inputs import drop_columns, drop_features, kept_columns
-from .tower.watch import watching
-
-# One picture at a time is encoded by a model, since what its tower computes is watched by hooks.
-_encoding: WeakKeyDictionary[nn.Module, threading.RLock] = WeakKeyDictionary()
+from .layout import Call, Encoded, Layout, prompt_mask
+from .modalities import (
+    NAMES,
+    Modality,
+    encode_modalities,
+    in_reading_order,
+    modalities_of,
+    one_view,
+)
+from .pruned_inputs import drop_columns, drop_features, kept_columns, read_columns
+from .teacher_forcing import with_tails
 
 
 class Backbone:
@@ -119,24 +120,7 @@ class Backbone:
         With `watch_tower` also what the tower computed on the way. Raises ValueError where that is
         about patches that become the LLM's tokens in a way that is not known.
         """
-        given = inputs.get("mm_encoder_outputs") or {}
-        outputs = {name: copy.copy(item) for name, item in given.items() if item is not None}
-        views = {}
-        with _encoding.setdefault(self.model, threading.RLock()):
-            for modality in self.modalities:
-                if not (pixels := modality.given(inputs)):
-                    continue
-                encode = getattr(self.model.base_model, f"get_{modality.name}_features")
-                with watching(self.model) if watch_tower else nullcontext() as watcher:
-                    output = outputs[modality.name] = encode(**pixels, return_dict=True)
-                if watcher is not None:
-                    count = sum(item[..., 0].numel() for item in output.pooler_output)
-                    merge = family_spec(self.model.config).patch_merge
-                    views[modality.name] = watcher.view(merge, count, pixels)
-        if watch_tower and len(views) < len(outputs):
-            raise ValueError(
-                "mm_encoder_outputs: this method looks at what the tower computes; give pixels"
-            )
+        outputs, views = encode_modalities(self.model, self.modalities, inputs, watch_tower)
         kind = self._kinds(inputs["input_ids"])
         if len(outputs) == 1:  # Molmo2 writes pictures and videos with the same placeholder
             kind = torch.where(kind >= 0, NAMES.index(next(iter(outputs))), kind)
@@ -147,14 +131,7 @@ class Backbone:
     def layout(self, inputs: Mapping[str, Any], encoded: Encoded | None = None) -> Layout:
         """Locate a batch's vision and text tokens, and each vision token in its picture."""
         input_ids = inputs["input_ids"]
-        attention_mask = inputs.get("attention_mask")
-        if attention_mask is None:
-            attention_mask = torch.ones_like(input_ids)
-        if attention_mask.shape != input_ids.shape:
-            raise ValueError(
-                f"attention_mask: {tuple(attention_mask.shape)} must be {tuple(input_ids.shape)}, "
-                "[batch, columns of the prompt]"
-            )
+        attention_mask = prompt_mask(inputs)
         vision = (self._kinds(input_ids) >= 0) & attention_mask.bool()
         counts = vision.sum(-1).tolist()
         config = self.model.config
@@ -218,7 +195,8 @@ class Backbone:
         """
         inputs, copies = self._reading(forward, call)
         if call.drops:
-            inputs = self._read_columns(forward, inputs, kept_columns(call, copies))
+            columns = kept_columns(call, copies)
+            inputs = read_columns(forward, inputs, columns, self.pad_token_id)
         forward.inputs = {**inputs, "mm_encoder_outputs": drop_features(call, copies)}
 
     def _reading(self, forward: ForwardPass, call: Call) -> tuple[dict[str, Any], int]:
@@ -237,16 +215,6 @@ class Backbone:
         forward.prompt_mask = mask.repeat_interleave(copies, dim=0)
         forward.positions = inputs["position_ids"]
         return inputs, copies
-
-    def _read_columns(
-        self, forward: ForwardPass, inputs: dict[str, Any], columns: PromptColumns
-    ) -> dict[str, Any]:
-        """Drop the columns of all that has the prompt's shape, and note which are left."""
-        assert forward.ids is not None
-        shape = tuple(forward.ids.shape)
-        forward.columns, forward.ids = [columns], columns.gather(forward.ids)
-        inputs = {**inputs, "attention_mask": forward.prompt_mask}
-        return drop_columns(inputs, columns, shape, self.pad_token_id)
 
     @property
     def pad_token_id(self) -> int:
@@ -298,17 +266,7 @@ class Backbone:
         self, call: Mapping[str, Any], ids: Int64[Tensor, "B L"], tail_mask: Int64[Tensor, "B L"]
     ) -> dict[str, Any]:
         """Append text to a call; `tail_mask` is 0 on its padding."""
-        positions = call["position_ids"]
-        steps = torch.arange(1, ids.shape[1] + 1, device=ids.device)
-        following = positions[..., -1:] + steps.expand(*positions.shape[:-1], -1)
-        tails = {"input_ids": ids, "attention_mask": tail_mask, "position_ids": following}
-        for name in ("token_type_ids", "mm_token_type_ids"):
-            if name in call:
-                tails[name] = torch.zeros_like(ids)
-        extended = dict(call)
-        for name, tail in tails.items():
-            extended[name] = torch.cat([call[name], tail.to(call[name].dtype)], dim=-1)
-        return extended
+        return with_tails(call, ids, tail_mask)
 
     @property
     def attending_layers(self) -> int:

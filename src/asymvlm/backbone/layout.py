@@ -106,3 +106,19 @@ class Call:
             len(choice.index) < count or choice.features is not None
             for choice, count in zip(self.kept, self.layout.counts(), strict=True)
         )
+
+
+def prompt_mask(inputs: Mapping[str, Any]) -> Int64[Tensor, "B S"]:
+    """Return the mask of a batch of prompts, all ones where it is left out.
+
+    Raises ValueError for masks of another form.
+    """
+    ids, mask = inputs["input_ids"], inputs.get("attention_mask")
+    if mask is None:
+        return torch.ones_like(ids)
+    if mask.shape != ids.shape:
+        raise ValueError(
+            f"attention_mask: {tuple(mask.shape)} must be {tuple(ids.shape)}, [batch, columns of "
+            "the prompt]"
+        )
+    return mask

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +13,9 @@ import torch
 from torch import Tensor
 
 from ..typing import Bool, Float, Int64
+from .family_spec import family_spec
 from .layout import Encoded
-from .tower.watch import TowerView, join_views
+from .tower.watch import TowerView, encoding, join_views, watching
 
 NAMES = ("image", "video")
 
@@ -44,6 +46,34 @@ def modalities_of(model: Any) -> list[Modality]:
             )
             found.append(Modality(name, int(token), arguments))
     return found
+
+
+def encode_modalities(
+    model: Any, modalities: Iterable[Modality], inputs: Mapping[str, Any], watch_tower: bool
+) -> tuple[dict[str, Any], dict[str, TowerView]]:
+    """Run tower and projector for each modality that a call brings, or take what comes encoded.
+
+    Returns outputs and, with `watch_tower`, what the tower computed, by modality. Raises ValueError
+    where the tower is to be watched and does not run.
+    """
+    given = inputs.get("mm_encoder_outputs") or {}
+    outputs = {name: copy.copy(item) for name, item in given.items() if item is not None}
+    views = {}
+    for modality in modalities:
+        if not (pixels := modality.given(inputs)):
+            continue
+        encode = getattr(model.base_model, f"get_{modality.name}_features")
+        with encoding(model), watching(model) if watch_tower else nullcontext() as watcher:
+            output = outputs[modality.name] = encode(**pixels, return_dict=True)
+        if watcher is not None:
+            count = sum(item[..., 0].numel() for item in output.pooler_output)
+            merge = family_spec(model.config).patch_merge
+            views[modality.name] = watcher.view(merge, count, pixels)
+    if watch_tower and len(views) < len(outputs):
+        raise ValueError(
+            "mm_encoder_outputs: this method looks at what the tower computes; give pixels"
+        )
+    return outputs, views
 
 
 def in_reading_order(outputs: Mapping[str, Any], kind: Int64[Tensor, "T"]) -> Encoded:

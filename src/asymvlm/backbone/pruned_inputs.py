@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..engine import PromptColumns
+from ..engine import ForwardPass, PromptColumns
 from ..typing import Int64
 from .layout import Call
 from .modalities import fewer, rows_of
@@ -45,6 +45,17 @@ def drop_columns(
                 packed = packed.masked_fill(~columns.real.expand_as(packed), fill)
             result[name] = packed
     return result
+
+
+def read_columns(
+    forward: ForwardPass, inputs: Mapping[str, Any], columns: PromptColumns, pad_token_id: int
+) -> dict[str, Any]:
+    """Drop the columns of all that a forward pass reads, and note there which are left."""
+    assert forward.ids is not None
+    shape = tuple(forward.ids.shape)
+    forward.columns, forward.ids = [columns], columns.gather(forward.ids)
+    inputs = {**inputs, "attention_mask": forward.prompt_mask}
+    return drop_columns(inputs, columns, shape, pad_token_id)
 
 
 def drop_features(call: Call, copies: int = 1) -> dict[str, Any]:

@@ -33,3 +33,20 @@ def append_answers(
     for sample, tail in enumerate(tails):
         ids[sample, : len(tail)], tail_mask[sample, : len(tail)] = tail.to(ids), 1
     return (backbone.extended(call, ids, tail_mask) if longest else dict(call)), tail_mask
+
+
+def with_tails(
+    call: Mapping[str, Any], ids: Int64[Tensor, "B L"], tail_mask: Int64[Tensor, "B L"]
+) -> dict[str, Any]:
+    """Append columns to all of a call that has the prompt's; positions go on by one each."""
+    positions = call["position_ids"]
+    steps = torch.arange(1, ids.shape[1] + 1, device=ids.device)
+    following = positions[..., -1:] + steps.expand(*positions.shape[:-1], -1)
+    tails = {"input_ids": ids, "attention_mask": tail_mask, "position_ids": following}
+    for name in ("token_type_ids", "mm_token_type_ids"):
+        if name in call:
+            tails[name] = torch.zeros_like(ids)
+    extended = dict(call)
+    for name, tail in tails.items():
+        extended[name] = torch.cat([call[name], tail.to(call[name].dtype)], dim=-1)
+    return extended

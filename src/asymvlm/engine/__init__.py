@@ -8,8 +8,9 @@ typing and errors.
 """
 
 from .attention import attends_through_stages, register
+from .hooked_model import HookedModel
 from .hooks import hooked
-from .model_hooks import HookedModel, ModelHooks, dense
+from .model_hooks import ModelHooks, dense
 from .prompt_columns import PromptColumns
 from .pruned_cache import PromptState, mark_pruned, prompt_state
 from .stage import AttentionStage, ForwardPass, GenerateCall, Stage

@@ -9,46 +9,19 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from typing import Any, Protocol
+from typing import Any
 from weakref import WeakKeyDictionary
 
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 from .attention import attends_through_stages
+from .hooked_model import HookedModel, check_attention, check_not_compiled
 from .hooks import hooked
 from .pruned_cache import prompt_state
 from .stage import ForwardPass, GenerateCall, Stage
 
 _lock = threading.RLock()
 _open: WeakKeyDictionary[nn.Module, ModelHooks] = WeakKeyDictionary()
-
-
-class HookedModel(Protocol):
-    """What the hooks have to know of a model; a `Backbone` is one."""
-
-    @property
-    def model(self) -> PreTrainedModel: ...
-
-    @property
-    def entry(self) -> nn.Module:
-        """The module that takes pictures and prompt."""
-
-    @property
-    def reader(self) -> nn.Module:
-        """The module whose forward pass is the LLM's reading of the prompt."""
-
-    @property
-    def decoder(self) -> Any:
-        """The stack of LLM layers."""
-
-    def generate(self, original: Callable[..., Any], **arguments: Any) -> Any:
-        """Generate; `original` is the model's own `generate`."""
-
-    def family_hooks(
-        self, forward: Callable[[], ForwardPass | None]
-    ) -> AbstractContextManager[None]:
-        """Install what a family needs beyond these hooks; `forward` gives the pass under way."""
 
 
 class _Thread(threading.local):
@@ -89,7 +62,7 @@ class ModelHooks:
         """
         with _lock:
             hooks = _open.get(hooked_model.model) or cls(hooked_model)
-            _check_not_compiled(hooked_model)
+            check_not_compiled(hooked_model)
             if any(item.name == stage.name for item in hooks.stages):
                 raise ValueError(
                     f"model: asymvlm.{stage.name} is open on it already, perhaps in another "
@@ -230,7 +203,7 @@ class ModelHooks:
         for stage in forward.stages:
             stage.called = True
         if "attention" in self._installed:
-            _check_attention(inputs, self.hooked_model.model)
+            check_attention(inputs, self.hooked_model.model)
         for stage in forward.stages:
             stage.before_forward(forward)
         self._thread.forwards.append(forward)
@@ -295,31 +268,6 @@ class ModelHooks:
         for stage in reversed(forward.stages):
             output = stage.after_layers(forward, output)
         return output
-
-
-def _check_attention(inputs: Mapping[str, Any], model: PreTrainedModel) -> None:
-    """Refuse what does not go together with an attention function of ours."""
-    given = inputs.get("output_attentions")
-    if model.config.output_attentions if given is None else given:
-        raise ValueError(
-            "output_attentions: the layers attend by SDPA here, which gives no weights; leave it "
-            "out"
-        )
-    again = (getattr(module, "gradient_checkpointing", False) for module in model.modules())
-    if model.training and any(again):
-        raise ValueError(
-            "model: layers that are computed again for gradients would be changed twice; call "
-            "model.gradient_checkpointing_disable() first"
-        )
-
-
-def _check_not_compiled(hooked_model: HookedModel) -> None:
-    for module in (hooked_model.model, hooked_model.reader):
-        if getattr(module, "_compiled_call_impl", None) is not None:
-            raise ValueError(
-                f"model: {type(module).__name__} is compiled, and a compiled model does not see "
-                "what changes from call to call; use it uncompiled"
-            )
 
 
 @contextmanager

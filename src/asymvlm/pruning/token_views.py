@@ -10,7 +10,8 @@ from torch import Tensor
 
 from ..backbone import Backbone, Call
 from ..backbone.tower.pixel_contrast import token_contrast
-from ..backbone.tower.watch import TowerView, downsampled_features
+from ..backbone.tower.resolution import downsampled_features
+from ..backbone.tower.watch import TowerView
 from ..methods.base import LayerView, Tokens
 from ..targets.attention import AttentionTarget
 from ..typing import Float

@@ -15,6 +15,7 @@ from ...typing import Bool, Float, Int64
 from ..attention_recorder import AttentionRecorder, record_first_layers
 from ..backbone import Backbone
 from ..layout import Call, Encoded, Layout
+from ..tower.watch import encoding
 
 
 class CrossAttention(Backbone):
@@ -62,7 +63,8 @@ class CrossAttention(Backbone):
             raise ValueError(
                 f"the tower of {type(self.model).__name__} cannot be watched; choose another method"
             )
-        states = self.states(inputs)
+        with encoding(self.model):
+            states = self.states(inputs)
         return Encoded(states, list(self.features(states[self._real_pictures(inputs)])))
 
     def _real_pictures(self, inputs: Mapping[str, Any]) -> Bool[Tensor, "B ..."]:

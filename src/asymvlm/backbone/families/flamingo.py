@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ...typing import Float, Int64
 from ..grid import ordered_places, square_places
 from ..layout import Call, Encoded
-from ..tower.watch import watching
+from ..tower.watch import encoding, watching
 from .cross_attention import CrossAttention
 
 
@@ -71,7 +71,7 @@ class Flamingo(CrossAttention):
     def encode(self, inputs: Mapping[str, Any], watch_tower: bool = False) -> Encoded:
         if not watch_tower:
             return super().encode(inputs)
-        with watching(self.model) as watcher:
+        with encoding(self.model), watching(self.model) as watcher:
             encoded = super().encode(inputs)
         real = self._real_pictures(inputs).flatten().nonzero()
         every = watcher.view(

@@ -13,7 +13,7 @@ from ...errors import DataError
 from ...typing import Float
 from ..backbone import Backbone
 from ..layout import Call, Encoded
-from ..pruned_inputs import kept_columns
+from ..pruned_inputs import kept_columns, read_columns
 
 
 class QFormer(Backbone):
@@ -62,7 +62,7 @@ class QFormer(Backbone):
         if call.drops:
             columns = kept_columns(call, copies)
             embeddings = columns.gather_states(self._with_fused(forward, call))
-            inputs = self._read_columns(forward, inputs, columns)
+            inputs = read_columns(forward, inputs, columns, self.pad_token_id)
             forward.inputs = {**inputs, "inputs_embeds": embeddings}
 
     def _with_fused(self, forward: ForwardPass, call: Call) -> Float[Tensor, "B S D"]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +23,7 @@ from .resampler_attention import ResamplerWatcher, watching_resampler
 _NAME = "asymvlm_tower"
 _WATCHER = "asymvlm_watcher"
 _TOWERS = ("vision_tower", "vision_model", "visual")  # what families call it
+_encoding: WeakKeyDictionary[nn.Module, threading.RLock] = WeakKeyDictionary()
 _ROWS = 512  # of attention at a time, so that towers without a CLS need no P x P matrix
 
 
@@ -126,7 +128,7 @@ class TowerWatcher:
         """
 
         def moved(values: list[Tensor]) -> Tensor:
-            tower: Any = _tower(self.model)
+            tower: Any = tower_of(self.model)
             return on_tokens(
                 Patches(values, tower, inputs, self.pack, self.resampler), merge, count
             )
@@ -178,6 +180,14 @@ def _attention(
     if watcher is not None:
         watcher.note(query, key, attention_mask, kwargs.get("scaling"))
     return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
+
+
+def encoding(model: Any) -> threading.RLock:
+    """Return the lock under which a model encodes: what its tower computes is watched by hooks.
+
+    So one thread at a time runs the tower.
+    """
+    return _encoding.setdefault(model, threading.RLock())
 
 
 @contextmanager
@@ -232,7 +242,7 @@ def _packing(inner: Any, watcher: TowerWatcher) -> Iterator[None]:
         del inner.pack_image_features
 
 
-def _tower(model: Any) -> nn.Module | None:
+def tower_of(model: Any) -> nn.Module | None:
     return next(
         (part for name in _TOWERS if (part := getattr(model.base_model, name, None)) is not None),
         None,
@@ -241,7 +251,7 @@ def _tower(model: Any) -> nn.Module | None:
 
 def feature_layer(model: Any) -> tuple[nn.Module, nn.Module]:
     """Find the layer whose states become the features, and its attention module."""
-    tower = _tower(model)
+    tower = tower_of(model)
     named = dict(tower.named_modules()) if tower is not None else {}
     places = [
         name
@@ -256,45 +266,3 @@ def feature_layer(model: Any) -> tuple[nn.Module, nn.Module]:
     # hidden_states[-1] is what the last layer gives, [0] what the first layer reads
     place = places[-1 if number is None else number if number < 0 else number - 1]
     return named[place.rpartition(".")[0]], named[place]
-
-
-def downsampled_features(
-    model: Any, arguments: Mapping[str, Any], sample: int, rows: int, columns: int
-) -> Float[Tensor, "m D"]:
-    """Encode one picture at rows x columns patches, with interpolated position embeddings.
-
-    Raises ValueError for models whose tower takes no other resolution, or merges patches.
-    """
-    pixels, patch = arguments.get("pixel_values"), model.config.vision_config.patch_size
-    if (
-        pixels is None
-        or pixels.ndim != 4
-        or family_spec(model.config).patch_merge is not None
-        or not hasattr(model.base_model, "get_image_features")
-        or not _interpolates(_tower(model))
-    ):
-        raise ValueError(
-            f"downsample: the tower of {type(model).__name__} takes no other resolution, or its "
-            "patches are not the LLM's tokens; use grid"
-        )
-    size = (rows * patch, columns * patch)
-    small = nn.functional.interpolate(
-        pixels[sample : sample + 1].float(),
-        size=size,
-        mode="bilinear",
-        antialias=True,
-        align_corners=False,
-    )
-    changed = {"pixel_values": small.to(pixels.dtype), "interpolate_pos_encoding": True}
-    with torch.no_grad():
-        return model.base_model.get_image_features(
-            **{**arguments, **changed}, return_dict=True
-        ).pooler_output[0]
-
-
-def _interpolates(tower: nn.Module | None) -> bool:
-    """Whether a tower, or its embeddings, can interpolate positions."""
-    parts = [] if tower is None else tower.modules()
-    return any(
-        "interpolate_pos_encoding" in inspect.signature(part.forward).parameters for part in parts
-    )

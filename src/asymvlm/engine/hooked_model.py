@@ -1,0 +1,65 @@
+"""What the hooks have to know of a model, and models that they refuse."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+from torch import nn
+from transformers import PreTrainedModel
+
+from .stage import ForwardPass
+
+
+class HookedModel(Protocol):
+    """What the hooks have to know of a model; a `Backbone` is one."""
+
+    @property
+    def model(self) -> PreTrainedModel: ...
+
+    @property
+    def entry(self) -> nn.Module:
+        """The module that takes pictures and prompt."""
+
+    @property
+    def reader(self) -> nn.Module:
+        """The module whose forward pass is the LLM's reading of the prompt."""
+
+    @property
+    def decoder(self) -> Any:
+        """The stack of LLM layers."""
+
+    def generate(self, original: Callable[..., Any], **arguments: Any) -> Any:
+        """Generate; `original` is the model's own `generate`."""
+
+    def family_hooks(
+        self, forward: Callable[[], ForwardPass | None]
+    ) -> AbstractContextManager[None]:
+        """Install what a family needs beyond these hooks; `forward` gives the pass under way."""
+
+
+def check_attention(inputs: Mapping[str, Any], model: PreTrainedModel) -> None:
+    """Refuse what does not go together with an attention function of ours."""
+    given = inputs.get("output_attentions")
+    if model.config.output_attentions if given is None else given:
+        raise ValueError(
+            "output_attentions: the layers attend by SDPA here, which gives no weights; leave it "
+            "out"
+        )
+    again = (getattr(module, "gradient_checkpointing", False) for module in model.modules())
+    if model.training and any(again):
+        raise ValueError(
+            "model: layers that are computed again for gradients would be changed twice; call "
+            "model.gradient_checkpointing_disable() first"
+        )
+
+
+def check_not_compiled(hooked_model: HookedModel) -> None:
+    """Refuse a compiled model."""
+    for module in (hooked_model.model, hooked_model.reader):
+        if getattr(module, "_compiled_call_impl", None) is not None:
+            raise ValueError(
+                f"model: {type(module).__name__} is compiled, and a compiled model does not see "
+                "what changes from call to call; use it uncompiled"
+            )
