@@ -21,7 +21,7 @@ STEPS = {
     "eos_token_id": None,
 }
 METHODS = [(ByCell(), 0.5), (Inside(), 0.4)]
-IDS = ["before", "inside"]
+both = pytest.mark.parametrize(("method", "keep"), METHODS, ids=["before", "inside"])
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def right_padded(inputs):
     }
 
 
-@pytest.mark.parametrize(("method", "keep"), METHODS, ids=IDS)
+@both
 @pytest.mark.parametrize("name", ["Llava", "Qwen2_5_VL", "Qwen3VL", "PaliGemma", "Idefics2"])
 @torch.no_grad()
 def test_a_loop_by_hand_says_what_generate_says(name, method, keep):
@@ -63,7 +63,7 @@ def test_a_loop_by_hand_says_what_generate_says(name, method, keep):
     assert out.past_key_values.get_seq_length() == x["input_ids"].shape[1] + len(tokens) - 1
 
 
-@pytest.mark.parametrize(("method", "keep"), METHODS, ids=IDS)
+@both
 @torch.no_grad()
 def test_loops_by_hand_take_turns(method, keep):
     row = family("Qwen2_5_VL")
@@ -81,7 +81,7 @@ def test_loops_by_hand_take_turns(method, keep):
     assert tokens == [item.tolist() for item in made]
 
 
-@pytest.mark.parametrize(("method", "keep"), METHODS, ids=IDS)
+@both
 @torch.no_grad()
 def test_callbacks_see_the_callers_ids_and_length(one, method, keep):
     model, x = one
@@ -123,7 +123,7 @@ def test_callbacks_see_the_callers_ids_and_length(one, method, keep):
     assert all(torch.equal(ids[:, :length], x["input_ids"]) for ids in seen)
 
 
-@pytest.mark.parametrize(("method", "keep"), METHODS, ids=IDS)
+@both
 @pytest.mark.parametrize("name", ["Llava", "Qwen2_5_VL", "SmolVLM"])
 @torch.no_grad()
 def test_right_padding_keeps_its_columns(name, method, keep):
@@ -199,6 +199,31 @@ def test_logits_to_keep_names_the_callers_rows():
         torch.testing.assert_close(model(**inputs, logits_to_keep=rows).logits, whole[:, rows])
         tuples = model(**inputs, return_dict=False)
     torch.testing.assert_close(tuples[0], whole)
+
+
+@both
+@pytest.mark.parametrize("name", ["Llava", "Qwen2_5_VL"])
+@torch.no_grad()
+def test_a_mask_that_is_left_out_is_inferred_from_padding(name, method, keep):
+    row = family(name)
+    model = row.build()
+    inputs = families.batch(model, row)
+    assert not inputs["attention_mask"].all()
+    with asymvlm.prune(model, method, keep=keep) as report:
+        expected = model.generate(**inputs, **STEPS)
+        unmasked = {key: value for key, value in inputs.items() if key != "attention_mask"}
+        assert torch.equal(model.generate(**unmasked, **STEPS), expected)
+    assert all(map(torch.equal, report.calls[0].kept, report.calls[1].kept))
+
+
+@torch.no_grad()
+def test_the_inner_model_gives_tuples(one):
+    model, x = one
+    with asymvlm.prune(model, ByCell(), keep=0.5):
+        expected = model.model(**x, use_cache=True)
+        made = model.model(**x, use_cache=True, return_dict=False)
+        assert type(made) is tuple and torch.equal(made[0], expected[0])
+        assert made[1].get_seq_length() == x["input_ids"].shape[1]
 
 
 @torch.no_grad()

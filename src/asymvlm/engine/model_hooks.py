@@ -147,6 +147,8 @@ class ModelHooks:
             arguments["input_ids"] = arguments.pop("inputs")
         configs = (arguments.get("generation_config"), model.generation_config)
         call = GenerateCall(arguments, configs)
+        if self.hooked_model.entry is self.hooked_model.reader:  # others infer none
+            arguments["attention_mask"] = call.mask()
         call.attention_mask = arguments.get("attention_mask")
         for stage in self.stages:
             stage.called = True
@@ -191,7 +193,7 @@ class ModelHooks:
         self._thread.entered = None
 
     def _before_forward(
-        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[()], dict[str, Any]] | None:
         if self._thread.dense or not self.stages or "attention_stage" in kwargs:
             return None
@@ -207,6 +209,9 @@ class ModelHooks:
         for stage in forward.stages:
             stage.before_forward(forward)
         self._thread.forwards.append(forward)
+        forward.as_tuple = not inputs.get("return_dict", module.config.return_dict)
+        if forward.as_tuple:
+            forward.inputs["return_dict"] = True
         if self._installed.keys() & {"layers", "attention"}:
             forward.inputs["attention_stage"] = forward
         return (), forward.inputs
@@ -223,10 +228,10 @@ class ModelHooks:
 
     def _after_forward(
         self, module: nn.Module, args: Any, kwargs: dict[str, Any], output: Any
-    ) -> None:
+    ) -> tuple[Any, ...] | None:
         forwards = self._thread.forwards
         if not forwards or forwards[-1].inputs is not kwargs:
-            return
+            return None
         forward = forwards.pop()
         if forward.state is not None:
             forward.state.fitted = False
@@ -235,9 +240,10 @@ class ModelHooks:
         if output is None:  # it raised
             for stage in forward.stages:
                 stage.failed(forward)
-            return
+            return None
         for stage in reversed(forward.stages):
             stage.after_forward(forward, output)
+        return output.to_tuple() if forward.as_tuple else None
 
     def _before_decoder(self, module: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
         """Tell stages of passes that did not come through the reader."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from .prompt_columns import PromptColumns
@@ -41,6 +42,16 @@ class GenerateCall:
     attention_mask: Tensor | None = None  # [B, S], as the caller gave it
     counted: bool = False  # whether its prompt is in a report already
 
+    def mask(self) -> Tensor | None:
+        """Find the prompt's mask, as `generate` infers it from padding where it is left out."""
+        ids, pad = self.arguments.get("input_ids"), self.setting("pad_token_id")
+        given = self.arguments.get("attention_mask")
+        if given is not None or ids is None or pad is None:
+            return given
+        ends = self.setting("eos_token_id")
+        ends = [] if ends is None else torch.as_tensor(ends).flatten().tolist()
+        return None if int(pad) in ends else ids.ne(int(pad)).long()
+
     def setting(self, name: str) -> Any:
         """Look up a setting of `generate`: an argument, or what the configurations say."""
         given = [self.arguments.get(name), *(getattr(item, name, None) for item in self.configs)]
@@ -65,6 +76,7 @@ class ForwardPass:
     family: tuple[Tensor, ...] = ()
     # What the cache knows of the pruned prompt that this pass goes on from.
     state: PromptState | None = None
+    as_tuple: bool = False  # whether the caller asked for a tuple
     # What a stage has to remember until the pass is over.
     own: dict[Any, Any] = field(default_factory=dict)
 
