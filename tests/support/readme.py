@@ -27,7 +27,7 @@ SMALL = {
     "max_epochs": 1,
     "batch_size": 8,
     "enable_model_summary": False,
-    "pages": 4,
+    "pages": 2,
     "check_pages": 2,
     "crowded": 4,
     "steps": 2,
