@@ -202,6 +202,36 @@ def test_logits_to_keep_names_the_callers_rows():
 
 
 @both
+@pytest.mark.parametrize("name", ["Llava", "Qwen2VL", "Qwen2_5_VL"])
+@torch.no_grad()
+def test_guessed_tokens_change_nothing(name, method, keep):
+    row = family(name)
+    model = row.build().requires_grad_(False)
+    x = families.batch(model, row, (1,), (7,))
+    # Words that were said before are guessed, some of them right.
+    x["input_ids"][0, -3:] = x["input_ids"][0, -6:-3]
+    steps = {**STEPS, "max_new_tokens": 12, "return_dict_in_generate": True}
+    widths = []
+    with asymvlm.prune(model, method, keep=keep) as report:
+        plain = model.generate(**x, **steps)
+        handle = model.model.register_forward_pre_hook(
+            lambda _, args, kwargs: widths.append(kwargs["input_ids"].shape[1]), with_kwargs=True
+        )
+        guessed = model.generate(**x, **steps, prompt_lookup_num_tokens=3)
+        handle.remove()
+        length = plain.sequences.shape[1]
+        assert torch.equal(guessed.sequences, plain.sequences)
+        ids = torch.cat([plain.sequences, torch.tensor([[33, 44]])], 1)
+        turns = [
+            model.generate(input_ids=ids, past_key_values=made.past_key_values, **STEPS)
+            for made in (plain, guessed)
+        ]
+    assert max(widths) > 1 and any(width > 1 for width in widths[1:]), "something is guessed"
+    assert torch.equal(*turns) and guessed.past_key_values.get_seq_length() >= length
+    assert sum(report.calls[1].after) < sum(report.calls[1].before)
+
+
+@both
 @pytest.mark.parametrize("name", ["Llava", "Qwen2_5_VL"])
 @torch.no_grad()
 def test_a_mask_that_is_left_out_is_inferred_from_padding(name, method, keep):

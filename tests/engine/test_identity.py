@@ -90,6 +90,12 @@ def test_an_older_scorer_knows_its_weights_by_their_files(saved, batch):
     loaded = type(model).from_pretrained(folder)
     assert not warned(loaded, trained(model, about), batch)
     assert len(warned(model, trained(model, about), batch)) == 1, "its weights are from nowhere"
+    with torch.no_grad():
+        for parameter in loaded.parameters():
+            parameter.mul_(1.5)
+    assert len(warned(loaded, trained(model, about), batch)) == 1, "they changed in memory"
+    folder_alone = type(model)(type(model.config).from_pretrained(folder))
+    assert len(warned(folder_alone, trained(model, about), batch)) == 1, "never loaded"
     assert not warned(model, trained(model, {}), batch), "made by hand: nothing is known"
 
 

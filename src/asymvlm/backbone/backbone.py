@@ -191,28 +191,31 @@ class Backbone:
     def read_pruned(self, forward: ForwardPass, call: Call) -> None:
         """Have a forward pass read a prompt without its dropped vision tokens.
 
-        Its rows may be beams, several for each prompt of `call`.
+        Its rows may be beams, several for each prompt of `call`, and guessed tokens may follow.
         """
         inputs, copies = self._reading(forward, call)
         if call.drops:
-            columns = kept_columns(call, copies)
+            columns = kept_columns(call, copies, inputs["position_ids"].shape[-1])
             inputs = read_columns(forward, inputs, columns, self.pad_token_id)
         forward.inputs = {**inputs, "mm_encoder_outputs": drop_features(call, copies)}
 
     def _reading(self, forward: ForwardPass, call: Call) -> tuple[dict[str, Any], int]:
         """Build the arguments of the pass, pictures aside, and count the rows of each prompt."""
         assert forward.ids is not None
-        mask = call.layout.attention_mask
+        mask, shape = call.layout.attention_mask, forward.ids.shape
         copies, rest = divmod(len(forward.ids), len(mask))
-        if rest or forward.ids.shape[1] != mask.shape[1]:
+        if rest or shape[1] < mask.shape[1]:
             raise ValueError(
-                f"input_ids: {tuple(forward.ids.shape)} reached the LLM of a prompt of "
-                f"{tuple(mask.shape)}; prune it as a whole"
+                f"input_ids: {tuple(shape)} reached the LLM of a prompt of {tuple(mask.shape)}; "
+                "prune it as a whole"
             )
         inputs = self.without_pictures(forward.inputs)
         if inputs.get("position_ids") is None:
             inputs["position_ids"] = self.positions(call.inputs, generating=False)
-        forward.prompt_mask = mask.repeat_interleave(copies, dim=0)
+        forward.prompt_length = mask.shape[1]
+        forward.prompt_mask = torch.nn.functional.pad(
+            mask.repeat_interleave(copies, dim=0), (0, shape[1] - mask.shape[1]), value=1
+        )
         forward.positions = inputs["position_ids"]
         return inputs, copies
 
@@ -238,16 +241,12 @@ class Backbone:
 
     def generation_arguments(self, call: Call) -> dict[str, Any]:
         """Build the arguments of a `generate` whose prefill is given the encoded pictures."""
-        positions = self.positions(call.inputs, generating=True)
-        inputs = self.without_pictures(call.inputs)
-        return {**inputs, "position_ids": positions, "mm_encoder_outputs": {}}
+        given = {"position_ids": self.positions(call.inputs, True), "mm_encoder_outputs": {}}
+        return self.without_pictures(call.inputs) | given
 
     @contextmanager
     def family_hooks(self, forward: Callable[[], ForwardPass | None]) -> Iterator[None]:
-        """Install what a family needs beyond the common hooks, while open.
-
-        `forward` gives the forward pass under way, or None.
-        """
+        """Install what a family needs while open; `forward` gives the pass under way, or None."""
         yield
 
     def before_step(self, inputs: dict[str, Any]) -> None:

@@ -19,13 +19,18 @@ _PADDING = {"labels": -100}
 _UNTOUCHED = ("position_ids",)
 
 
-def kept_columns(call: Call, copies: int = 1) -> PromptColumns:
-    """Find the columns of text and of kept vision tokens; every row `copies` times, for beams."""
+def kept_columns(call: Call, copies: int = 1, width: int | None = None) -> PromptColumns:
+    """Find the columns of text and of kept vision tokens; every row `copies` times, for beams.
+
+    Columns behind the prompt, up to `width`, all stay.
+    """
     layout = call.layout
     stay = layout.text.clone()
     vision_rows = layout.vision.nonzero()  # in the order of the placeholders: sample by sample
     flat = _flat_index(call, 1).to(stay.device)
     stay[vision_rows[flat, 0], vision_rows[flat, 1]] = True
+    behind = 0 if width is None else width - stay.shape[1]
+    stay = torch.nn.functional.pad(stay, (0, behind), value=True)
     return PromptColumns.of(stay.repeat_interleave(copies, dim=0))
 
 

@@ -155,7 +155,7 @@ class ModelHooks:
             stage.check_generate(call)
         for stage in self.stages:
             stage.begin_generate(call)
-        call.arguments["disable_compile"] = True  # a compiled pass does not see hooks
+        call.disable_compile()
         before, self._thread.generating = self._thread.generating, call
         try:
             return self.hooked_model.generate(original, **call.arguments)

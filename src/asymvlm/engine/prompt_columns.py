@@ -39,6 +39,11 @@ class PromptColumns:
         """Take some rows of the batch, perhaps several times."""
         return replace(self, index=self.index[chosen], real=self.real[chosen])
 
+    def first(self, length: int) -> PromptColumns:
+        """Leave out the columns from `length` on, of which no row has lost any."""
+        kept = self.index.shape[1] - int((self.index[0] >= length).sum())
+        return replace(self, index=self.index[:, :kept], real=self.real[:, :kept])
+
     def gather(self, table: Tensor) -> Tensor:
         """Pick the columns of `table` `[*, B, S]`; a batch of 1 serves all rows."""
         table = table.expand(*table.shape[:-2], len(self.index), table.shape[-1])

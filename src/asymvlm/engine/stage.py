@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
@@ -42,6 +43,15 @@ class GenerateCall:
     attention_mask: Tensor | None = None  # [B, S], as the caller gave it
     counted: bool = False  # whether its prompt is in a report already
 
+    def disable_compile(self) -> None:
+        """Have `generate` run as it is written: a compiled forward pass does not see hooks."""
+        given = self.arguments.get("generation_config")
+        if given is None:
+            self.arguments["disable_compile"] = True
+            return
+        self.arguments["generation_config"] = given = copy.copy(given)
+        given.disable_compile = True
+
     def mask(self) -> Tensor | None:
         """Find the prompt's mask, as `generate` infers it from padding where it is left out."""
         ids, pad = self.arguments.get("input_ids"), self.setting("pad_token_id")
@@ -69,7 +79,9 @@ class ForwardPass:
     cache: Any = None
     # What a prompt that is pruned in this pass has left; empty where nothing is.
     columns: list[PromptColumns] = field(default_factory=list)
-    # Mask `[B, S]` and positions `[*, B, S]` of that whole prompt.
+    # Mask `[B, T]` and positions `[*, B, T]` of that whole prompt, and its length S: tokens that
+    # `generate` guesses may follow.
+    prompt_length: int = 0
     prompt_mask: Tensor | None = None
     positions: Tensor | None = None
     # What a family has to know of each row in later steps.

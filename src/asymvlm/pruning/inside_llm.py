@@ -73,10 +73,9 @@ class InsideLLM(PruneStage):
     def apply(self, forward: ForwardPass, call: Call) -> None:
         plans = [self._plan(count, _added_again(call)) for count in call.layout.counts()]
         self.backbone.read_pruned(forward, call)
-        assert forward.ids is not None
-        copies = len(forward.ids) // len(plans)
+        assert forward.prompt_mask is not None
         views = TokenViews(self.backbone, call)
-        pruner = LayerPruner(views, plans, copies, self._select)
+        pruner = LayerPruner(views, plans, forward.prompt_mask, self._select)
         forward.own[self], forward.columns = pruner, pruner.columns
 
     def _plan(self, total: int, first: int) -> dict[int, int]:

@@ -12,32 +12,35 @@ from ..backbone import Kept
 from ..backbone.attention_probs import attention_probs, causal_rows
 from ..engine import PromptColumns
 from ..methods.base import LayerView, Tokens
-from ..typing import Bool, Float
+from ..typing import Bool, Float, Int64
 from .token_views import TokenViews
 
 
 class LayerPruner:
     """Prunes what the decoder layers of one prefill read, by plans of tokens left from which layer.
 
-    `select` makes the choice for one sample. Every `copies` rows of the batch are beams of one
-    sample: they keep the same tokens, since their caches change places.
+    `mask` is 0 on padding. `select` makes the choice for one sample. Where `mask` has several rows
+    for each sample, rows side by side are its beams: they keep the same tokens, since their caches
+    change places. Columns behind the prompts all stay.
     """
 
     def __init__(
         self,
         views: TokenViews,
         plans: list[dict[int, int]],
-        copies: int,
+        mask: Int64[Tensor, "B S"],
         select: Callable[[Tokens, int], Kept],
     ) -> None:
-        self.views, self.plans, self.copies, self.select = views, plans, copies, select
+        self.views, self.plans, self.select = views, plans, select
+        self.copies = len(mask) // len(plans)
         self.layers = {layer for plan in plans for layer in plan}
         layout = views.layout
-        mask, self._vision, self._text = (
-            mask.repeat_interleave(copies, dim=0)
-            for mask in (layout.attention_mask, layout.vision, layout.text)
-        )
         self.length = mask.shape[1]
+        behind = self.length - layout.vision.shape[1]
+        self._vision, self._text = (
+            torch.nn.functional.pad(item.repeat_interleave(self.copies, dim=0), (0, behind))
+            for item in (layout.vision, layout.text)
+        )
         self.columns = [PromptColumns.whole(mask)]
         self.kept = [Kept(torch.arange(count, device=mask.device)) for count in layout.counts()]
         self._last_attention: tuple[Tensor, Tensor, Tensor | None, float | None] | None = None

@@ -23,12 +23,6 @@ from ..methods import Method
 from ..selectors import Keep
 from .report import PruneReport
 
-_PROMPT_WHOLE = (
-    ("prefill_chunk_size", "a prompt is pruned as a whole"),
-    ("assistant_model", "guessed tokens would be part of the prompt"),
-    ("prompt_lookup_num_tokens", "guessed tokens would be part of the prompt"),
-)
-
 
 class PruneStage(Stage):
     """Prunes prompts with pictures, and fits the masks of what goes on from them."""
@@ -52,11 +46,11 @@ class PruneStage(Stage):
             raise ValueError(
                 "use_cache: False cannot be combined with pruning in generate; leave it out"
             )
-        for name, why in _PROMPT_WHOLE:
-            if call.setting(name) is not None:
-                raise ValueError(
-                    f"{name}: {call.setting(name)!r} is not for pruned calls, {why}; leave it out"
-                )
+        if call.setting("prefill_chunk_size") is not None:
+            raise ValueError(
+                f"prefill_chunk_size: {call.setting('prefill_chunk_size')} is not for pruned "
+                "calls, since a prompt is pruned as a whole; leave it out"
+            )
         self.check_call(call.arguments)
 
     def begin_generate(self, call: GenerateCall) -> None:
@@ -191,14 +185,16 @@ class PruneStage(Stage):
         """Bring an output into the caller's columns."""
 
     def _state(self, forward: ForwardPass) -> PromptState:
-        mask, positions = forward.prompt_mask, forward.positions
-        assert mask is not None
+        assert forward.prompt_mask is not None
+        length, positions = forward.prompt_length, forward.positions
+        mask = forward.prompt_mask[:, :length]
+        columns = [item.first(length) for item in forward.columns] or [PromptColumns.whole(mask)]
         several = positions is not None and positions.ndim == 3
         return PromptState(
-            length=mask.shape[1],
-            columns=forward.columns or [PromptColumns.whole(mask)],
-            positions=positions if several else None,
-            last=mask.shape[1] - 1 - mask.flip(1).argmax(1) if several else None,
+            length=length,
+            columns=columns,
+            positions=positions[..., :length] if positions is not None and several else None,
+            last=length - 1 - mask.flip(1).argmax(1) if several else None,
             left_padded=bool(mask[:, -1].all()),
             family=forward.family,
         )

@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from .weights_fingerprint import weights_fingerprint
 
 _VALUES = 4
 _HASHES = 64
+_FLOATS = ("F64", "F32", "F16", "BF16")
 _SAME = 0.5  # of the hashes; unrelated weights share those of constant tensors alone
 _known: WeakKeyDictionary[nn.Module, tuple[int, str]] = WeakKeyDictionary()
 
@@ -56,9 +58,29 @@ def _of_files(files: tuple[tuple[Path, int], ...]) -> str:
     hashes: set[str] = set()
     for file, _ in files:
         with safe_open(file, "pt") as stored:
-            tensors = (stored.get_tensor(name) for name in stored.keys())  # noqa: SIM118
-            hashes |= _hashes(item for item in tensors if item.is_floating_point())
+            for name in stored.keys():  # noqa: SIM118
+                part = stored.get_slice(name)
+                if part.get_dtype() in _FLOATS and 0 not in part.get_shape():
+                    hashes.add(_digest(part.get_shape(), _values_of_slice(part)))
     return _smallest(hashes)
+
+
+def _values_of_slice(part: Any) -> list[float]:
+    """Read the values that are hashed, and no more, from a file."""
+    shape = part.get_shape()
+    values = []
+    for place in _places(math.prod(shape)):
+        index = []
+        for size in reversed(shape):
+            place, within = divmod(place, size)
+            index.append(slice(within, within + 1))
+        value = part[tuple(reversed(index))] if shape else part[...]
+        values.append(value.reshape(-1)[0].to(torch.bfloat16).item())
+    return values
+
+
+def _places(count: int) -> list[int]:
+    return [number * (count - 1) // (_VALUES - 1) for number in range(_VALUES)]
 
 
 def differs(made_for: Mapping[str, str], model: Any) -> bool:
@@ -73,7 +95,11 @@ def differs(made_for: Mapping[str, str], model: Any) -> bool:
     comes_from_a_repository = bool(path) and not Path(path).is_dir()
     if not made_for.get("weights") or comes_from_a_repository:
         return False
-    return weights_fingerprint(path) != made_for["weights"]
+    if weights_fingerprint(path) != made_for["weights"]:
+        return True
+    # The files are those; the model may have changed since it was loaded.
+    stored = sketch_of_files(path)
+    return bool(stored) and not same_weights(sketch_of_model(model), stored)
 
 
 def same_weights(first: str, second: str) -> bool:
@@ -96,7 +122,7 @@ def _hashes(tensors: Iterable[Tensor]) -> set[str]:
     for tensor in tensors:
         if tensor.numel() == 0:
             continue
-        places = torch.arange(_VALUES, device=tensor.device) * (tensor.numel() - 1) // (_VALUES - 1)
+        places = torch.tensor(_places(tensor.numel()), device=tensor.device)
         shapes.append(list(tensor.shape))
         values.append(tensor.reshape(-1)[places].to("cpu", torch.bfloat16))
     return {_digest(shape, value.tolist()) for shape, value in zip(shapes, values, strict=True)}

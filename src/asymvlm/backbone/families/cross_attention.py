@@ -117,6 +117,7 @@ class CrossAttention(Backbone):
             forward.inputs = self.drop(call, generating=False)
         copies = len(forward.ids) // len(call.layout.input_ids)
         forward.prompt_mask = call.layout.attention_mask.repeat_interleave(copies, dim=0)
+        forward.prompt_length = forward.prompt_mask.shape[1]
         forward.family = tuple(item.repeat_interleave(copies, dim=0) for item in call.family)
 
     def generation_arguments(self, call: Call) -> dict[str, Any]:

@@ -60,7 +60,7 @@ class QFormer(Backbone):
     def read_pruned(self, forward: ForwardPass, call: Call) -> None:
         inputs, copies = self._reading(forward, call)
         if call.drops:
-            columns = kept_columns(call, copies)
+            columns = kept_columns(call, copies, inputs["position_ids"].shape[-1])
             embeddings = columns.gather_states(self._with_fused(forward, call))
             inputs = read_columns(forward, inputs, columns, self.pad_token_id)
             forward.inputs = {**inputs, "inputs_embeds": embeddings}
