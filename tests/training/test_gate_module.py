@@ -5,13 +5,12 @@ It trains, resumes, exports, and leaves the teacher alone.
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 
 import pytest
 import torch
-from support import ROOT
+from support import ROOT, child_environment
 from support import SMALL as SMALL_CONFIG
 from support.scorer_runs import layers_read, same, weights
 
@@ -162,7 +161,7 @@ def test_two_processes_learn_the_same(train, teacher, data_root, tmp_path):
         capture_output=True,
         text=True,
         check=False,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        env=child_environment(OMP_NUM_THREADS="1"),
     )
     assert done.returncode == 0, done.stderr[-2000:]
     for name, tensor in weights(out).items():

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from support import ROOT
+from support import ROOT, child_environment
 from support import SMALL as SMALL_CONFIG
 from support.scorer_runs import same, weights
 
@@ -175,7 +175,7 @@ def start(teacher, data_root, tmp_path):
         command = [sys.executable, str(ROOT / "train.py"), *CONFIG, "--trainer.max_epochs", "9999"]
         command += ["--model.teacher", str(teacher), "--data.root", str(data_root)]
         command += ["--trainer.default_root_dir", folder, *flags]
-        environment = os.environ | {"WANDB_SILENT": "true"}
+        environment = child_environment(WANDB_SILENT="true")
         pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
         process = subprocess.Popen(
             command, cwd=tmp_path, env=environment, start_new_session=True, **pipes

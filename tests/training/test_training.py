@@ -16,7 +16,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from jsonargparse import Namespace
-from support import ROOT
+from support import ROOT, child_environment
 from support import SMALL as SMALL_CONFIG
 from support.scorer_runs import same, weights
 
@@ -44,7 +44,7 @@ def start(teacher, data_root, tmp_path):
             str(data_root),
             *flags,
         ]
-        environment = os.environ | {"WANDB_SILENT": "true"}
+        environment = child_environment(WANDB_SILENT="true")
         return subprocess.Popen(command, cwd=tmp_path / folder, env=environment, **BF)
 
     return run
