@@ -4,7 +4,7 @@
 1,280 wide, fp32, random weights) without hooks, and with `prune` before and inside the LLM and
 `evict` open with nothing to drop: medians of the ratio to the plain step beside each, in one
 process. Then it makes 1,000 calls of `generate` in one context and opens 1,000 contexts on a small
-model, and prints by how much resident memory has grown since the first hundred.
+model, and prints by how much resident memory has grown since the first five hundred.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def growth() -> None:
                 model.generate(**inputs, **steps)
 
     for name, run in (("calls in one context", calls), ("contexts", contexts)):
-        run(COUNT // 10)
+        run(COUNT // 2)
         before = resident()
         run(COUNT)
         print(f"{COUNT} {name}: resident memory {(resident() / before - 1) * 100:+.2f} %")
