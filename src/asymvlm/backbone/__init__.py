@@ -2,8 +2,8 @@
 
 Finds the vision tokens of a prompt, their grid and their positions, in any supported family, and
 records what the model computes on the way. Knows transformers and nothing of scores. Targets,
-methods, pruning, eviction and everything above may import it; it imports the
-engine, typing, errors and nothing else of the package.
+methods, pruning, eviction and everything above may import it; it imports the engine,
+typing, errors and nothing else of the package.
 """
 
 import inspect

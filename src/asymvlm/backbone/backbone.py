@@ -45,8 +45,6 @@ class Backbone:
 
     # What a family's config calls itself, where a subclass is for it (`backbone.families`).
     model_types: ClassVar[tuple[str, ...]] = ()
-    # Whether vision tokens are rows of the prompt.
-    in_sequence: ClassVar[bool] = True
 
     def __init__(self, model: PreTrainedModel) -> None:
         self.model = model
@@ -108,10 +106,7 @@ class Backbone:
 
     @cached_property
     def forward_names(self) -> tuple[str, ...]:
-        """Names of the model's forward arguments, in order.
-
-        Cached, since every decoding step asks.
-        """
+        """Names of the model's forward arguments, in order."""
         return tuple(inspect.signature(self.model.forward).parameters)
 
     def encode(self, inputs: Mapping[str, Any], watch_tower: bool = False) -> Encoded:

@@ -75,14 +75,12 @@ class PromptState:
             family=tuple(map(picked, self.family)),
         )
 
-    def fitted_mask(
-        self, mask: Tensor | None, seen: int, new: int, layer: int = 0
-    ) -> Int64[Tensor, "B T"]:
-        """Make the mask of a layer's entries and of `new` tokens behind `seen` columns.
+    def fitted_mask(self, mask: Tensor | None, seen: int, new: int) -> Int64[Tensor, "B T"]:
+        """Make the mask of the first layer's entries and of `new` tokens behind `seen` columns.
 
         `mask` is the caller's, `[B, seen + new]`, 0 on padding, or None where nothing is.
         """
-        columns = self.columns_at(layer)
+        columns = self.columns[0]
         after = seen + new - self.length
         if mask is None:
             tail = columns.real.new_ones(len(columns.real), after)

@@ -61,10 +61,7 @@ class PruneStage(Stage):
             return
         with torch.no_grad():
             call.prompt = self.encoded(call.arguments)
-            call.arguments = self._generation_arguments(call.prompt)
-
-    def _generation_arguments(self, prompt: Call) -> dict[str, Any]:
-        return self.backbone.generation_arguments(prompt)
+            call.arguments = self.backbone.generation_arguments(call.prompt)
 
     def before_entry(self, call: GenerateCall) -> None:
         if not self.backbone.brings_pictures(call.arguments):

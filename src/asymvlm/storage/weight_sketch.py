@@ -42,7 +42,7 @@ def sketch_of_model(model: nn.Module) -> str:
     )
     before, sketch = _known.get(model, (None, ""))
     if before != changed:
-        sketch = _sketch(found)
+        sketch = _smallest(_hashes(found))
         _known[model] = changed, sketch
     return sketch
 
@@ -107,10 +107,6 @@ def same_weights(first: str, second: str) -> bool:
     one, other = set(first.split()), set(second.split())
     smallest = sorted(one | other)[:_HASHES]
     return sum(item in one and item in other for item in smallest) >= _SAME * len(smallest)
-
-
-def _sketch(tensors: Iterable[Tensor]) -> str:
-    return _smallest(_hashes(tensors))
 
 
 def _smallest(hashes: set[str]) -> str:

@@ -24,7 +24,6 @@ class CrossAttention(Backbone):
     `Encoded.output` holds the states as the model pads them, `[B, ..., L, E]`.
     """
 
-    in_sequence = False
     mask_argument: str  # [B, S, pictures...], 1 where a row of the text may look
     states_argument: str  # encoded pictures instead of pixels
     tower_part: str  # what tells such a model from others
