@@ -17,12 +17,12 @@ from typing import Any
 
 import psutil
 import torch
-from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
+from mid_size import IMAGE, mid_size_llava
 
 import asymvlm
 from asymvlm.eviction.policies.streaming_llm import StreamingLLM
 
-ROUNDS, STEPS, COUNT, IMAGE = 12, 10, 1000, 5
+ROUNDS, STEPS, COUNT, SIDE = 12, 10, 1000, 8
 
 
 class InOrder(asymvlm.Method):
@@ -35,33 +35,12 @@ class InOrder(asymvlm.Method):
         return torch.arange(len(tokens.vision)).float()
 
 
-def build(layers: int, width: int, feed_forward: int) -> Any:
-    torch.manual_seed(0)
-    text = LlamaConfig(
-        hidden_size=width,
-        intermediate_size=feed_forward,
-        num_hidden_layers=layers,
-        num_attention_heads=width // 64,
-        vocab_size=32_000,
-    )
-    tower = CLIPVisionConfig(
-        hidden_size=32,
-        intermediate_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        image_size=64,
-        patch_size=8,
-    )
-    config = LlavaConfig(vision_config=tower, text_config=text, image_token_index=IMAGE)
-    return LlavaForConditionalGeneration(config).eval().requires_grad_(False)
-
-
 def prompt() -> dict[str, torch.Tensor]:
-    ids = torch.cat([torch.full((1, 64), IMAGE), torch.randint(10, 1000, (1, 32))], dim=1)
+    ids = torch.cat([torch.full((1, SIDE**2), IMAGE), torch.randint(10, 1000, (1, 32))], dim=1)
     return {
         "input_ids": ids,
         "attention_mask": torch.ones_like(ids),
-        "pixel_values": torch.randn(1, 3, 64, 64),
+        "pixel_values": torch.randn(1, 3, 4 * SIDE, 4 * SIDE),
     }
 
 
@@ -87,7 +66,7 @@ def step_seconds(model: Any, context: AbstractContextManager[Any]) -> list[float
 
 
 def overhead() -> None:
-    model = build(20, 1280, 5120)
+    model = mid_size_llava(1280, 5120, SIDE)
     size = sum(parameter.numel() for parameter in model.parameters())
     print(f"a step of a decoder of {size / 1e9:.2f} B parameters, to the plain one beside it:")
     step_seconds(model, nullcontext())
@@ -105,7 +84,7 @@ def resident() -> int:
 
 
 def growth() -> None:
-    model, inputs = build(2, 128, 256), prompt()
+    model, inputs = mid_size_llava(128, 256, SIDE, layers=2), prompt()
     steps = {"max_new_tokens": 2, "do_sample": False, "pad_token_id": 0}
 
     def calls(count: int) -> None:

@@ -11,15 +11,17 @@ IMAGE = 5  # the placeholder's id
 LAYERS, HEAD = 20, 64
 
 
-def mid_size_llava(width: int, intermediate: int, side: int) -> LlavaForConditionalGeneration:
-    """20 layers of heads of 64 numbers, `side` x `side` vision tokens from pictures of 4 * `side`
+def mid_size_llava(
+    width: int, intermediate: int, side: int, layers: int = LAYERS
+) -> LlavaForConditionalGeneration:
+    """Layers of heads of 64 numbers, `side` x `side` vision tokens from pictures of 4 * `side`
     pixels; the same at every call.
     """
     torch.manual_seed(0)
     text = LlamaConfig(
         hidden_size=width,
         intermediate_size=intermediate,
-        num_hidden_layers=LAYERS,
+        num_hidden_layers=layers,
         num_attention_heads=width // HEAD,
         num_key_value_heads=width // HEAD,
         vocab_size=32000,

@@ -16,7 +16,6 @@ from support.families import ByCell
 from support.inside_llm import Inside
 
 import asymvlm
-from asymvlm.backbone import backbone_of
 from asymvlm.engine import ModelHooks
 
 STEPS = {"max_new_tokens": 4, "do_sample": False, "pad_token_id": families.PAD}
@@ -120,42 +119,6 @@ def test_features_without_pixels_say_what_a_method_misses(one):
         pytest.raises(ValueError, match=r"mm_encoder_outputs: .* give pixels"),
     ):
         model(**ids, mm_encoder_outputs=encoded)
-
-
-@pytest.mark.parametrize("family_row", families.CROSS_ATTENTION, ids=str)
-@torch.no_grad()
-def test_states_for_cross_attention_are_refused(family_row):
-    model = family_row.build()
-    backbone, inputs = backbone_of(model), families.cross_batch(family_row)
-    given = backbone.with_pictures(inputs, backbone.encode(inputs))
-    with (
-        asymvlm.prune(model, ByCell(), keep=0.5),
-        pytest.raises(ValueError, match=f"^{backbone.states_argument}: .*give pixel_values"),
-    ):
-        model(**given)
-
-
-def test_parts_and_wrappers_are_refused_in_one_line(one):
-    model, _ = one
-    cases = {
-        "is a part of a model": model.model,
-        "give the one inside, model.module": torch.nn.DataParallel(model),
-        "give the one inside, model._orig_mod": torch.compile(model, backend="eager"),
-        "is no model of transformers": torch.nn.Linear(2, 2),
-    }
-    for words, given in cases.items():
-        for context in (
-            lambda given: asymvlm.prune(given, ByCell(), keep=0.5),
-            lambda given: asymvlm.evict(given, rule(), BUDGET),
-        ):
-            with pytest.raises(ValueError, match=f"^model: .*{words}"), context(given):
-                pass
-    model.compile(backend="eager")
-    with (
-        pytest.raises(ValueError, match=r"^model: .* is compiled"),
-        asymvlm.prune(model, ByCell(), keep=0.5),
-    ):
-        pass
 
 
 @both
@@ -302,63 +265,6 @@ def test_gradients_still_reach_the_pixels_of_a_plain_call(one):
     with asymvlm.prune(model, ByCell(), keep=0.5):
         model(**{**x, "pixel_values": pixels}).logits.sum().backward()
     assert pixels.grad.abs().sum() > 0
-
-
-def test_layers_that_are_computed_again_are_refused(one):
-    model, x = one
-    model.train()
-    for layer in model.model.language_model.layers:
-        layer.gradient_checkpointing = True
-    with (
-        asymvlm.prune(model, Inside(), keep=0.4),
-        pytest.raises(ValueError, match=r"gradient_checkpointing_disable\(\)"),
-    ):
-        model(**x, use_cache=False)
-
-
-@torch.no_grad()
-def test_attention_weights_that_nobody_computes_are_refused(one):
-    model, x = one
-    with (
-        asymvlm.prune(model, Inside(), keep=0.4),
-        pytest.raises(ValueError, match="output_attentions: the layers attend by SDPA"),
-    ):
-        model(**x, output_attentions=True)
-
-
-@torch.no_grad()
-def test_odd_masks_are_refused(one):
-    model, x = one
-    square = torch.ones(1, 1, x["input_ids"].shape[1], x["input_ids"].shape[1])
-    with (
-        asymvlm.prune(model, ByCell(), keep=0.5),
-        pytest.raises(ValueError, match=r"attention_mask: .* must be"),
-    ):
-        model(**{**x, "attention_mask": square})
-
-
-@torch.no_grad()
-def test_pictures_cannot_follow_a_cache(one):
-    model, x = one
-    with asymvlm.prune(model, ByCell(), keep=0.5):
-        first = model.generate(**x, **STEPS, return_dict_in_generate=True)
-        again = {**x, "past_key_values": first.past_key_values}
-        for call in (model, model.generate):
-            with pytest.raises(ValueError, match=r"past_key_values: .* start anew"):
-                call(**again)
-
-
-@pytest.mark.parametrize("name", ["PixtralLlava", "Mistral3", "Qwen2VL", "InternVL", "SmolVLM"])
-@torch.no_grad()
-def test_downsample_refuses_towers_of_one_resolution(name):
-    row = family(name)
-    model = row.build()
-    method = asymvlm.methods()["downsample"]()
-    with (
-        asymvlm.prune(model, method, keep=0.3),
-        pytest.raises(ValueError, match=r"^downsample: "),
-    ):
-        model(**families.batch(model, row, (1,), (7,)))
 
 
 @pytest.mark.parametrize("name", ["prumerge_plus", "cls_attention"])

@@ -6,7 +6,7 @@ instead of the O(S^2) of `output_attentions`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from ..engine import attends_through_stages
+from ..engine import Attend, AttentionInputs, attends_through_stages
 from ..typing import Bool, Float
 from .attention_probs import attention_probs, causal_rows
 
@@ -53,39 +53,23 @@ class AttentionRecorder:
         self.index = rows.ne(0).any(0).nonzero().squeeze(-1)
         self.weights = rows[:, self.index]
 
-    def attend(
-        self,
-        next_attention: Callable[..., tuple[Tensor, Any]],
-        module: nn.Module,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        mask: Tensor | None,
-        **kwargs: Any,
-    ) -> tuple[Tensor, Any]:
+    def attend(self, next_attention: Attend, given: AttentionInputs) -> tuple[Tensor, Any]:
         """Record a layer; the recorder is the `attention_stage` of a forward pass."""
-        self.record(module, query, key, mask, kwargs.get("scaling"))
+        self.record(given)
         if self.count is not None and len(self.layers) == self.count:
             raise _EnoughError
-        return next_attention(module, query, key, value, mask, **kwargs)
+        return next_attention(given)
 
-    def record(
-        self,
-        module: nn.Module,
-        query: Tensor,
-        key: Tensor,
-        mask: Tensor | None,
-        scaling: float | None,
-    ) -> None:
-        """Add one layer's attention; `query` is `[B, H, S, d]`, `key` `[B, G, S, d]`."""
-        if self.only is not None and id(module) not in self.only:
+    def record(self, given: AttentionInputs) -> None:
+        """Add one layer's attention."""
+        if self.only is not None and id(given.module) not in self.only:
             return
-        length, keys = query.shape[2], key.shape[2]
-        if mask is None:
+        length, keys = given.query.shape[2], given.key.shape[2]
+        if given.mask is None:
             mask = causal_rows(self.index, keys, keys - length)[None, None]
         else:
-            mask = mask[:, :, self.index]
-        mass = attention_probs(query[:, :, self.index], key, mask, scaling)
+            mask = given.mask[:, :, self.index]
+        mass = attention_probs(given.query[:, :, self.index], given.key, mask, given.scaling)
         mass = mass.mean(1) if self.heads == "mean" else mass.amax(1)
         if self.over_rows == "max":
             recorded = (mass * self.weights.ne(0)[..., None]).amax(1)

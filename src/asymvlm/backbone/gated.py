@@ -8,13 +8,13 @@ mask is made and every kernel of SDPA can run.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..engine import Attend, AttentionInputs
 from ..typing import Float
 
 
@@ -27,22 +27,19 @@ class ColumnGate:
 
     bias: Float[Tensor, "B S"]
 
-    def attend(
-        self,
-        next_attention: Callable[..., tuple[Tensor, Any]],
-        module: Any,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        mask: Tensor | None,
-        **kwargs: Any,
-    ) -> tuple[Tensor, Any]:
+    def attend(self, next_attention: Attend, given: AttentionInputs) -> tuple[Tensor, Any]:
         """Attend with the bias as one more channel."""
-        size, scaling = value.shape[-1], kwargs.pop("scaling", None) or query.shape[-1] ** -0.5
+        query, key, size = given.query, given.key, given.value.shape[-1]
+        scaling = given.scaling or query.shape[-1] ** -0.5
         channel = (self.bias / scaling).to(key)[:, None, :, None].expand(*key.shape[:-1], 1)
-        query = torch.cat([query, torch.ones_like(query[..., :1])], -1)
         key = torch.cat([key, channel], -1)
-        # Kernels want keys and values of one size.
-        value = torch.nn.functional.pad(value, (0, key.shape[-1] - size))
-        out, weights = next_attention(module, query, key, value, mask, scaling=scaling, **kwargs)
+        biased = replace(
+            given,
+            query=torch.cat([query, torch.ones_like(query[..., :1])], -1),
+            key=key,
+            # Kernels want keys and values of one size.
+            value=torch.nn.functional.pad(given.value, (0, key.shape[-1] - size)),
+            options={**given.options, "scaling": scaling},
+        )
+        out, weights = next_attention(biased)
         return out[..., :size], weights

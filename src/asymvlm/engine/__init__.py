@@ -8,14 +8,17 @@ typing and errors.
 """
 
 from .attention import attends_through_stages, register
+from .attention_inputs import Attend, AttentionInputs, AttentionStage
 from .hooked_model import HookedModel
 from .hooks import hooked
 from .model_hooks import ModelHooks, dense
 from .prompt_columns import PromptColumns
 from .pruned_cache import PromptState, mark_pruned, prompt_state
-from .stage import AttentionStage, ForwardPass, GenerateCall, Stage
+from .stage import ForwardPass, GenerateCall, Stage
 
 __all__ = [
+    "Attend",
+    "AttentionInputs",
     "AttentionStage",
     "ForwardPass",
     "GenerateCall",

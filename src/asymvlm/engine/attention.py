@@ -18,7 +18,7 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from .stage import AttentionStage
+from .attention_inputs import AttentionInputs, AttentionStage
 
 _NAME = "asymvlm"
 _lock = threading.RLock()
@@ -37,8 +37,13 @@ def _attention(
 ) -> tuple[Tensor, Any]:
     if attention_stage is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
-    return attention_stage.attend(
-        sdpa_attention_forward, module, query, key, value, attention_mask, **kwargs
+    given = AttentionInputs(module, query, key, value, attention_mask, kwargs)
+    return attention_stage.attend(_by_sdpa, given)
+
+
+def _by_sdpa(given: AttentionInputs) -> tuple[Tensor, Any]:
+    return sdpa_attention_forward(
+        given.module, given.query, given.key, given.value, given.mask, **given.options
     )
 
 

@@ -3,33 +3,17 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from functools import partial
+from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from .attention_inputs import Attend, AttentionInputs
 from .prompt_columns import PromptColumns
 from .pruned_cache import PromptState
-
-Attend = Callable[..., tuple[Tensor, Any]]
-
-
-class AttentionStage(Protocol):
-    """What a forward pass hands along as `attention_stage`."""
-
-    def attend(
-        self,
-        next_attention: Attend,
-        module: nn.Module,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        mask: Tensor | None,
-        **kwargs: Any,
-    ) -> tuple[Tensor, Any]:
-        """Do what there is to do beside `next_attention(module, query, ...)`."""
 
 
 @dataclass
@@ -97,27 +81,11 @@ class ForwardPass:
         found = [item for item in self.columns if 0 < item.layer <= layer]
         return found[-1] if found else None
 
-    def attend(
-        self,
-        next_attention: Attend,
-        module: nn.Module,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        mask: Tensor | None,
-        **kwargs: Any,
-    ) -> tuple[Tensor, Any]:
+    def attend(self, next_attention: Attend, given: AttentionInputs) -> tuple[Tensor, Any]:
         """Pass a layer's attention through the stages, the last of them first."""
         for stage in self.stages:
-            next_attention = _bound(stage, self, next_attention)
-        return next_attention(module, query, key, value, mask, **kwargs)
-
-
-def _bound(stage: Stage, forward: ForwardPass, next_attention: Attend) -> Attend:
-    def attend(module: nn.Module, *args: Any, **kwargs: Any) -> tuple[Tensor, Any]:
-        return stage.attend(forward, next_attention, module, *args, **kwargs)
-
-    return attend
+            next_attention = partial(stage.attend, self, next_attention)
+        return next_attention(given)
 
 
 class Stage:
@@ -164,15 +132,7 @@ class Stage:
         return hidden
 
     def attend(
-        self,
-        forward: ForwardPass,
-        next_attention: Attend,
-        module: nn.Module,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        mask: Tensor | None,
-        **kwargs: Any,
+        self, forward: ForwardPass, next_attention: Attend, given: AttentionInputs
     ) -> tuple[Tensor, Any]:
         """Do what there is to do beside a layer's attention."""
-        return next_attention(module, query, key, value, mask, **kwargs)
+        return next_attention(given)

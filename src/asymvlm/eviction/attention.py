@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..backbone.attention_probs import attention_probs, causal_rows
+from ..engine import AttentionInputs
 from ..selectors import left_pack
 from ..typing import Bool, Float
 
@@ -15,18 +16,14 @@ _LIMIT = 2**24  # probabilities held at once, all heads counted: 64 MiB
 
 
 def attention_of_newest(
-    query: Float[Tensor, "B H q d"],
-    key: Float[Tensor, "B G K d"],
-    mask: Bool[Tensor, "B 1 q K"] | None,
-    real: Bool[Tensor, "B q"],
-    count: int,
-    scaling: float | None,
+    given: AttentionInputs, real: Bool[Tensor, "B q"], count: int
 ) -> Iterator[Float[Tensor, "B r K"]]:
     """Compute the attention of the `count` newest real rows, oldest first, some at a time.
 
     Where a sample has fewer, rows of zeros come first. Without a mask, rows see what is not behind
     them.
     """
+    query, key, mask, scaling = given.query, given.key, given.mask, given.scaling
     batch, heads, steps, _ = query.shape
     if steps == 1:
         yield attention_probs(query, key, mask, scaling).mean(1)

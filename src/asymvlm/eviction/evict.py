@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -14,8 +15,7 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
 from ..backbone import Backbone, backbone_of
-from ..engine import ForwardPass, GenerateCall, ModelHooks, Stage
-from ..engine.stage import Attend
+from ..engine import Attend, AttentionInputs, ForwardPass, GenerateCall, ModelHooks, Stage
 from ..typing import Bool
 from .attention import attention_of_newest
 from .base import Evictor
@@ -167,31 +167,22 @@ class EvictStage(Stage):
         return torch.isin(ids, torch.tensor(placeholders, device=ids.device))
 
     def attend(
-        self,
-        forward: ForwardPass,
-        next_attention: Attend,
-        module: Any,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        mask: Tensor | None,
-        **kwargs: Any,
+        self, forward: ForwardPass, next_attention: Attend, given: AttentionInputs
     ) -> tuple[Tensor, Any]:
         """Attend, then update and evict the layer's entries."""
-        new: NewTokens | None = forward.own.get(self, {}).get(module.layer_idx)
+        index: Any = given.module.layer_idx
+        new: NewTokens | None = forward.own.get(self, {}).get(index)
         if new is None:
-            return next_attention(module, query, key, value, mask, **kwargs)
-        columns = forward.columns_at(module.layer_idx)
+            return next_attention(given)
+        columns = forward.columns_at(index)
         if columns is not None and forward.state is None:
             # A prompt that is pruned inside the LLM: this layer reads fewer columns.
             new = new.cut(columns.index, columns.real)
-        layer: Any = forward.cache.layers[module.layer_idx]
-        mask = layer.register(new, self.policy, mask)
-        out = next_attention(module, query, key, value, mask, **kwargs)
+        layer: Any = forward.cache.layers[index]
+        given = replace(given, mask=layer.register(new, self.policy, given.mask))
+        out = next_attention(given)
         if self.policy.rows:
-            rows, scaling = self.policy.rows, kwargs.get("scaling")
-            attention = attention_of_newest(query, key, mask, new.real, rows, scaling)
-            self._observe(layer, new, attention)
+            self._observe(layer, new, attention_of_newest(given, new.real, self.policy.rows))
         layer.evict(new, self.policy, self.budget)
         return out
 

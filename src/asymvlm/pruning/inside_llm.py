@@ -12,12 +12,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import DynamicCache
 
 from ..backbone import Backbone, Call, Kept
-from ..engine import ForwardPass, GenerateCall, dense
-from ..engine.stage import Attend
+from ..engine import Attend, AttentionInputs, ForwardPass, GenerateCall, dense
 from ..methods import Method
 from ..methods.base import Tokens
 from ..selectors import Keep, count_for
@@ -126,20 +125,12 @@ class InsideLLM(PruneStage):
         return hidden
 
     def attend(
-        self,
-        forward: ForwardPass,
-        next_attention: Attend,
-        module: nn.Module,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        mask: Tensor | None,
-        **kwargs: Any,
+        self, forward: ForwardPass, next_attention: Attend, given: AttentionInputs
     ) -> tuple[Tensor, Any]:
         pruner: LayerPruner | None = forward.own.get(self)
         if pruner is not None:
-            pruner.record(module, query, key, mask, kwargs.get("scaling"))
-        return next_attention(module, query, key, value, mask, **kwargs)
+            pruner.record(given)
+        return next_attention(given)
 
 
 def _added_again(call: Call) -> int:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..backbone import Kept
 from ..backbone.attention_probs import attention_probs, causal_rows
-from ..engine import PromptColumns
+from ..engine import AttentionInputs, PromptColumns
 from ..methods.base import LayerView, Tokens
 from ..typing import Bool, Float, Int64
 from .token_views import TokenViews
@@ -43,14 +43,13 @@ class LayerPruner:
         )
         self.columns = [PromptColumns.whole(mask)]
         self.kept = [Kept(torch.arange(count, device=mask.device)) for count in layout.counts()]
-        self._last_attention: tuple[Tensor, Tensor, Tensor | None, float | None] | None = None
+        self._last_attention: AttentionInputs | None = None
 
-    def record(
-        self, module: Any, query: Tensor, key: Tensor, mask: Tensor | None, scaling: float | None
-    ) -> None:
+    def record(self, given: AttentionInputs) -> None:
         """Keep the attention inputs of the layer below one that prunes; called by every layer."""
-        if module.layer_idx + 1 in self.layers:
-            self._last_attention = query, key, mask, scaling
+        below: Any = given.module.layer_idx
+        if below + 1 in self.layers:
+            self._last_attention = given
 
     def before(
         self, layer: int, hidden: Float[Tensor, "B S D"], kwargs: Mapping[str, Any]
@@ -107,7 +106,8 @@ class LayerPruner:
         self, sample: int, row: int, states: Tensor, vision: Tensor, text: Tensor, count: int
     ) -> Kept:
         assert self._last_attention is not None, "attention below a stage is recorded"
-        query, key, mask, scaling = self._last_attention
+        given = self._last_attention
+        query, key, mask, scaling = given.query, given.key, given.mask, given.scaling
         bias = None if mask is None else mask[min(row, len(mask) - 1)]
         keys = key[row].transpose(0, 1).flatten(1)
 

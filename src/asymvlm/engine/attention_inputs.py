@@ -1,0 +1,38 @@
+"""What a layer's attention function is called with, and what may be done beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+from ..typing import Float
+
+
+@dataclass(frozen=True)
+class AttentionInputs:
+    """Arguments of one layer's attention, behind rotary embedding and normalisation."""
+
+    module: nn.Module  # the attention module, with its `layer_idx`
+    query: Float[Tensor, "B H q d"]
+    key: Float[Tensor, "B G K d"]
+    value: Float[Tensor, "B G K d"]
+    mask: Tensor | None  # [B, 1, q, K], boolean or added; None where attention is plainly causal
+    options: dict[str, Any]  # the keyword arguments that transformers passes
+
+    @property
+    def scaling(self) -> float | None:
+        """What logits are multiplied by; None is d ** -0.5."""
+        return self.options.get("scaling")
+
+
+Attend = Callable[[AttentionInputs], tuple[Tensor, Any]]
+
+
+class AttentionStage(Protocol):
+    """What a forward pass hands along as `attention_stage`."""
+
+    def attend(self, next_attention: Attend, given: AttentionInputs) -> tuple[Tensor, Any]:
+        """Do what there is to do beside `next_attention(given)`."""
