@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from support.families import LENGTH, ByCell
+from support.families import LENGTH, ByCell, more_types
 from support.family_cases import masked
 
 import asymvlm
@@ -102,10 +102,7 @@ def test_further_turn_on_the_kept_cache(case):
             "past_key_values": first.past_key_values,
             **positions,
         }
-        for name in {"token_type_ids", "mm_token_type_ids"} & inputs.keys():
-            call[name] = torch.nn.functional.pad(
-                inputs[name], (0, ids.shape[1] - inputs[name].shape[1])
-            )
+        call |= more_types(model, inputs, ids.shape[1] - inputs["input_ids"].shape[1])
         return model.generate(**call, **LENGTH)
 
     with asymvlm.prune(model, ByCell(), keep="auto") as report:

@@ -48,11 +48,10 @@ def test_targets_equal_eager_attention(case, rows):
         wanted[:, -1] = True
     if rows == "answer":
         tails = {"input_ids": answers[:, :-1], "attention_mask": torch.ones(2, 2).long()}
-        for name in {"token_type_ids", "mm_token_type_ids"} & call.keys():
-            tails[name] = torch.zeros(2, 2).long()
         last = call["position_ids"][..., -1:]
         tails["position_ids"] = last + torch.arange(1, 3)
-        call |= {name: torch.cat([call[name], tail], -1) for name, tail in tails.items()}
+        types = families.more_types(model, call, 2)
+        call |= {name: torch.cat([call[name], tail], -1) for name, tail in tails.items()} | types
         wanted = torch.cat([wanted, torch.ones(2, 2, dtype=torch.bool)], -1)
     before = model.config.get_text_config()._attn_implementation
     model.set_attn_implementation({"text_config": "eager"})

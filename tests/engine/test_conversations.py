@@ -53,7 +53,7 @@ def opened(model, method):
         yield report
 
 
-def turn(inputs, first):
+def turn(model, inputs, first):
     """The next call of a conversation whose first turn `generate` gave."""
     ids = torch.cat([first.sequences, MORE], 1)
     grow = ids.shape[1] - inputs["input_ids"].shape[1]
@@ -62,9 +62,7 @@ def turn(inputs, first):
         "attention_mask": torch.nn.functional.pad(inputs["attention_mask"], (0, grow), value=1),
         "past_key_values": first.past_key_values,
     }
-    for name in {"token_type_ids", "mm_token_type_ids"} & inputs.keys():
-        call[name] = torch.nn.functional.pad(inputs[name], (0, grow))
-    return call
+    return call | families.more_types(model, inputs, grow)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -72,11 +70,11 @@ def turn(inputs, first):
 def test_two_conversations_in_one_context(two, method):
     model, a, b = two
     with opened(model, method):
-        alone = model.generate(**turn(a, model.generate(**a, **OPEN)), **STEPS)
+        alone = model.generate(**turn(model, a, model.generate(**a, **OPEN)), **STEPS)
     with opened(model, method) as report:
         first = model.generate(**a, **OPEN)
         model.generate(**b, **OPEN)
-        mixed = model.generate(**turn(a, first), **STEPS)
+        mixed = model.generate(**turn(model, a, first), **STEPS)
     assert torch.equal(mixed, alone)
     assert len(report.calls) == 2 and report.continued == 1
 
@@ -86,13 +84,13 @@ def test_two_conversations_in_one_context(two, method):
 def test_a_further_turn_in_a_later_context(two, method):
     model, a, b = two
     with opened(model, method):
-        alone = model.generate(**turn(a, model.generate(**a, **OPEN)), **STEPS)
+        alone = model.generate(**turn(model, a, model.generate(**a, **OPEN)), **STEPS)
     with opened(model, method):
         first = model.generate(**a, **OPEN)
     with opened(model, method):
         model.generate(**b, **STEPS)
     with opened(model, method):  # does not warn: it is used
-        assert torch.equal(model.generate(**turn(a, first), **STEPS), alone)
+        assert torch.equal(model.generate(**turn(model, a, first), **STEPS), alone)
 
 
 @torch.no_grad()
@@ -101,7 +99,7 @@ def test_a_further_turn_outside_is_right_or_refused(two):
     model, a, _ = two
     with asymvlm.prune(model, ByCell(), keep="auto"):
         first = model.generate(**a, **OPEN)
-        call = turn(a, first)
+        call = turn(model, a, first)
         cache = copy.deepcopy(first.past_key_values)
         inside = model.generate(**{**call, "past_key_values": cache}, **STEPS)
     if not prompt_state(first.past_key_values).has_gaps:  # rows as long as each other
@@ -133,7 +131,7 @@ def test_copies_of_a_cache_are_caches_of_their_own():
     inputs = families.batch(model, row)
     with asymvlm.prune(model, ByCell(), keep="auto"):
         first = model.generate(**inputs, **OPEN)
-        call = turn(inputs, first)
+        call = turn(model, inputs, first)
         cache = first.past_key_values
         copies = [copy.deepcopy(cache), pickle.loads(pickle.dumps(cache))]
         expected = model.generate(**call, **STEPS)

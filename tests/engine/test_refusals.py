@@ -113,3 +113,17 @@ def test_downsample_refuses_towers_of_one_resolution(name):
         pytest.raises(ValueError, match=r"^downsample: "),
     ):
         model(**families.batch(model, row, (1,), (7,)))
+
+
+@torch.no_grad()
+def test_a_prompt_read_by_token_types_needs_them():
+    row = family("PaliGemma")
+    model = row.build()
+    x = families.batch(model, row, (1,), (7,))
+    types = x.pop("token_type_ids")
+    with asymvlm.prune(model, ByCell(), keep=0.5):
+        with pytest.raises(ValueError, match="^token_type_ids: .* the processor returns"):
+            model(**x)
+        model(**x, token_type_ids=types)
+        # `generate` makes a mask of its own, with and without padding alike.
+        model.generate(**x, **STEPS)

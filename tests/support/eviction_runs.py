@@ -186,10 +186,7 @@ def turns(model, inputs, steps, more):
         inputs["attention_mask"], (0, ids.shape[1] - inputs["attention_mask"].shape[1]), value=1
     )
     call = {"input_ids": ids, "attention_mask": there, "past_key_values": first.past_key_values}
-    for name in {"token_type_ids", "mm_token_type_ids"} & inputs.keys():
-        call[name] = torch.nn.functional.pad(
-            inputs[name], (0, ids.shape[1] - inputs[name].shape[1])
-        )
+    call |= families.more_types(model, inputs, ids.shape[1] - inputs["input_ids"].shape[1])
     second = model.generate(**call, **steps, **OPEN)
     return second.sequences[:, inputs["input_ids"].shape[1] :], torch.stack(second.logits, 1)
 

@@ -260,7 +260,8 @@ class Backbone:
         self, call: Mapping[str, Any], ids: Int64[Tensor, "B L"], tail_mask: Int64[Tensor, "B L"]
     ) -> dict[str, Any]:
         """Append text to a call; `tail_mask` is 0 on its padding."""
-        return with_tails(call, ids, tail_mask)
+        answer_type = int(family_spec(self.model.config).prefix_types)
+        return with_tails(call, ids, tail_mask, answer_type)
 
     @property
     def attending_layers(self) -> int:

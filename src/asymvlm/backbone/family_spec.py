@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,12 +15,14 @@ class FamilySpec:
     first_position: int = 0
     # Whether it counts as `generate` does: left padding has no position of its own.
     counts_real_tokens: bool = False
+    # Whether `token_type_ids` tell the prompt (0), read in both directions, from the answer (1).
+    prefix_types: bool = False
     cls: str | None = None  # "kept" where the tower's CLS is among the features; see `TowerWatcher`
     patch_merge: str | None = None  # how the tower's patches become tokens: see `merging._WAYS_`
 
 
 _SPECS = {
-    "paligemma": FamilySpec(first_position=1),
+    "paligemma": FamilySpec(first_position=1, prefix_types=True),
     "blip-2": FamilySpec(cls="kept", patch_merge="resampled"),
     "instructblip": FamilySpec(cls="kept", patch_merge="resampled"),
     "idefics": FamilySpec(cls="kept"),
@@ -54,3 +57,16 @@ def family_spec(config: Any) -> FamilySpec:
         _SPECS.get(config.model_type, FamilySpec()),
         counts_real_tokens=language in _COUNT_REAL_TOKENS,
     )
+
+
+def check_token_types(config: Any, inputs: Mapping[str, Any]) -> None:
+    """Refuse a plain forward call whose attention would depend on whether there is padding.
+
+    Without token types transformers leaves out a mask without padding, and such a family then
+    reads all of the prompt in both directions; with padding it gets a causal mask.
+    """
+    if family_spec(config).prefix_types and inputs.get("token_type_ids") is None:
+        raise ValueError(
+            f"token_type_ids: a {config.model_type} reads its prompt by them; give those that the "
+            "processor returns"
+        )

@@ -36,16 +36,22 @@ def append_answers(
 
 
 def with_tails(
-    call: Mapping[str, Any], ids: Int64[Tensor, "B L"], tail_mask: Int64[Tensor, "B L"]
+    call: Mapping[str, Any],
+    ids: Int64[Tensor, "B L"],
+    tail_mask: Int64[Tensor, "B L"],
+    token_type: int,
 ) -> dict[str, Any]:
-    """Append columns to all of a call that has the prompt's; positions go on by one each."""
+    """Append columns to all of a call that has the prompt's; positions go on by one each.
+
+    `token_type` is that of the new tokens, where the call has token types.
+    """
     positions = call["position_ids"]
     steps = torch.arange(1, ids.shape[1] + 1, device=ids.device)
     following = positions[..., -1:] + steps.expand(*positions.shape[:-1], -1)
     tails = {"input_ids": ids, "attention_mask": tail_mask, "position_ids": following}
     for name in ("token_type_ids", "mm_token_type_ids"):
         if name in call:
-            tails[name] = torch.zeros_like(ids)
+            tails[name] = torch.full_like(ids, token_type)
     extended = dict(call)
     for name, tail in tails.items():
         extended[name] = torch.cat([call[name], tail.to(call[name].dtype)], dim=-1)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..backbone import Backbone, Call
+from ..backbone.family_spec import check_token_types
 from ..engine import (
     ForwardPass,
     GenerateCall,
@@ -92,6 +93,7 @@ class PruneStage(Stage):
             forward.inputs
         ):
             self.check_call(forward.inputs)
+            check_token_types(self.backbone.model.config, forward.inputs)
             return self.encoded(forward.inputs)
         return None
 

@@ -24,7 +24,7 @@ from .parts import (
     tower,
 )
 from .qwen import qwen2_5_vl
-from .sequence import IN_SEQUENCE, batch
+from .sequence import IN_SEQUENCE, batch, more_types
 from .video import LLAVA_NEXT_VIDEO, VIDEO, VIDEOS, WITH_VIDEO, video_batch
 
 __all__ = [
@@ -49,6 +49,7 @@ __all__ = [
     "llava",
     "mllama",
     "molmo2",
+    "more_types",
     "opt",
     "patches",
     "pixels",

@@ -150,7 +150,7 @@ OTHER_FAMILIES = [
             projection_dim=D,
         ),
         square(),
-        token_types=(),
+        prefix_types=True,
     ),
     Family(
         "Mistral3",

@@ -144,6 +144,7 @@ class Family:
     pictures: Callable[[int], dict[str, Tensor]]
     model: str = ""
     token_types: tuple[str, ...] = ()  # arguments that are 1 on vision tokens and 0 elsewhere
+    prefix_types: bool = False  # whether token_type_ids are 0 in the whole prompt
     by_sample: bool = False  # pixel_values are [samples, pictures, ...], padded with zeros
     counted: str | None = None  # argument that says how many pictures a sample has
     beams: tuple[int, int] = BEAMS  # pictures per sample where beams are searched

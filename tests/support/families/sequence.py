@@ -17,6 +17,16 @@ from .parts import (
 )
 from .qwen import QWEN_FAMILIES
 
+
+def more_types(model: Any, inputs: dict[str, Tensor], count: int) -> dict[str, Tensor]:
+    """Token types of a call to which `count` columns of text are appended."""
+    answer = int(model.config.model_type == "paligemma")
+    return {
+        name: torch.nn.functional.pad(inputs[name], (0, count), value=answer)
+        for name in {"token_type_ids", "mm_token_type_ids"} & inputs.keys()
+    }
+
+
 IN_SEQUENCE = [*LLAVA_FAMILIES, *QWEN_FAMILIES, *OTHER_FAMILIES]
 
 
@@ -63,4 +73,6 @@ def batch(
     )
     for name in family.token_types:
         inputs[name] = (inputs["input_ids"] == IMAGE).long()
+    if family.prefix_types:
+        inputs["token_type_ids"] = torch.zeros_like(inputs["input_ids"])
     return inputs
