@@ -122,7 +122,7 @@ def test_a_prompt_read_by_token_types_needs_them():
     x = families.batch(model, row, (1,), (7,))
     types = x.pop("token_type_ids")
     with asymvlm.prune(model, ByCell(), keep=0.5):
-        with pytest.raises(ValueError, match="^token_type_ids: .* the processor returns"):
+        with pytest.raises(ValueError, match=r"^token_type_ids: .* the processor returns"):
             model(**x)
         model(**x, token_type_ids=types)
         # `generate` makes a mask of its own, with and without padding alike.
