@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import pytest
 import torch
 from support import families
-from support.eviction_runs import family
+from support.eviction_runs import family, rule
 from support.families import ByCell
 from support.inside_llm import Inside
 
@@ -194,3 +194,55 @@ def test_threads_with_contexts_of_their_own_are_refused():
         with pytest.raises(ValueError, match="is open on it already"):
             asymvlm.prune(model, Inside(), keep=0.5).__enter__()
     assert "generate" not in vars(model)
+
+
+CONTEXTS = {
+    "all kept": lambda model: asymvlm.prune(model, ByCell(), keep=1.0),
+    "pruned": lambda model: asymvlm.prune(model, ByCell(), keep=0.5),
+    "evict": lambda model: asymvlm.evict(model, rule("streaming_llm"), 12),
+}
+
+
+@pytest.mark.parametrize("name", ["Qwen2VL", "Qwen2_5_VL", "Qwen3VL", "Glm4v"])
+@pytest.mark.parametrize("context", CONTEXTS)
+@torch.no_grad()
+def test_each_conversation_has_positions_of_its_own(name, context):
+    row = family(name)
+    model = row.build()
+    text = {"input_ids": torch.tensor([[1, 30, 41, 52]]), "attention_mask": torch.ones(1, 4).long()}
+    prompts = [families.batch(model, row, (1,), (7,)), families.batch(model, row, (2, 1)), text]
+    answer = torch.tensor([[21, 33, 44, 35]])
+
+    def alone(prompt):
+        """A loop by hand without any other beside it, on a model that has seen nothing."""
+        model.base_model.rope_deltas = None
+        cache, logits = model(**prompt, use_cache=True).past_key_values, []
+        for token in answer.expand(len(prompt["input_ids"]), -1).split(1, dim=1):
+            logits.append(model(input_ids=token, past_key_values=cache).logits)
+        return torch.cat(logits, 1)
+
+    with CONTEXTS[context](model):
+        expected = [alone(prompt) for prompt in prompts]
+        caches = [model(**prompt, use_cache=True).past_key_values for prompt in prompts]
+        logits = [[] for _ in prompts]
+        for token in answer.split(1, dim=1):
+            for cache, prompt, made in zip(caches, prompts, logits, strict=True):
+                step = token.expand(len(prompt["input_ids"]), -1)
+                made.append(model(input_ids=step, past_key_values=cache).logits)
+    for made, wanted in zip(logits, expected, strict=True):
+        assert torch.equal(torch.cat(made, 1), wanted)
+
+
+@torch.no_grad()
+def test_a_whole_prompt_may_be_cut_back():
+    row = family("Qwen2_5_VL")
+    model = row.build()
+    x = families.batch(model, row, (1,), (7,))
+    again = x["input_ids"][:, -4:]
+    with asymvlm.prune(model, ByCell(), keep=1.0):
+        out = model(**x, use_cache=True)
+        cache = out.past_key_values
+        model(input_ids=torch.tensor([[60, 61]]), past_key_values=cache)
+        cache.crop(-6)
+        logits = model(input_ids=again, past_key_values=cache).logits
+    torch.testing.assert_close(logits, out.logits[:, -4:], atol=1e-5, rtol=0)

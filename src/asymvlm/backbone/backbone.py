@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from ..engine import ForwardPass
+from ..engine import ForwardPass, Stage
 from ..errors import DataError
 from ..typing import Float, Int64
 from .attention_recorder import AttentionRecorder, record_first_layers
@@ -33,6 +33,7 @@ from .modalities import (
     modalities_of,
     one_view,
 )
+from .own_positions import OwnPositions
 from .pruned_inputs import drop_columns, drop_features, kept_columns, read_columns
 from .teacher_forcing import with_tails
 
@@ -238,6 +239,10 @@ class Backbone:
         """Build the arguments of a `generate` whose prefill is given the encoded pictures."""
         given = {"position_ids": self.positions(call.inputs, True), "mm_encoder_outputs": {}}
         return self.without_pictures(call.inputs) | given
+
+    def own_stages(self) -> list[Stage]:
+        """Make the stages that every context needs."""
+        return [OwnPositions(self)]
 
     @contextmanager
     def family_hooks(self, forward: Callable[[], ForwardPass | None]) -> Iterator[None]:

@@ -13,7 +13,7 @@ from .hooked_model import HookedModel
 from .hooks import hooked
 from .model_hooks import ModelHooks, dense
 from .prompt_columns import PromptColumns
-from .pruned_cache import PromptState, mark_pruned, prompt_state
+from .pruned_cache import PromptState, has_entries, mark_pruned, prompt_state
 from .stage import ForwardPass, GenerateCall, Stage
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "Stage",
     "attends_through_stages",
     "dense",
+    "has_entries",
     "hooked",
     "mark_pruned",
     "prompt_state",

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from torch import nn
 from transformers import PreTrainedModel
 
-from .stage import ForwardPass
+from .stage import ForwardPass, Stage
 
 
 class HookedModel(Protocol):
@@ -32,6 +32,9 @@ class HookedModel(Protocol):
 
     def generate(self, original: Callable[..., Any], **arguments: Any) -> Any:
         """Generate; `original` is the model's own `generate`."""
+
+    def own_stages(self) -> list[Stage]:
+        """Make the stages that every context needs."""
 
     def family_hooks(
         self, forward: Callable[[], ForwardPass | None]

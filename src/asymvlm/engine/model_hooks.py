@@ -82,11 +82,13 @@ class ModelHooks:
             self._installed[name] = ExitStack()
             self._installed[name].enter_context(getattr(self, f"_hook_{name}")())
         self._uses.update(needs)
-        self.stages = sorted([*self.stages, stage], key=lambda item: item.order)
+        stages = self.stages or self.hooked_model.own_stages()
+        self.stages = sorted([*stages, stage], key=lambda item: item.order)
 
     def _remove(self, stage: Stage) -> None:
-        self.stages = [item for item in self.stages if item is not stage]
         self._uses.subtract({"calls", *stage.needs})
+        left = [item for item in self.stages if item is not stage]
+        self.stages = left if self._uses["calls"] else []
         for name in [name for name in self._installed if self._uses[name] == 0]:
             self._installed.pop(name).close()
         if not self.stages:
@@ -293,8 +295,4 @@ def _by_name(
 ) -> dict[str, Any]:
     if not args:
         return dict(kwargs)
-    return dict(zip(_names(function), args, strict=False)) | kwargs
-
-
-def _names(function: Callable[..., Any]) -> list[str]:
-    return list(inspect.signature(function).parameters)
+    return dict(zip(inspect.signature(function).parameters, args, strict=False)) | kwargs

@@ -47,8 +47,17 @@ class PromptState:
         return self.length - self.columns_at(layer).index.shape[1]
 
     @functools.cached_property
+    def is_whole(self) -> bool:
+        """Whether the LLM has read all columns, padding where it was."""
+        index = self.columns[0].index
+        every = torch.arange(self.length, device=index.device).expand(len(index), -1)
+        return len(self.columns) == 1 and torch.equal(index, every) and not self.family
+
+    @functools.cached_property
     def has_gaps(self) -> bool:
         """Whether entries are padding, or not where a caller's mask says."""
+        if self.is_whole:
+            return False
         real = all(bool(item.real.all()) for item in self.columns)
         return not (real and self.left_padded and not self.family)
 
@@ -73,6 +82,19 @@ class PromptState:
             positions=None if positions is None else positions[:, chosen.to(positions.device)],
             last=None if self.last is None else picked(self.last),
             family=tuple(map(picked, self.family)),
+        )
+
+    def cut(self, length: int) -> PromptState:
+        """Take back the columns from `length` on of a whole prompt."""
+        positions, last = self.positions, self.last
+        real = self.columns[0].real[:, :length]
+        return replace(
+            self,
+            length=length,
+            columns=[PromptColumns.whole(real)],
+            positions=None if positions is None else positions[..., :length],
+            last=None if last is None else last.clamp_max(length - 1),
+            left_padded=bool(real[:, -1:].all()),
         )
 
     def fitted_mask(self, mask: Tensor | None, seen: int, new: int) -> Int64[Tensor, "B T"]:
@@ -126,12 +148,14 @@ class _Pruned:
         length = int(self.get_seq_length())
         # Some versions of transformers take the length that is left, as a positive number.
         left = tokens_to_remove if tokens_to_remove > 0 else length + tokens_to_remove
-        if left < self.prompt.length:
+        if left < self.prompt.length and not self.prompt.is_whole:
             raise ValueError(
                 f"past_key_values: {length - left} tokens cannot be taken back from a cache of "
                 f"{length}, {self.prompt.length} of them a pruned prompt; start anew"
             )
         own.crop(left - length)
+        if left < self.prompt.length:
+            self.prompt = self.prompt.cut(left)
 
     def reset(self) -> None:
         own: Any = super()
@@ -170,6 +194,11 @@ def mark_pruned(cache: Any, state: PromptState) -> None:
     cache.prompt = state
     kind: Any = type(cache)
     cache.__class__ = _pruned_class(kind)
+
+
+def has_entries(cache: Any) -> bool:
+    """Whether anything was read into a cache."""
+    return cache is not None and int(cache.get_seq_length()) > 0
 
 
 def unmark(cache: Any) -> None:

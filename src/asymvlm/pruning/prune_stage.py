@@ -17,8 +17,8 @@ from ..engine import (
     PromptColumns,
     PromptState,
     Stage,
+    has_entries,
     mark_pruned,
-    prompt_state,
 )
 from ..methods import Method
 from ..selectors import Keep
@@ -40,7 +40,7 @@ class PruneStage(Stage):
 
     def check_generate(self, call: GenerateCall) -> None:
         if not self.backbone.brings_pictures(call.arguments):
-            if not _has_entries(call.arguments.get("past_key_values")):
+            if not has_entries(call.arguments.get("past_key_values")):
                 self._check_seen(call.arguments.get("input_ids"), call.arguments)
             return
         if call.setting("use_cache") is False:
@@ -58,7 +58,6 @@ class PruneStage(Stage):
         if not self.backbone.brings_pictures(call.arguments):
             self._count(call.arguments.get("past_key_values"))
             call.counted = True
-            self._continue_positions(call.arguments)
             return
         with torch.no_grad():
             call.prompt = self.encoded(call.arguments)
@@ -78,7 +77,7 @@ class PruneStage(Stage):
         prompt = self._prompt(forward)
         if prompt is not None:
             self.apply(forward, prompt)
-        elif _has_entries(forward.cache):
+        elif has_entries(forward.cache):
             self._go_on(forward)
         elif forward.call is None or not forward.call.counted:
             self._check_seen(forward.ids, forward.inputs)
@@ -109,7 +108,7 @@ class PruneStage(Stage):
                 "inputs_embeds: pictures in there cannot be told from text; give input_ids and "
                 "pixel_values"
             )
-        if _has_entries(inputs.get("past_key_values")):
+        if has_entries(inputs.get("past_key_values")):
             raise ValueError(
                 "past_key_values: a further turn on a pruned cache takes text alone, and pictures "
                 "cannot follow a prompt that is in it; start anew with all of them"
@@ -130,7 +129,7 @@ class PruneStage(Stage):
             )
 
     def _count(self, cache: Any) -> None:
-        if _has_entries(cache):
+        if has_entries(cache):
             self.report.continued += 1
         else:
             self.report.text_only += 1
@@ -146,27 +145,12 @@ class PruneStage(Stage):
         forward.columns, forward.family = state.columns, state.family
         state.fitted = len(state.columns) == 1 or "layers" in self.needs
         seen, new = int(forward.cache.get_seq_length()), forward.ids.shape[1]
-        if inputs.get("position_ids") is None:
-            steps = torch.arange(1, new + 1, device=forward.ids.device) + seen - state.length
-            inputs["position_ids"] = state.following(steps)
         if state.dropped() == 0 or not state.has_gaps:
             return
         mask = _mask_of_call(forward, seen + new)
         fitted = state.fitted_mask(mask, seen, new)
         # Masks are made for the columns behind the dropped ones, see `engine.pruned_cache`.
         inputs["attention_mask"] = torch.nn.functional.pad(fitted, (state.dropped(), 0))
-
-    def _continue_positions(self, arguments: dict[str, Any]) -> None:
-        """Give a further turn of `generate` positions that go on from its own prompt."""
-        state = prompt_state(arguments.get("past_key_values"))
-        ids = arguments.get("input_ids")
-        if state is None or ids is None or arguments.get("position_ids") is not None:
-            return
-        mask = arguments.get("attention_mask")
-        new = (torch.ones_like(ids) if mask is None else mask)[:, state.length :]
-        following = state.following(new.cumsum(-1).clamp_min(1))
-        if state.positions is not None and following is not None and new.shape[1] > 0:
-            arguments["position_ids"] = torch.cat([state.positions, following], dim=-1)
 
     def passed_by(self) -> None:
         self.report.unseen += 1
@@ -197,10 +181,6 @@ class PruneStage(Stage):
             left_padded=bool(mask[:, -1].all()),
             family=forward.family,
         )
-
-
-def _has_entries(cache: Any) -> bool:
-    return cache is not None and int(cache.get_seq_length()) > 0
 
 
 def _mask_of_call(forward: ForwardPass, width: int) -> Tensor | None:
