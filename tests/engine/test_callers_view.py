@@ -264,3 +264,57 @@ def test_the_inner_model_is_seen(one):
         outer = model(**x, output_hidden_states=True).hidden_states[-1]
     assert len(report.calls) == 2 and torch.equal(inner, outer)
     assert backbone_of(model).reader is model.model
+
+
+@pytest.mark.parametrize("name", ["Llava", "Qwen2_5_VL", "Gemma3"])
+@torch.no_grad()
+def test_a_row_that_keeps_all_beside_one_that_does_not(name):
+    """The longest row loses nothing: as many columns as before, and padding within the other."""
+    row = family(name)
+    model = row.build()
+    x = families.batch(model, row, (0, 1), (40, 4))
+    alone = families.batch(model, row, (1,), (4,))
+    alone["input_ids"] = x["input_ids"][1:, x["attention_mask"][1].bool()]
+    alone["attention_mask"] = torch.ones_like(alone["input_ids"])
+    for types in {"token_type_ids", "mm_token_type_ids"} & x.keys():
+        alone[types] = x[types][1:, x["attention_mask"][1].bool()]
+    pictures = {key: x[key] for key in x if key.startswith(("pixel", "image"))}
+    with asymvlm.prune(model, ByCell(), keep=0.25):
+        both = model.generate(**x, **STEPS, output_logits=True, return_dict_in_generate=True)
+        one = model.generate(
+            **{**alone, **pictures}, **STEPS, output_logits=True, return_dict_in_generate=True
+        )
+    for together, single in zip(both.logits, one.logits, strict=True):
+        torch.testing.assert_close(together[1:], single, atol=2e-4, rtol=0)
+
+
+@torch.no_grad()
+def test_columns_that_a_mask_hides_stay_hidden(one):
+    """Text hidden within the prompt, from its first call or from a later step on."""
+    model, x = one
+    vision = backbone_of(model).layout(x).vision[0]
+    text = (~vision).nonzero().squeeze(-1)
+    hidden = x["attention_mask"].clone()
+    hidden[0, text[-3]] = 0
+    step = torch.tensor([[21]])
+    for first in (x["attention_mask"], hidden):
+        call = {**x, "attention_mask": first}
+        with asymvlm.prune(model, ByCell(), keep=0.5) as report:
+            cache = model(**call, use_cache=True).past_key_values
+            mask = torch.nn.functional.pad(hidden, (0, 1), value=1)
+            made = model(input_ids=step, past_key_values=cache, attention_mask=mask).logits
+        dense = masked(model, call, report.calls[0].kept, generating=False)
+        cache = model(**dense, use_cache=True).past_key_values
+        mask = torch.nn.functional.pad(dense["attention_mask"] * hidden, (0, 1), value=1)
+        wanted = model(input_ids=step, past_key_values=cache, attention_mask=mask).logits
+        torch.testing.assert_close(made, wanted, atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_a_mask_of_another_form_at_a_step_is_refused(one):
+    model, x = one
+    with asymvlm.prune(model, ByCell(), keep=0.5):
+        cache = model(**x, use_cache=True).past_key_values
+        mask = torch.ones(1, 1, 1, x["input_ids"].shape[1] + 1, dtype=torch.bool)
+        with pytest.raises(ValueError, match=r"^attention_mask: "):
+            model(input_ids=torch.tensor([[21]]), past_key_values=cache, attention_mask=mask)

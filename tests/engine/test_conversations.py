@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 import torch
+import transformers as tf
 from support import families
 from support.eviction_runs import family, rule
 from support.families import ByCell
@@ -231,6 +232,49 @@ def test_each_conversation_has_positions_of_its_own(name, context):
                 made.append(model(input_ids=step, past_key_values=cache).logits)
     for made, wanted in zip(logits, expected, strict=True):
         assert torch.equal(torch.cat(made, 1), wanted)
+
+
+@pytest.mark.parametrize("context", CONTEXTS)
+@torch.no_grad()
+def test_a_call_from_within_generate_has_positions_of_its_own(context):
+    """A logits processor that asks the same model something else."""
+    row = family("Qwen2_5_VL")
+    model = row.build()
+    outer, inner = families.batch(model, row, (1,), (4,)), families.batch(model, row, (2,), (9,))
+
+    def loop():
+        cache = model(**inner, use_cache=True).past_key_values
+        steps = [model(input_ids=torch.tensor([[t]]), past_key_values=cache) for t in (21, 33, 44)]
+        return torch.cat([step.logits for step in steps], 1)
+
+    found = []
+
+    class Asks(tf.LogitsProcessor):
+        def __call__(self, input_ids, scores):
+            found.append(loop())
+            return scores
+
+    with CONTEXTS[context](model):
+        wanted = loop()
+        asks = tf.LogitsProcessorList([Asks()])
+        model.generate(**outer, **{**STEPS, "max_new_tokens": 2}, logits_processor=asks)
+    assert all(torch.equal(made, wanted) for made in found) and len(found) == 2
+
+
+@torch.no_grad()
+def test_a_step_that_is_refused_leaves_the_cache_refusing(two):
+    model, a, _ = two
+    with opened(model, METHODS[0].values[0]):
+        cache = model.generate(**a, **OPEN).past_key_values
+        with pytest.raises(ValueError, match=r"^attention_mask: "):
+            model(
+                input_ids=MORE[:, :1],
+                past_key_values=cache,
+                attention_mask=torch.ones(2, 3, dtype=torch.long),
+            )
+    if prompt_state(cache).has_gaps:
+        with pytest.raises(ValueError, match=r"^past_key_values: this cache was pruned"):
+            model(input_ids=MORE[:, :1], past_key_values=cache)
 
 
 @torch.no_grad()

@@ -122,8 +122,92 @@ def test_a_prompt_read_by_token_types_needs_them():
     x = families.batch(model, row, (1,), (7,))
     types = x.pop("token_type_ids")
     with asymvlm.prune(model, ByCell(), keep=0.5):
-        with pytest.raises(ValueError, match=r"^token_type_ids: .* the processor returns"):
-            model(**x)
-        model(**x, token_type_ids=types)
-        # `generate` makes a mask of its own, with and without padding alike.
+        for call in (model, lambda **given: model.generate(**given, **STEPS)):
+            with pytest.raises(ValueError, match=r"^token_type_ids: .* the processor returns"):
+                call(**x)
+            call(**x, token_type_ids=types)
+
+
+@torch.no_grad()
+def test_hidden_pictures_are_refused(one):
+    """Their features would be laid on the next picture's columns."""
+    model, _ = one
+    x = families.batch(model, family("Llava"), (2,), (7,))
+    x["attention_mask"] = x["attention_mask"].clone()
+    first = (x["input_ids"] == families.IMAGE)[0].nonzero().squeeze(-1)
+    x["attention_mask"][0, first[: len(first) // 2]] = 0
+    with (
+        asymvlm.prune(model, ByCell(), keep=0.5),
+        pytest.raises(ValueError, match=r"^attention_mask: it shows .* placeholders"),
+    ):
+        model(**x)
+
+
+@torch.no_grad()
+def test_generate_needs_padding_on_the_left(one):
+    model, _ = one
+    x = families.batch(model, family("Llava"), (1, 1), (7, 4))
+    x = {**x, "input_ids": x["input_ids"].flip(1), "attention_mask": x["attention_mask"].flip(1)}
+    with (
+        asymvlm.prune(model, ByCell(), keep=0.5),
+        pytest.raises(ValueError, match=r"^attention_mask: generate .*on the left"),
+    ):
         model.generate(**x, **STEPS)
+
+
+@torch.no_grad()
+def test_a_cache_that_prefix_tuning_fills_is_refused(one):
+    peft = pytest.importorskip("peft")
+    row = family("Llava")
+    model = row.build()
+    x = families.batch(model, row, (1,), (7,))
+    config = peft.PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3)
+    try:
+        tuned = peft.get_peft_model(model, config).eval()
+    except (ValueError, AttributeError, KeyError) as error:
+        pytest.skip(f"this peft cannot do that: {error}")
+    with (
+        asymvlm.prune(model, ByCell(), keep=0.5),
+        pytest.raises(ValueError, match=r"^past_key_values: .*prefix"),
+    ):
+        tuned.generate(**x, **STEPS)
+
+
+@torch.no_grad()
+def test_attention_that_is_set_meanwhile_is_refused(one):
+    row = family("Llava")
+    model = row.build()
+    x = families.batch(model, row, (1,), (7,))
+    with asymvlm.prune(model, Inside(), keep=0.4):
+        model.set_attn_implementation("eager")
+        with pytest.raises(ValueError, match=r"^attn_implementation: 'eager' was set meanwhile"):
+            model(**x)
+
+
+def test_two_heads_on_one_llm_are_refused(one):
+    model, x = one
+    twin = type(model)(model.config)
+    twin.model = model.model
+    with asymvlm.prune(model, ByCell(), keep=0.5):
+        model(**x)
+        with (
+            pytest.raises(ValueError, match=r"^model: .* around the same LLM"),
+            asymvlm.prune(twin, ByCell(), keep=0.5),
+        ):
+            pass
+
+
+def test_a_context_that_cannot_open_leaves_nothing(one, monkeypatch):
+    model, x = one
+    own = model.generate
+
+    def fail(*_):
+        raise RuntimeError("no such attention")
+
+    monkeypatch.setattr(type(model), "set_attn_implementation", fail)
+    with pytest.raises(RuntimeError, match="no such attention"), asymvlm.evict(model):
+        pass
+    monkeypatch.undo()
+    assert model.generate == own and not model.model._forward_pre_hooks
+    with asymvlm.prune(model, ByCell(), keep=0.5):
+        model(**x)

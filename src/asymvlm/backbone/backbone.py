@@ -24,7 +24,7 @@ from ..typing import Float, Int64
 from .attention_recorder import AttentionRecorder, record_first_layers
 from .family_spec import SUPPORTED, family_spec
 from .grid import picture_grids
-from .layout import Call, Encoded, Layout, prompt_mask
+from .layout import Call, Encoded, Layout, check_placeholders, prompt_mask
 from .modalities import (
     NAMES,
     Modality,
@@ -135,6 +135,7 @@ class Backbone:
             grids = picture_grids(config, {}, counts, ["image"] * len(counts), counts)
         else:
             lengths = [len(picture) for picture in encoded.pictures]
+            check_placeholders(sum(lengths), sum(counts))
             grids = picture_grids(config, inputs, lengths, encoded.kinds, counts)
         grids = [grid.to(input_ids.device) for grid in grids]
         return Layout(input_ids, attention_mask, vision, grids, self.template_ids)

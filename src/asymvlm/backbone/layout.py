@@ -122,3 +122,12 @@ def prompt_mask(inputs: Mapping[str, Any]) -> Int64[Tensor, "B S"]:
             "the prompt]"
         )
     return mask
+
+
+def check_placeholders(tokens: int, placeholders: int) -> None:
+    """Refuse prompts whose pictures have more tokens than their mask shows, or fewer."""
+    if tokens != placeholders:
+        raise ValueError(
+            f"attention_mask: it shows {placeholders} placeholders, and the pictures have {tokens} "
+            "tokens; leave pictures out instead of hiding them"
+        )

@@ -19,6 +19,7 @@ from ..engine import (
     PromptState,
     Stage,
     has_entries,
+    is_left_padded,
     mark_pruned,
     prompt_state,
 )
@@ -83,19 +84,19 @@ class OwnPositions(Stage):
                 length=mask.shape[1],
                 columns=[PromptColumns.whole(mask)],
                 positions=positions[..., : mask.shape[1]],
-                last=mask.shape[1] - 1 - mask.flip(1).argmax(1),
-                left_padded=bool(mask[:, -1].all()),
+                last=mask.shape[1] - 1 - mask.flip(1).long().argmax(1),
+                left_padded=is_left_padded(mask),
             ),
         )
 
 
 def _mask(forward: ForwardPass) -> Int64[Tensor, "B S"]:
-    """Find the mask of the prompt that was read; guessed tokens may have followed it."""
+    """Find the mask of what was read; `generate` may have made another form of it."""
     assert forward.ids is not None
-    call, mask = forward.call, forward.inputs.get("attention_mask")
-    if call is not None and call.attention_mask is not None:
-        given = call.attention_mask
-        return given.repeat_interleave(len(forward.ids) // len(given), dim=0)
-    if isinstance(mask, Tensor) and mask.shape == forward.ids.shape:
+    call, mask, shape = forward.call, forward.inputs.get("attention_mask"), forward.ids.shape
+    if isinstance(mask, Tensor) and mask.shape == shape:
         return mask
+    given = None if call is None or mask is None else call.attention_mask
+    if given is not None and given.shape[1] == shape[1] and shape[0] % len(given) == 0:
+        return given.repeat_interleave(shape[0] // len(given), dim=0)
     return torch.ones_like(forward.ids)

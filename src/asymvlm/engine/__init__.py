@@ -13,7 +13,13 @@ from .hooked_model import HookedModel
 from .hooks import hooked
 from .model_hooks import ModelHooks, dense
 from .prompt_columns import PromptColumns
-from .pruned_cache import PromptState, has_entries, mark_pruned, prompt_state
+from .pruned_cache import (
+    PromptState,
+    has_entries,
+    is_left_padded,
+    mark_pruned,
+    prompt_state,
+)
 from .stage import ForwardPass, GenerateCall, Stage
 
 __all__ = [
@@ -31,6 +37,7 @@ __all__ = [
     "dense",
     "has_entries",
     "hooked",
+    "is_left_padded",
     "mark_pruned",
     "prompt_state",
     "register",

@@ -20,7 +20,7 @@ from transformers.masking_utils import sdpa_mask
 
 from .attention_inputs import AttentionInputs, AttentionStage
 
-_NAME = "asymvlm"
+ATTENTION_NAME = "asymvlm"
 _lock = threading.RLock()
 # How often the function is asked for, by model, and what the LLM attended by before.
 _open: WeakKeyDictionary[nn.Module, tuple[int, str]] = WeakKeyDictionary()
@@ -57,13 +57,13 @@ def register(name: str, function: Callable[..., Any]) -> None:
 @contextmanager
 def attends_through_stages(model: PreTrainedModel) -> Iterator[None]:
     """Let the LLM heed `attention_stage` while open; it may be open several times at once."""
-    register(_NAME, _attention)
+    register(ATTENTION_NAME, _attention)
     text = model.config.get_text_config()
     place = "" if text is model.config else "text_config"
     with _lock:
         count, before = _open.get(model, (0, text._attn_implementation))
         if count == 0:
-            model.set_attn_implementation({place: _NAME})
+            model.set_attn_implementation({place: ATTENTION_NAME})
         _open[model] = count + 1, before
     try:
         yield
@@ -72,5 +72,5 @@ def attends_through_stages(model: PreTrainedModel) -> Iterator[None]:
             count, before = _open.pop(model)
             if count > 1:
                 _open[model] = count - 1, before
-            elif text._attn_implementation == _NAME:
+            elif text._attn_implementation == ATTENTION_NAME:
                 model.set_attn_implementation({place: before})

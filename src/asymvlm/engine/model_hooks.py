@@ -8,14 +8,14 @@ import inspect
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from torch import Tensor, nn
 
 from .attention import attends_through_stages
-from .hooked_model import HookedModel, check_attention, check_not_compiled
+from .hooked_model import HookedModel, check_attention, check_openable
 from .hooks import hooked
 from .pruned_cache import prompt_state
 from .stage import ForwardPass, GenerateCall, Stage
@@ -62,13 +62,13 @@ class ModelHooks:
         """
         with _lock:
             hooks = _open.get(hooked_model.model) or cls(hooked_model)
-            check_not_compiled(hooked_model)
-            if any(item.name == stage.name for item in hooks.stages):
-                raise ValueError(
-                    f"model: asymvlm.{stage.name} is open on it already, perhaps in another "
-                    "thread; open one at a time"
-                )
-            hooks._add(stage)
+            others = [item.hooked_model for item in _open.values()]
+            check_openable(hooked_model, stage.name, hooks.stages, others)
+            try:
+                hooks._add(stage)
+            except BaseException:
+                hooks._remove(stage)
+                raise
         try:
             yield hooks
         finally:
@@ -78,10 +78,10 @@ class ModelHooks:
     def _add(self, stage: Stage) -> None:
         _open[self.hooked_model.model] = self
         needs = {"calls", *stage.needs}
+        self._uses.update(needs)
         for name in needs - self._installed.keys():
             self._installed[name] = ExitStack()
             self._installed[name].enter_context(getattr(self, f"_hook_{name}")())
-        self._uses.update(needs)
         stages = self.stages or self.hooked_model.own_stages()
         self.stages = sorted([*stages, stage], key=lambda item: item.order)
 
@@ -174,7 +174,7 @@ class ModelHooks:
             self._thread.dense -= 1
 
     def _under_way(self) -> ForwardPass | None:
-        return self._thread.forwards[-1] if self._thread.forwards else None
+        return next(reversed(self._thread.forwards), None)
 
     def _before_embedding(self, module: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
         self._thread.embedded = args[0] if args else kwargs["input"]
@@ -209,8 +209,12 @@ class ModelHooks:
             stage.called = True
         if "attention" in self._installed:
             check_attention(inputs, self.hooked_model.model)
-        for stage in forward.stages:
-            stage.before_forward(forward)
+        try:
+            for stage in forward.stages:
+                stage.before_forward(forward)
+        except BaseException:
+            forward.give_up()
+            raise
         self._thread.forwards.append(forward)
         forward.as_tuple = not inputs.get("return_dict", module.config.return_dict)
         if forward.as_tuple:
@@ -241,8 +245,7 @@ class ModelHooks:
         if self.hooked_model.entry is not self.hooked_model.reader:
             self._thread.embedded = None
         if output is None:  # it raised
-            for stage in forward.stages:
-                stage.failed(forward)
+            forward.give_up()
             return None
         for stage in reversed(forward.stages):
             stage.after_forward(forward, output)
@@ -283,10 +286,7 @@ class ModelHooks:
 def dense(model: nn.Module) -> Iterator[None]:
     """Have this thread call a model as it is while open, whatever stages are open on it."""
     hooks = _open.get(model)
-    if hooks is None:
-        yield
-        return
-    with hooks.dense():
+    with nullcontext() if hooks is None else hooks.dense():
         yield
 
 

@@ -31,7 +31,7 @@ class PromptState:
     # real column of each row.
     positions: Int64[Tensor, "P B S"] | None = None
     last: Int64[Tensor, "B"] | None = None
-    # Whether masks of the caller fit the entries: the prompt has no padding behind it.
+    # Whether masks of the caller fit the entries: padding is on the left of the prompt alone.
     left_padded: bool = True
     # What a family has to know of each row in later steps: `[B, ...]` each.
     family: tuple[Tensor, ...] = ()
@@ -47,11 +47,16 @@ class PromptState:
         return self.length - self.columns_at(layer).index.shape[1]
 
     @functools.cached_property
-    def is_whole(self) -> bool:
-        """Whether the LLM has read all columns, padding where it was."""
+    def reads_all(self) -> bool:
+        """Whether the first layer has read all columns, each where it was."""
         index = self.columns[0].index
         every = torch.arange(self.length, device=index.device).expand(len(index), -1)
-        return len(self.columns) == 1 and torch.equal(index, every) and not self.family
+        return torch.equal(index, every)
+
+    @functools.cached_property
+    def is_whole(self) -> bool:
+        """Whether the LLM has read all columns, padding where it was."""
+        return len(self.columns) == 1 and self.reads_all and not self.family
 
     @functools.cached_property
     def has_gaps(self) -> bool:
@@ -94,7 +99,7 @@ class PromptState:
             columns=[PromptColumns.whole(real)],
             positions=None if positions is None else positions[..., :length],
             last=None if last is None else last.clamp_max(length - 1),
-            left_padded=bool(real[:, -1:].all()),
+            left_padded=is_left_padded(real) if length else True,
         )
 
     def fitted_mask(self, mask: Tensor | None, seen: int, new: int) -> Int64[Tensor, "B T"]:
@@ -107,7 +112,10 @@ class PromptState:
         if mask is None:
             tail = columns.real.new_ones(len(columns.real), after)
         elif mask.shape == (len(columns.real), seen + new):
-            tail = mask[:, self.length :].to(columns.real.device).bool()
+            mask = mask.to(columns.real.device).bool()
+            tail = mask[:, self.length :]
+            seen_by_caller = mask[:, : self.length].gather(1, columns.index)
+            return torch.cat([columns.real & seen_by_caller, tail], dim=1).long()
         else:
             raise ValueError(
                 f"attention_mask: {tuple(mask.shape)} must be {(len(columns.real), seen + new)}, "
@@ -194,6 +202,11 @@ def mark_pruned(cache: Any, state: PromptState) -> None:
     cache.prompt = state
     kind: Any = type(cache)
     cache.__class__ = _pruned_class(kind)
+
+
+def is_left_padded(mask: Tensor) -> bool:
+    """Whether a prompt's mask has zeros on the left alone."""
+    return bool((mask.long().diff(dim=1) >= 0).all()) and bool(mask[:, -1].all())
 
 
 def has_entries(cache: Any) -> bool:

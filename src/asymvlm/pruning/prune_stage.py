@@ -18,6 +18,7 @@ from ..engine import (
     PromptState,
     Stage,
     has_entries,
+    is_left_padded,
     mark_pruned,
 )
 from ..methods import Method
@@ -53,6 +54,12 @@ class PruneStage(Stage):
                 "calls, since a prompt is pruned as a whole; leave it out"
             )
         self.check_call(call.arguments)
+        mask = call.mask()
+        if self.keep != 1.0 and isinstance(mask, Tensor) and not bool(mask[:, -1].all()):
+            raise ValueError(
+                "attention_mask: generate goes on from the last column, which is padding in some "
+                "rows; pad prompts on the left"
+            )
 
     def begin_generate(self, call: GenerateCall) -> None:
         if not self.backbone.brings_pictures(call.arguments):
@@ -87,12 +94,16 @@ class PruneStage(Stage):
         """Find the prompt that a forward pass reads; None where it reads none with pictures."""
         if forward.call is not None and forward.call.prompt is not None:
             prompt, forward.call.prompt = forward.call.prompt, None
+            if has_entries(forward.cache):
+                raise ValueError(
+                    "past_key_values: the cache was filled before the prompt was read, as prefix "
+                    "tuning does, and pruning would hide that; leave the prefix out"
+                )
             return prompt
         if self.backbone.entry is self.backbone.reader and self.backbone.brings_pictures(
             forward.inputs
         ):
             self.check_call(forward.inputs)
-            check_token_types(self.backbone.model.config, forward.inputs)
             return self.encoded(forward.inputs)
         return None
 
@@ -103,6 +114,7 @@ class PruneStage(Stage):
 
     def check_call(self, inputs: Mapping[str, Any]) -> None:
         """Refuse prompts whose vision tokens cannot be told from others, or follow a cache."""
+        check_token_types(self.backbone.model.config, inputs)
         if inputs.get("input_ids") is None:
             raise ValueError(
                 "inputs_embeds: pictures in there cannot be told from text; give input_ids and "
@@ -145,10 +157,12 @@ class PruneStage(Stage):
         forward.columns, forward.family = state.columns, state.family
         state.fitted = len(state.columns) == 1 or "layers" in self.needs
         seen, new = int(forward.cache.get_seq_length()), forward.ids.shape[1]
-        if state.dropped() == 0 or not state.has_gaps:
-            return
         mask = _mask_of_call(forward, seen + new)
+        if state.reads_all or (mask is None and not state.has_gaps):
+            return
         fitted = state.fitted_mask(mask, seen, new)
+        if not state.has_gaps and bool(fitted.all()):
+            return
         # Masks are made for the columns behind the dropped ones, see `engine.pruned_cache`.
         inputs["attention_mask"] = torch.nn.functional.pad(fitted, (state.dropped(), 0))
 
@@ -177,8 +191,8 @@ class PruneStage(Stage):
             length=length,
             columns=columns,
             positions=positions[..., :length] if positions is not None and several else None,
-            last=length - 1 - mask.flip(1).argmax(1) if several else None,
-            left_padded=bool(mask[:, -1].all()),
+            last=length - 1 - mask.flip(1).long().argmax(1) if several else None,
+            left_padded=is_left_padded(mask),
             family=forward.family,
         )
 
