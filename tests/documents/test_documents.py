@@ -17,6 +17,7 @@ from support import ROOT
 from asymvlm.documents import samples
 from asymvlm.documents.cells import box_shares, lies_on_page, token_shares
 from asymvlm.documents.sources.folder import folder_pages
+from asymvlm.documents.sources.source import DataSource
 from asymvlm.documents.world.generate import LAYOUTS, generate
 from asymvlm.documents.world.generated import fingerprint, generated_pages
 from asymvlm.errors import DataError
@@ -149,7 +150,7 @@ def test_broken_records_are_skipped_counted_and_named(folder):
     )
     pages, report = folder_pages(folder, "train")
     assert len(pages) == 1 and report.used == 2
-    reasons = dict(report.skipped)
+    reasons = {item.name: item.reason for item in report.skipped}
     assert (
         len(reasons) == 7
         and "questions.jsonl:3" in reasons
@@ -167,7 +168,7 @@ def test_broken_records_are_skipped_counted_and_named(folder):
     assert token_shares(first, first.evidence_boxes, grid).tolist() == [1, 0, 0, 0]
     nowhere = torch.tensor([[0, -1, -1]])  # a CLS
     second_page = grid + torch.tensor([1, 0, 0])
-    both = replace(first, images=first.images * 2)
+    both = replace(first, images=(*first.images, *first.images))
     assert token_shares(
         both, first.evidence_boxes, torch.cat([nowhere, grid, second_page])
     ).tolist() == [0, 1, 0, 0, 0, 0, 0, 0, 0]
@@ -180,7 +181,7 @@ def test_broken_records_are_skipped_counted_and_named(folder):
 
 def test_nothing_usable_is_an_error(folder):
     with pytest.raises(DataError, match="has no train/"):
-        folder_pages(folder, "train")
+        DataSource(str(folder)).pages("train", 0)
     write(folder, [{"image": "a.png", "question": ""}])
     with pytest.raises(DataError, match=r"no usable record.*question is empty"):
         folder_pages(folder, "train")

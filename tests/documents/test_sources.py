@@ -52,7 +52,7 @@ def test_llava_json(pictures, tmp_path):
         ("because",),
         *((f"page {number}",) for number in range(12)),
     }
-    reasons = [reason for _, reason in source.pages("train", 0)[1].skipped]
+    reasons = [item.reason for item in source.pages("train", 0)[1].skipped]
     assert reasons == ["has no conversations"] + ["image gone.png does not exist"] * 2
 
 
@@ -77,9 +77,8 @@ def test_a_saved_dataset_with_its_own_columns(pictures, tmp_path):
     data.save_to_disk(str(tmp_path / "saved"))
     columns = {"image": "scan", "question": "query", "answers": "label"}
     source = DataSource(str(tmp_path / "saved"), columns=columns, val_share=0.3)
-    assert len(both_splits(source)) == 11 and source.pages("train", 0)[1].skipped == [
-        ("row:1", "question is empty")
-    ]
+    assert len(both_splits(source)) == 11
+    assert source.pages("train", 0)[1].skipped == [("row:1", "question is empty", "")]
     with pytest.raises(DataError, match=r"no image, question, answers; it has scan, query, label"):
         DataSource(str(tmp_path / "saved")).pages("train", 0)
 

@@ -132,7 +132,9 @@ def test_occlusion_covers_what_it_says_and_grows_around_it():
 
 
 def test_every_picture_of_a_sample_is_corrupted(sample):
-    two = corrupt(replace(sample, images=sample.images * 2), "gaussian_noise", 1, seed=0)
+    two = corrupt(
+        replace(sample, images=(*sample.images, *sample.images)), "gaussian_noise", 1, seed=0
+    )
     first, second, clean = *pixels(two), pixels(sample)[0]
     assert not any(
         np.array_equal(*pair) for pair in ((first, second), (first, clean), (second, clean))

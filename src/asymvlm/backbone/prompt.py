@@ -19,7 +19,7 @@ class PromptQuestion(Protocol):
     """A question about one or several pictures, and the turns of the dialogue that it ends."""
 
     @property
-    def images(self) -> tuple[Image.Image, ...]: ...
+    def images(self) -> Sequence[Image.Image]: ...
 
     @property
     def question(self) -> str: ...
@@ -123,7 +123,7 @@ def _messages(
 class _Cut:
     """The beginning of a dialogue with another question behind it."""
 
-    images: tuple[Image.Image, ...]
+    images: Sequence[Image.Image]
     question: str
     history: History
 

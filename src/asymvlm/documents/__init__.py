@@ -5,6 +5,7 @@ Distillation, evaluation, training and the tiny teacher may import it; it import
 command-line progress, and nothing of models.
 """
 
-from .sample import Sample, SkipReport, samples
+from .sample import Sample, samples
+from .skip_report import SkipReport
 
 __all__ = ["Sample", "SkipReport", "samples"]

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import datasets
 from PIL import Image
 
-Box = tuple[float, float, float, float]  # x0, y0, x1, y1 in pixels, x to the right and y down
+from .page_images import PageImages
+from .picture import Box
+from .skip_report import SkipReport
+
 _BOXES = datasets.List(datasets.List(datasets.Value("float32")))
 # One row a page (or a few pictures that are asked about together), so that these are stored and
 # encoded once for all their questions.
@@ -36,12 +39,12 @@ FEATURES = datasets.Features(
 class Sample:
     """A question about one page, or several, that may end a dialogue.
 
-    Boxes are pixels of the first page as it is stored; all `evidence_boxes` are needed.
+    Boxes are pixels of the first page as it is shown; all `evidence_boxes` are needed.
     """
 
     id: str
     page: int  # row of the page in its dataset
-    images: tuple[Image.Image, ...]
+    images: Sequence[Image.Image]  # RGB; those of a dataset are decoded when they are looked at
     question: str
     answers: tuple[str, ...]
     evidence_boxes: tuple[Box, ...]
@@ -64,17 +67,30 @@ class Sample:
         return self.images[0]
 
 
-def samples(pages: datasets.Dataset, rows: Sequence[int] | None = None) -> Iterator[Sample]:
-    """Yield all questions of `pages` (of some rows), page by page."""
+def samples(
+    pages: datasets.Dataset,
+    rows: Sequence[int] | None = None,
+    report: SkipReport | None = None,
+) -> Iterator[Sample]:
+    """Yield all questions of `pages` (of some rows), page by page.
+
+    A page whose pictures cannot be decoded is left out; `report` is told of each of its questions.
+    """
     for row in range(len(pages)) if rows is None else rows:
-        page = pages[int(row)]
-        images = tuple(image.convert("RGB") for image in page["images"])
+        images = PageImages(pages, int(row))
+        page = pages.select_columns(["id", "questions"])[int(row)]
+        try:
+            images.check()
+        except ValueError as error:
+            if report is not None:
+                report.skip_page(page["id"], page["questions"], str(error))
+            continue
         for place, question in enumerate(page["questions"]):
             yield _sample(question, int(row), place, images)
 
 
 def _sample(
-    question: dict[str, Any], row: int, place: int, images: tuple[Image.Image, ...]
+    question: dict[str, Any], row: int, place: int, images: Sequence[Image.Image]
 ) -> Sample:
     return Sample(
         id=question["id"],
@@ -92,23 +108,3 @@ def _sample(
         group=question["group"],
         history=tuple((user, assistant) for user, assistant in question["history"]),
     )
-
-
-@dataclass
-class SkipReport:
-    """Records that could not be used, by name and reason."""
-
-    skipped: list[tuple[str, str]] = field(default_factory=list)
-    used: int = 0
-
-    def skip(self, name: str, reason: str) -> None:
-        self.skipped.append((name, reason))
-
-    def lines(self, most: int = 10) -> list[str]:
-        """Report skipped records; empty where nothing was skipped."""
-        if not self.skipped:
-            return []
-        head = f"skipped {len(self.skipped)} of {len(self.skipped) + self.used} records:"
-        lines = [f"  {name}: {reason}" for name, reason in self.skipped[:most]]
-        more = len(self.skipped) - most
-        return [head, *lines, *([f"  and {more} more"] if more > 0 else [])]

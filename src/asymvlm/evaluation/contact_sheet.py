@@ -18,7 +18,8 @@ from .report.pictures import draw_boxes
 
 def contact_sheet(pages: datasets.Dataset, columns: int = 4, cell: int = 224) -> Image.Image:
     """Draw the first question of every page: evidence boxes in red, key boxes in blue."""
-    firsts = [next(samples(pages, [row])) for row in range(len(pages))]
+    found = [next(samples(pages, [row]), None) for row in range(len(pages))]
+    firsts = [sample for sample in found if sample is not None]
     sheet = Image.new("RGB", (columns * cell, -(-len(firsts) // columns) * cell), "white")
     for number, sample in enumerate(firsts):
         tile = ImageOps.contain(draw_boxes(sample), (cell - 4, cell - 4))

@@ -11,7 +11,6 @@ import numpy as np
 
 from ..checkpoint.scorer import load_scorer
 from ..distillation.teacher import Teacher
-from ..documents import samples
 from ..documents.sources.source import DataSource
 from ..documents.world.generated import fingerprint
 from ..errors import DataError
@@ -24,7 +23,7 @@ from .comparison import check_comparisons, write_comparisons
 from .cost.equal_cost import Equal, at_equal_cost
 from .cost.latency import latency, method_macs
 from .metrics import AnswerMetric
-from .questions import held_out, metric_named, scores_of, tasks_of
+from .questions import held_out, metric_named, scores_of, tasks_of, usable_questions
 from .report.example_figures import examples_pictures
 from .report.pareto import pareto_picture
 from .report.results import Costs, Row, ScoredRun, result_row
@@ -110,9 +109,9 @@ class Evaluation:
         methods = self._all_methods()
         check_comparisons(self.compare or [], list(methods))
         teacher = Teacher.load(self.teacher)
-        pages = held_out(self.data, self.split, self.pages, metric)
+        pages, skipped = held_out(self.data, self.split, self.pages, metric)
         basis = {"pages": fingerprint(pages), "teacher": teacher.description()}
-        questions = list(samples(pages))
+        questions = usable_questions(pages, skipped, out)
         cache = AnswerCache(teacher, questions, out, basis, self.batch_size, self.longest_answer)
         runs, left_out = runs_that_work(cache, methods, keeps, self.equal)
         rows, scored, slower = self._measure(cache, runs, metric)

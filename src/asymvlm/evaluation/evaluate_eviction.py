@@ -14,7 +14,7 @@ import pandas
 from ..checkpoint.scorer import load_scorer
 from ..cli.progress import track
 from ..distillation.teacher import Teacher
-from ..documents import Sample, samples
+from ..documents import Sample
 from ..documents.sources.source import DataSource
 from ..documents.world.generated import fingerprint
 from ..eviction import Evictor, evict
@@ -27,7 +27,7 @@ from .bootstrap import paired_difference
 from .cost.latency import method_macs
 from .dialogue_replay import DialogueResult, replay
 from .metrics import AnswerMetric
-from .questions import check_answers, metric_named
+from .questions import check_answers, metric_named, usable_questions
 from .report.tables import markdown, percent, show
 from .run_log import write_json
 
@@ -119,9 +119,9 @@ class EvictionEvaluation:
         out = check_results(Path(self.output), ("eviction.json", "eviction.md"), "eviction.json")
         teacher = Teacher.load(self.teacher)
         method = None if self.scorer is None else Learned(load_scorer(self.scorer))
-        dialogues = self.data.dialogues(self.split, self.pages)
+        dialogues, skipped = self.data.dialogues(self.split, self.pages)
         check_answers(dialogues, metric)
-        questions = list(samples(dialogues))
+        questions = usable_questions(dialogues, skipped, out)
         mean = float(np.mean([_text_tokens(teacher, question) for question in questions]))
         out.mkdir(parents=True, exist_ok=True)
         budgets = {share: max(1, round(share * mean)) for share in shares}

@@ -4,25 +4,45 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import datasets
 
-from ..documents import Sample
+from ..documents import Sample, SkipReport, samples
 from ..documents.sources.source import DataSource
+from ..errors import DataError
 from .answers import Answer
 from .metrics import AnswerMetric, answer_metrics
 
 
-def held_out(data: DataSource, split: str, pages: int, metric: AnswerMetric) -> datasets.Dataset:
-    """Load the pages to evaluate on.
+def held_out(
+    data: DataSource, split: str, pages: int, metric: AnswerMetric
+) -> tuple[datasets.Dataset, SkipReport]:
+    """Load the pages to evaluate on, and what was skipped.
 
     Raises DataError where there are none, ValueError where the metric cannot score them.
     """
     found, skipped = data.pages(split, pages)
-    for line in skipped.lines():
-        print(f"data.path {split}: {line}")
     check_answers(found, metric)
-    return found
+    return found, skipped
+
+
+def usable_questions(pages: datasets.Dataset, skipped: SkipReport, out: Path) -> list[Sample]:
+    """List the questions whose pictures can be decoded; the others are named.
+
+    What was skipped goes to `skipped.jsonl` in `out`, beside the results.
+
+    Raises DataError where none is left.
+    """
+    before = len(skipped.skipped)
+    questions = list(samples(pages, report=skipped))
+    skipped.used -= len(skipped.skipped) - before
+    for line in skipped.lines():
+        print(f"data.path: {line}")
+    if not questions:
+        raise DataError("; ".join(["data.path: no usable record", *skipped.lines(3)]))
+    skipped.write(out)
+    return questions
 
 
 def check_answers(pages: datasets.Dataset, metric: AnswerMetric) -> None:

@@ -22,6 +22,7 @@ def build_once(
     rows: Callable[..., Iterator[dict[str, Any]]],
     arguments: dict[str, Any],
     about: dict[str, Any] | None = None,
+    finish: Callable[[Path], Any] = lambda _: None,
     **options: Any,
 ) -> datasets.Dataset:
     """Load the data set in `directory`; build it of `rows(**arguments)` where there is none.
@@ -34,6 +35,7 @@ def build_once(
         arguments: What it is called with.
         about: What the content depends on, kept as about.json. The directory's name is then
             `name-key`, and where `name` is there under another key, what differs is said.
+        finish: Called with the directory when all rows are in it, to put files beside them.
         options: More for `datasets.Dataset.from_generator`.
 
     Raises DataError for a directory that was damaged.
@@ -55,6 +57,7 @@ def build_once(
                 (draft / "made" / ABOUT_FILE).write_text(
                     json.dumps(about, indent=2) + "\n", encoding="utf-8"
                 )
+            finish(draft / "made")
             _publish(draft / "made", directory)
     try:
         return datasets.load_from_disk(str(directory))

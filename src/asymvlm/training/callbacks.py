@@ -223,7 +223,8 @@ class WatchPages(L.Callback):
         data = trainer.datamodule  # type: ignore[attr-defined]
         pages = data.pages("val")
         rows = np.linspace(0, len(pages) - 1, self.count).astype(int)
-        chosen = [next(samples(pages, [row])) for row in rows]
+        found = [next(samples(pages, [row]), None) for row in rows]
+        chosen = [sample for sample in found if sample is not None]
         observed = pl_module.observer.observe(chosen)
         tokens = collate(observed).tokens.to(pl_module.device)
         head = pl_module.budget_head

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -65,11 +66,41 @@ class PagesData(L.LightningDataModule):
         """Return the pages of a split and note their fingerprint."""
         if split not in self._pages:
             pages, self.skipped[split] = self.source.pages(split, self._page_count(split))
-            for line in self.skipped[split].lines():
-                print(f"data.path {split}: {line}")
+            self._say_skipped(split)
             self._pages[split] = pages
             self.fingerprints[split] = fingerprint(pages)
         return self._pages[split]
+
+    def _say_skipped(self, split: str) -> None:
+        for line in self.skipped[split].lines():
+            print(f"data.path {split}: {line}")
+
+    def _note_skipped(self, split: str, found: SkipReport) -> None:
+        """Take over what could not be decoded, and name what is new."""
+        known = self.skipped[split]
+        new = [item for item in found.skipped if item not in known.skipped]
+        for item in new:
+            known.skip(*item)
+            known.used -= 1
+        for line in SkipReport(new, known.used).lines():
+            print(f"data.path {split}: {line}")
+
+    def _warn_of_shared_pages(self) -> None:
+        """Say where a scorer would be validated on pages that it was trained on."""
+        shared = set(self.pages("train")["id"]) & set(self.pages("val")["id"])
+        if shared:
+            warnings.warn(
+                f"data.path: train and val share {len(shared)} of {len(self.pages('val'))} "
+                f"validation pages ({min(shared)}, ...), so that validation flatters; take them "
+                "out of one",
+                stacklevel=2,
+            )
+
+    def teardown(self, stage: str) -> None:
+        """Write what was skipped beside the run's checkpoints."""
+        if self.trainer is not None and self.trainer.is_global_zero:
+            items = [item for report in self.skipped.values() for item in report.skipped]
+            SkipReport(items).write(Path(self.trainer.default_root_dir))
 
     def _page_count(self, split: str) -> int:
         """Generated pages of a split; where the trainer only tries a few batches, as many."""
@@ -81,13 +112,17 @@ class PagesData(L.LightningDataModule):
         """Write pages and the cache of targets on one process, for all of them."""
         for split in ("train", "val"):
             self._check_boxes(self.pages(split))
-            if self.cache:
+        self._warn_of_shared_pages()
+        if self.cache:
+            for split in ("train", "val"):
                 self._cache(split)
 
     def setup(self, stage: str) -> None:
         for split in ("train", "val"):
             self._observed[split] = (
-                self._cache(split) if self.cache else _LiveSamples(self.pages(split))
+                self._cache(split)
+                if self.cache
+                else _LiveSamples(self.pages(split), self.skipped[split].origins)
             )
 
     def _placed_observer(self) -> Observer:
@@ -119,13 +154,17 @@ class PagesData(L.LightningDataModule):
     def _cache(self, split: str) -> Dataset[DistillationSample]:
         pages, about = self.pages(split), self._about(split)
         directory = Path(self.source.root) / "targets" / f"{split}-{key_of(about)}"
+        undecodable = SkipReport(origins=self.skipped[split].origins)
         arguments = {
             "pages": pages,
+            "skipped": undecodable,
             "observer": self._placed_observer(),
             "batch_size": self.teacher_batch_size,
             "title": f"targets ({split})",
         }
-        return _CachedSamples(build_once(directory, _observe_all, arguments, about))
+        records = build_once(directory, _observe_all, arguments, about, undecodable.write)
+        self._note_skipped(split, SkipReport.read(directory))
+        return _CachedSamples(records)
 
     def _about(self, split: str) -> dict[str, Any]:
         """Describe everything that the cached samples depend on."""
@@ -148,7 +187,7 @@ class PagesData(L.LightningDataModule):
             batch_size=self.batch_size,
             sampler=sampler,
             num_workers=self.num_workers,
-            collate_fn=collate if self.cache else list,
+            collate_fn=collate if self.cache else _collate_live,
             persistent_workers=self.num_workers > 0,
         )
 
@@ -162,6 +201,8 @@ class PagesData(L.LightningDataModule):
         """Turn samples into a training batch, where the teacher is live."""
         if self.cache:
             return batch
+        batch, skipped = batch
+        self._note_skipped("train" if self.trainer and self.trainer.training else "val", skipped)
         observer, trainer = self._placed_observer(), self.trainer
         assert trainer is not None
         # The trainer opens its precision's context for steps alone.
@@ -181,9 +222,14 @@ class _CachedSamples(Dataset[DistillationSample]):
         return from_record(self.records[index])
 
 
-class _LiveSamples(Dataset[Sample]):
-    def __init__(self, pages: datasets.Dataset) -> None:
-        self.pages = pages
+class _LiveSamples(Dataset[tuple[Sample, SkipReport]]):
+    """Questions of pages; where a page cannot be decoded, the next that can takes its place."""
+
+    def __init__(
+        self, pages: datasets.Dataset, origins: dict[tuple[str, int], tuple[str, str]]
+    ) -> None:
+        self.pages, self.origins = pages, origins
+        self._broken: set[int] = set()
         self.index = [
             (row, place)
             for row, page in enumerate(pages["questions"])
@@ -193,18 +239,38 @@ class _LiveSamples(Dataset[Sample]):
     def __len__(self) -> int:
         return len(self.index)
 
-    def __getitem__(self, index: int) -> Sample:
-        row, place = self.index[index]
-        return list(samples(self.pages, [row]))[place]
+    def __getitem__(self, index: int) -> tuple[Sample, SkipReport]:
+        skipped = SkipReport(origins=self.origins)
+        for step in range(len(self)):
+            row, place = self.index[(index + step) % len(self)]
+            if row in self._broken:
+                continue
+            found = list(samples(self.pages, [row], skipped))
+            if found:
+                return found[place], SkipReport(skipped.skipped)
+            self._broken.add(row)
+        raise DataError("; ".join(["data.path: no usable record", *skipped.lines(3)]))
+
+
+def _collate_live(
+    items: Sequence[tuple[Sample, SkipReport]],
+) -> tuple[list[Sample], SkipReport]:
+    return [sample for sample, _ in items], SkipReport(
+        [skipped for _, report in items for skipped in report.skipped]
+    )
 
 
 def _observe_all(
-    pages: datasets.Dataset, observer: Observer, batch_size: int, title: str
+    pages: datasets.Dataset,
+    skipped: SkipReport,
+    observer: Observer,
+    batch_size: int,
+    title: str,
 ) -> Iterator[dict[str, bytes]]:
     total = sum(len(questions) for questions in pages["questions"])
     waiting: list[Sample] = []
     with track(title, total) as advance:
-        for sample in samples(pages):
+        for sample in samples(pages, report=skipped):
             waiting.append(sample)
             if len(waiting) == batch_size:
                 yield from map(to_record, observer.observe(waiting))
@@ -213,3 +279,5 @@ def _observe_all(
         if waiting:
             yield from map(to_record, observer.observe(waiting))
             advance(len(waiting))
+    if len(skipped.skipped) == total:
+        raise DataError("; ".join(["data.path: no usable record", *skipped.lines(3)]))

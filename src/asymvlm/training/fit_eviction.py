@@ -66,7 +66,11 @@ def fit_eviction(
     if target.exists() and not is_linear_predictor(target):
         raise ValueError(f"output: {output} is there and no fitted rule; name another file")
     vlm = Teacher.load(teacher)
-    sums = _accumulate(vlm, list(samples(data.dialogues("train", pages))), batch_size)
+    dialogues, skipped = data.dialogues("train", pages)
+    questions = list(samples(dialogues, report=skipped))
+    for line in skipped.lines():
+        print(f"data.path: {line}")
+    sums = _accumulate(vlm, questions, batch_size)
     size = len(next(iter(sums.values())).products)
     predictors = torch.zeros(vlm.backbone.attending_layers, size, dtype=torch.float64)
     for layer, layer_sums in sums.items():

@@ -2,56 +2,58 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import datasets
 
 from ...errors import DataError
-from ..sample import SkipReport
-from .records import PageTable
+from ..skip_report import SkipReport
+from .lines import add_lines, is_lines
+from .records import FileRecords, RecordTable
 
 
-def folder_pages(root: Path, split: str) -> tuple[datasets.Dataset, SkipReport]:
-    """Read the pages of `root/<split>/*.jsonl` or `root/<split>.jsonl`.
+def split_names(root: Path) -> list[str]:
+    """List what may be splits of a folder: `NAME.jsonl`, and `NAME/` with such files in it."""
+    found = [path.name.split(".")[0] for path in root.iterdir() if _is_file_of_lines(path)]
+    found += [path.name for path in root.iterdir() if path.is_dir() and _files_in(path)]
+    return sorted(set(found))
 
-    One row for each set of pictures with all its questions.
+
+def folder_pages(root: Path, name: str) -> tuple[datasets.Dataset, SkipReport]:
+    """Read the pages of `root/<name>/*.jsonl` or `root/<name>.jsonl`.
 
     A record has `image` (a path relative to `root`, or to the file) or `images`, `question`,
-    `answers`, and may have `id`, `evidence_boxes`, `key_boxes`, `alt_evidence`, `history`, `kind`.
-    A broken record is skipped, counted and named.
+    `answers`, and may have `id`, `boxes`, `evidence_boxes`, `key_boxes`, `alt_evidence`,
+    `history`, `kind`. A broken record is skipped, counted and named.
 
-    Raises DataError if there is no file, or no usable record.
+    Raises DataError if there is no usable record.
     """
-    files = _files_of(root, split)
-    if split == "test" and not files:
-        # As with other data: who has no test pages is evaluated on the validation pages.
-        files = _files_of(root, "val")
-    if not files:
-        raise DataError(
-            f"data.path: {root} has no {split}/*.jsonl and no {split}.jsonl; see data/README.md "
-            "for the form"
-        )
-    table = PageTable([root, *dict.fromkeys(file.parent for file in files)])
+    files = _files_in(root / name) or sorted(
+        path
+        for path in root.iterdir()
+        if _is_file_of_lines(path) and path.name.split(".")[0] == name
+    )
+    table = RecordTable()
+    records = FileRecords(table, [root, *dict.fromkeys(file.parent for file in files)])
     for file in files:
-        add_lines(table, file)
-    return table.pages(f"{root}, split {split!r},")
+        add_lines(records, file)
+    return table.pages(f"{root}, split {name!r},")
 
 
-def _files_of(root: Path, split: str) -> list[Path]:
-    return sorted((root / split).glob("*.jsonl")) or [
-        path for path in [root / f"{split}.jsonl"] if path.is_file()
-    ]
+def check_folder(root: Path) -> None:
+    """Raise DataError for a folder without any split."""
+    if not split_names(root):
+        raise DataError(
+            f"data.path: {root} has no train/*.jsonl and no train.jsonl; see data/README.md for "
+            "the form"
+        )
 
 
-def add_lines(table: PageTable, file: Path) -> None:
-    """Read every line of a JSONL file."""
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
-        name = f"{file.name}:{number}"
-        if line.strip():
-            try:
-                record = json.loads(line)
-            except ValueError as error:
-                table.report.skip(name, str(error))
-                continue
-            table.add(record, name)
+def _files_in(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if _is_file_of_lines(path))
+
+
+def _is_file_of_lines(path: Path) -> bool:
+    return is_lines(path) and path.is_file()

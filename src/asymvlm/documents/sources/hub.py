@@ -7,8 +7,8 @@ from typing import Any
 import datasets
 
 from ...errors import DataError
-from ..sample import FEATURES, SkipReport
-from .records import checked_question
+from ..skip_report import SkipReport
+from .records import RecordTable
 
 COLUMNS = {"image": "image", "question": "question", "answers": "answers"}
 
@@ -28,27 +28,20 @@ def hub_pages(
             f"{', '.join(data.column_names)}. "
             "Name them, for example --data.columns.question query"
         )
-    report = SkipReport()
-    undecoded = data.select_columns(list(dict.fromkeys(named.values())))
-    if isinstance(undecoded.features[named["image"]], datasets.Image):
-        # Bytes are passed on as they are.
-        undecoded = undecoded.cast_column(named["image"], datasets.Image(decode=False))
-    rows = []
-    for number, row in enumerate(undecoded, start=1):
+    rows = _undecoded(data.select_columns(list(dict.fromkeys(named.values()))), named["image"])
+    table = RecordTable()
+    for number, row in enumerate(rows, start=1):
         record = {key: row[column] for key, column in named.items()}
         images = record.pop("image")
-        try:
-            rows.append(_page(checked_question(record, f"row:{number}"), images, f"row-{number}"))
-        except (ValueError, TypeError) as error:
-            report.skip(f"row:{number}", str(error))
-    report.used = len(rows)
-    if not rows:
-        raise DataError("; ".join(["data.path: no usable row", *report.lines(3)]))
-    return datasets.Dataset.from_list(rows, features=FEATURES), report
+        table.add(record, images if isinstance(images, list) else [images], f"row:{number}")
+    return table.pages("the dataset")
 
 
-def _page(question: dict[str, Any], images: Any, name: str) -> dict[str, Any]:
-    images = images if isinstance(images, list) else [images]
-    if not images or any(image is None for image in images):
-        raise ValueError("has no image")
-    return {"id": name, "images": images, "questions": [question]}
+def _undecoded(data: datasets.Dataset, column: str) -> datasets.Dataset:
+    """Have pictures passed on as they are stored."""
+    feature: Any = data.features[column]
+    if isinstance(feature, datasets.Image):
+        return data.cast_column(column, datasets.Image(decode=False))
+    if isinstance(feature, datasets.List) and isinstance(feature.feature, datasets.Image):
+        return data.cast_column(column, datasets.List(datasets.Image(decode=False)))
+    return data

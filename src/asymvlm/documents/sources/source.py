@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import datasets
 
 from ...errors import DataError
-from ..sample import SkipReport
+from ..skip_report import SkipReport
 from ..world.generated import generated_dialogues, generated_pages
 from .conversations import add_conversations
-from .folder import add_lines, folder_pages
+from .folder import check_folder, folder_pages, split_names
 from .hub import hub_pages
-from .records import PageTable
+from .lines import add_lines, is_lines
+from .records import FileRecords, RecordTable
+from .splits import choose_split, share_of
 
-_NAMES = {
-    "val": ("val", "validation", "test"),
-    "test": ("test", "val", "validation"),
-    "train": ("train",),
-}
+_Pages = tuple[datasets.Dataset, SkipReport]
 
 
 @dataclass
@@ -35,7 +34,8 @@ class DataSource:
         columns: Of a `datasets` dataset: where `image`, `question`, `answers` are, if they are
             called otherwise.
         subset: Of a dataset on the Hub: its configuration.
-        val_share: Share of the pages that becomes the validation split where the data has none.
+        val_share: Share of the pages that becomes the validation split where the data has none
+            (`sources.splits`).
         root: Where generated pages are written.
         questions: Look-ups and whole-page questions per generated page.
         seed: Seed of the generated pages.
@@ -52,6 +52,7 @@ class DataSource:
 
     def __post_init__(self) -> None:
         self.columns = self.columns or {}
+        self._said: set[str] = set()  # what was said of splits
         if not 0 < self.val_share < 1:
             raise ValueError(f"data.val_share: {self.val_share} must lie between 0 and 1")
         if self.path is None:
@@ -67,7 +68,7 @@ class DataSource:
                 f"data.path: {self.path} does not exist; see data/README.md for what it may be"
             )
 
-    def pages(self, split: str, count: int) -> tuple[datasets.Dataset, SkipReport]:
+    def pages(self, split: str, count: int) -> _Pages:
         """Return the pages of a split, and what was skipped; `count` of them if generated.
 
         Raises DataError where there are none.
@@ -78,67 +79,60 @@ class DataSource:
             ), SkipReport()
         place = Path(self.path)
         if place.is_file():
-            table = PageTable([Path(self.images) if self.images else place.parent])
-            (add_lines if place.suffix == ".jsonl" else add_conversations)(table, place)
-            pages, report = table.pages(self.path)
-            return self._share(pages, split), report
-        if (
-            place.is_dir()
-            and not (place / "dataset_info.json").is_file()
-            and not (place / "dataset_dict.json").is_file()
-        ):
-            return folder_pages(place, split)
+            return self._chosen(split, {"data": lambda: self._file_pages(place)})
+        saved = any((place / name).is_file() for name in ("dataset_info.json", "dataset_dict.json"))
+        if place.is_dir() and not saved:
+            check_folder(place)
+            parts = {name: partial(folder_pages, place, name) for name in split_names(place)}
+            return self._chosen(split, parts)
         data = self._open()
         if isinstance(data, datasets.Dataset):
-            pages, report = hub_pages(data, self.columns)
-            return self._share(pages, split), report
-        found = next((name for name in _NAMES[split] if name in data), None)
-        pages, report = hub_pages(data[found or "train"], self.columns)
-        return (
-            (pages, report)
-            if found and any(name in data for name in _NAMES["val"])
-            else (self._share(pages, split), report)
+            return self._chosen(split, {"data": lambda: hub_pages(data, self.columns)})
+        return self._chosen(
+            split, {name: partial(hub_pages, part, self.columns) for name, part in data.items()}
         )
 
-    def dialogues(self, split: str, count: int) -> datasets.Dataset:
-        """Return pages whose questions end dialogues; `count` of them if generated.
+    def _chosen(self, split: str, parts: Mapping[str, Callable[[], _Pages]]) -> _Pages:
+        """Read the part of the data that serves as a split, and say which that is."""
+        assert self.path is not None
+        choice = choose_split(split, parts.keys(), self.path)
+        pages, report = parts[choice.name]()
+        words = choice.words(split, self.val_share)
+        if words and words not in self._said:
+            self._said.add(words)
+            print(words)
+        if choice.shared:
+            pages = share_of(pages, split, self.val_share, self.path)
+        return pages, report
+
+    def _file_pages(self, file: Path) -> _Pages:
+        table = RecordTable()
+        records = FileRecords(table, [Path(self.images) if self.images else file.parent])
+        (add_lines if is_lines(file) else add_conversations)(records, file)
+        return table.pages(str(file))
+
+    def dialogues(self, split: str, count: int) -> _Pages:
+        """Return pages whose questions end dialogues, and what was skipped; `count` if generated.
 
         Raises DataError where no question has a history.
         """
         if self.path is None:
-            return generated_dialogues(Path(self.root), split, count, self.seed)
-        pages, _ = self.pages(split, count)
+            return generated_dialogues(Path(self.root), split, count, self.seed), SkipReport()
+        pages, report = self.pages(split, count)
         if not any(question["history"] for page in pages["questions"] for question in page):
             raise DataError(
                 f"data.path: no question of {self.path} has a history of turns before it; give "
                 "dialogues (data/README.md)"
             )
-        return pages
+        return pages, report
 
     def _open(self) -> datasets.Dataset | datasets.DatasetDict:
         assert self.path is not None
-        if Path(self.path).is_dir():
-            return datasets.load_from_disk(self.path)
         try:
+            if Path(self.path).is_dir():
+                return datasets.load_from_disk(self.path)
             return datasets.load_dataset(self.path, self.subset)
         except Exception as error:  # whatever goes wrong in somebody's data, or on the way to it
             raise DataError(
                 f"data.path: {self.path} is no folder, no file and no dataset on the Hub ({error})"
             ) from error
-
-    def _share(self, pages: datasets.Dataset, split: str) -> datasets.Dataset:
-        """Assign pages to the validation split by their name, whatever their order."""
-        shares = [
-            int(hashlib.sha256(name.encode()).hexdigest()[:8], 16) / 16**8 for name in pages["id"]
-        ]
-        chosen = [
-            row
-            for row, share in enumerate(shares)
-            if (share < self.val_share) == (split != "train")
-        ]
-        if not chosen:
-            raise DataError(
-                f"data.path: {self.path} leaves no page for the split {split!r}; change "
-                "data.val_share or add pages"
-            )
-        return pages.select(chosen)

@@ -13,7 +13,6 @@ import numpy as np
 from ...checkpoint.scorer import load_scorer
 from ...cli.command import parameters_of, run_command
 from ...distillation.teacher import Teacher
-from ...documents import samples
 from ...documents.sources.source import DataSource
 from ...documents.world.generated import fingerprint
 from ...methods import Learned, Method, methods
@@ -22,7 +21,7 @@ from ...storage.atomic import check_results, draft_file
 from ..answer_cache import AnswerCache
 from ..bootstrap import paired_difference
 from ..metrics import AnswerMetric
-from ..questions import held_out, metric_named, scores_of
+from ..questions import held_out, metric_named, scores_of, usable_questions
 from ..run_log import write_json
 from .corruptions import PICTURE_CORRUPTIONS, corrupt
 from .rewordings import REWORDINGS
@@ -92,9 +91,9 @@ class RobustnessEvaluation:
         corruptions = _known(self.corruptions)
         methods = self._all_methods()
         teacher = Teacher.load(self.teacher)
-        pages = held_out(self.data, self.split, self.pages, metric)
+        pages, skipped = held_out(self.data, self.split, self.pages, metric)
         basis = {"pages": fingerprint(pages), "teacher": teacher.description()}
-        clean = list(samples(pages))
+        clean = usable_questions(pages, skipped, out)
         rows: list[RobustnessRow] = []
         for corruption in corruptions:
             for severity in [0, *(self.severities or [1, 3, 5])]:
