@@ -318,3 +318,27 @@ def test_a_mask_of_another_form_at_a_step_is_refused(one):
         mask = torch.ones(1, 1, 1, x["input_ids"].shape[1] + 1, dtype=torch.bool)
         with pytest.raises(ValueError, match=r"^attention_mask: "):
             model(input_ids=torch.tensor([[21]]), past_key_values=cache, attention_mask=mask)
+
+
+@torch.no_grad()
+def test_hooks_of_the_callers_see_the_callers_columns(one):
+    """Whether they were put there before or after."""
+    model, x = one
+    seen = []
+
+    def look(module, args, output):
+        seen.append(output.last_hidden_state.shape[1])
+
+    with model.model.register_forward_hook(look), asymvlm.prune(model, ByCell(), keep=0.5):
+        model(**x)
+        with model.model.register_forward_hook(look):
+            model(**x)
+    assert seen == [x["input_ids"].shape[1]] * 3
+
+
+@torch.no_grad()
+def test_return_dict_of_none_is_the_models_own(one):
+    model, x = one
+    with asymvlm.prune(model, ByCell(), keep=0.5):
+        made = model.model(**x, return_dict=None)
+        assert torch.equal(made.last_hidden_state, model.model(**x).last_hidden_state)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import peft
 import pytest
 import torch
 from support import families
@@ -155,21 +156,22 @@ def test_generate_needs_padding_on_the_left(one):
         model.generate(**x, **STEPS)
 
 
+@pytest.mark.filterwarnings("ignore:Position ids are not supported")  # peft's own
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [
+        ("PrefixTuningConfig", r"^past_key_values: .*prefix"),
+        ("PromptTuningConfig", r"^inputs_embeds: .*prompt tuning"),
+    ],
+)
 @torch.no_grad()
-def test_a_cache_that_prefix_tuning_fills_is_refused(one):
-    peft = pytest.importorskip("peft")
+def test_prompts_that_peft_lengthens_are_refused(kind, says):
     row = family("Llava")
     model = row.build()
     x = families.batch(model, row, (1,), (7,))
-    config = peft.PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3)
-    try:
-        tuned = peft.get_peft_model(model, config).eval()
-    except (ValueError, AttributeError, KeyError) as error:
-        pytest.skip(f"this peft cannot do that: {error}")
-    with (
-        asymvlm.prune(model, ByCell(), keep=0.5),
-        pytest.raises(ValueError, match=r"^past_key_values: .*prefix"),
-    ):
+    config = getattr(peft, kind)(task_type="CAUSAL_LM", num_virtual_tokens=3)
+    tuned = peft.get_peft_model(model, config).eval()
+    with asymvlm.prune(model, ByCell(), keep=0.5), pytest.raises(ValueError, match=says):
         tuned.generate(**x, **STEPS)
 
 
@@ -211,3 +213,19 @@ def test_a_context_that_cannot_open_leaves_nothing(one, monkeypatch):
     assert model.generate == own and not model.model._forward_pre_hooks
     with asymvlm.prune(model, ByCell(), keep=0.5):
         model(**x)
+
+
+@torch.no_grad()
+def test_steps_of_ragged_pictures_need_their_mask():
+    """Without one, rows of fewer vision tokens would attend to what fills them up."""
+    row = next(one for one in families.CROSS_ATTENTION if str(one) == "Mllama")
+    model, x = row.build(), families.cross_batch(row)
+    step = torch.full((len(x["input_ids"]), 1), 21)
+    mask = torch.nn.functional.pad(x["attention_mask"], (0, 1), value=1)
+    with asymvlm.prune(model, ByCell(), keep="auto"):
+        cache = model(**x, use_cache=True).past_key_values
+        new = x["cross_attention_mask"][:, -1:]
+        call = {"input_ids": step, "past_key_values": cache, "attention_mask": mask}
+        with pytest.raises(ValueError, match=r"^cross_attention_mask: rows hold different"):
+            model(**call)
+        model(**call, cross_attention_mask=new)

@@ -26,6 +26,9 @@ def hooked(
             handle = module.register_forward_pre_hook(before, with_kwargs=True)
             stack.callback(handle.remove)
         if after is not None:
-            handle = module.register_forward_hook(after, with_kwargs=True, always_call=always)
+            # First of all, so that hooks of the caller's see what it gives.
+            handle = module.register_forward_hook(
+                after, prepend=True, with_kwargs=True, always_call=always
+            )
             stack.callback(handle.remove)
         yield

@@ -216,7 +216,8 @@ class ModelHooks:
             forward.give_up()
             raise
         self._thread.forwards.append(forward)
-        forward.as_tuple = not inputs.get("return_dict", module.config.return_dict)
+        given = inputs.get("return_dict")
+        forward.as_tuple = not (module.config.return_dict if given is None else given)
         if forward.as_tuple:
             forward.inputs["return_dict"] = True
         if self._installed.keys() & {"layers", "attention"}:

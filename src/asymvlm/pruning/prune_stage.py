@@ -94,6 +94,11 @@ class PruneStage(Stage):
         """Find the prompt that a forward pass reads; None where it reads none with pictures."""
         if forward.call is not None and forward.call.prompt is not None:
             prompt, forward.call.prompt = forward.call.prompt, None
+            if forward.ids is None:
+                raise ValueError(
+                    "inputs_embeds: the prompt was changed before the LLM read it, as prompt "
+                    "tuning does, and pictures in there cannot be told from text; leave that out"
+                )
             if has_entries(forward.cache):
                 raise ValueError(
                     "past_key_values: the cache was filled before the prompt was read, as prefix "

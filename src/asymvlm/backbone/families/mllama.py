@@ -85,9 +85,16 @@ class Mllama(CrossAttention):
         ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
             current = forward()
             mask = kwargs.get(self.mask_argument)
-            if mask is None or current is None or not current.family:
+            if current is None or not current.family:
                 return None
             index, real = current.family
+            if mask is None and not bool(real.all()):
+                raise ValueError(
+                    f"{self.mask_argument}: rows hold different numbers of vision tokens; give the "
+                    "mask of the new tokens at each step"
+                )
+            if mask is None:
+                return None
             return args, {**kwargs, **_picked(mask, kwargs[_ROWS_THAT_LOOK], index, real)}
 
         inner: Any = self.model.base_model
