@@ -31,18 +31,6 @@ def one():
     return model, families.batch(model, row, (1,), (7,))
 
 
-def right_padded(inputs):
-    """The same prompts with their padding behind them."""
-    order = inputs["attention_mask"].argsort(dim=1, descending=True, stable=True)
-    shape = inputs["input_ids"].shape
-    return {
-        name: value.gather(1, order)
-        if isinstance(value, torch.Tensor) and value.shape == shape
-        else value
-        for name, value in inputs.items()
-    }
-
-
 @both
 @pytest.mark.parametrize("name", ["Llava", "Qwen2_5_VL", "Qwen3VL", "PaliGemma", "Idefics2"])
 @torch.no_grad()
@@ -123,48 +111,6 @@ def test_callbacks_see_the_callers_ids_and_length(one, method, keep):
     assert all(torch.equal(ids[:, :length], x["input_ids"]) for ids in seen)
 
 
-@both
-@pytest.mark.parametrize("name", ["Llava", "Qwen2_5_VL", "SmolVLM"])
-@torch.no_grad()
-def test_right_padding_keeps_its_columns(name, method, keep):
-    row = family(name)
-    model = row.build()
-    y = right_padded(families.batch(model, row))
-    wanted = {"output_hidden_states": True}
-    dense = model(**y, **wanted)
-    with asymvlm.prune(model, method, keep=1.0):
-        whole = model(**y, **wanted)
-    assert torch.equal(whole.logits, dense.logits)
-    assert all(map(torch.equal, whole.hidden_states, dense.hidden_states))
-    with asymvlm.prune(model, method, keep=keep) as report:
-        pruned = model(**y)
-    assert sum(report.calls[0].after) < sum(report.calls[0].before)
-    if isinstance(method, Inside):
-        return  # what its layers miss: see tests/pruning/test_inside_llm.py
-    reference = masked(model, y, report.calls[0].kept, generating=False)
-    expected = model(**reference).logits
-    stays = reference["attention_mask"].bool()
-    torch.testing.assert_close(pruned.logits[stays], expected[stays], atol=1e-5, rtol=0)
-    assert pruned.logits.shape == expected.shape
-
-
-@torch.no_grad()
-def test_right_padding_and_steps_behind_it():
-    row = family("Llava")
-    model = row.build()
-    y = right_padded(families.batch(model, row))
-    step = {"input_ids": torch.tensor([[21], [52]])}
-    mask = torch.nn.functional.pad(y["attention_mask"], (0, 1), value=1)
-    with asymvlm.prune(model, ByCell(), keep="auto") as report:
-        cache = model(**y).past_key_values
-        pruned = model(**step, attention_mask=mask, past_key_values=cache).logits
-    reference = masked(model, y, report.calls[0].kept, generating=False)
-    cache = model(**reference).past_key_values
-    hidden = torch.nn.functional.pad(reference["attention_mask"], (0, 1), value=1)
-    dense = model(**step, attention_mask=hidden, past_key_values=cache).logits
-    torch.testing.assert_close(pruned, dense, atol=1e-5, rtol=0)
-
-
 @torch.no_grad()
 def test_states_and_attention_weights_are_in_the_callers_columns():
     row = family("Llava")
@@ -231,21 +177,6 @@ def test_guessed_tokens_change_nothing(name, method, keep):
     assert sum(report.calls[1].after) < sum(report.calls[1].before)
 
 
-@both
-@pytest.mark.parametrize("name", ["Llava", "Qwen2_5_VL"])
-@torch.no_grad()
-def test_a_mask_that_is_left_out_is_inferred_from_padding(name, method, keep):
-    row = family(name)
-    model = row.build()
-    inputs = families.batch(model, row)
-    assert not inputs["attention_mask"].all()
-    with asymvlm.prune(model, method, keep=keep) as report:
-        expected = model.generate(**inputs, **STEPS)
-        unmasked = {key: value for key, value in inputs.items() if key != "attention_mask"}
-        assert torch.equal(model.generate(**unmasked, **STEPS), expected)
-    assert all(map(torch.equal, report.calls[0].kept, report.calls[1].kept))
-
-
 @torch.no_grad()
 def test_the_inner_model_gives_tuples(one):
     model, x = one
@@ -266,79 +197,91 @@ def test_the_inner_model_is_seen(one):
     assert backbone_of(model).reader is model.model
 
 
-@pytest.mark.parametrize("name", ["Llava", "Qwen2_5_VL", "Gemma3"])
-@torch.no_grad()
-def test_a_row_that_keeps_all_beside_one_that_does_not(name):
-    """The longest row loses nothing: as many columns as before, and padding within the other."""
-    row = family(name)
-    model = row.build()
-    x = families.batch(model, row, (0, 1), (40, 4))
-    alone = families.batch(model, row, (1,), (4,))
-    alone["input_ids"] = x["input_ids"][1:, x["attention_mask"][1].bool()]
-    alone["attention_mask"] = torch.ones_like(alone["input_ids"])
-    for types in {"token_type_ids", "mm_token_type_ids"} & x.keys():
-        alone[types] = x[types][1:, x["attention_mask"][1].bool()]
-    pictures = {key: x[key] for key in x if key.startswith(("pixel", "image"))}
-    with asymvlm.prune(model, ByCell(), keep=0.25):
-        both = model.generate(**x, **STEPS, output_logits=True, return_dict_in_generate=True)
-        one = model.generate(
-            **{**alone, **pictures}, **STEPS, output_logits=True, return_dict_in_generate=True
-        )
-    for together, single in zip(both.logits, one.logits, strict=True):
-        torch.testing.assert_close(together[1:], single, atol=2e-4, rtol=0)
-
-
-@torch.no_grad()
-def test_columns_that_a_mask_hides_stay_hidden(one):
-    """Text hidden within the prompt, from its first call or from a later step on."""
-    model, x = one
-    vision = backbone_of(model).layout(x).vision[0]
-    text = (~vision).nonzero().squeeze(-1)
-    hidden = x["attention_mask"].clone()
-    hidden[0, text[-3]] = 0
-    step = torch.tensor([[21]])
-    for first in (x["attention_mask"], hidden):
-        call = {**x, "attention_mask": first}
-        with asymvlm.prune(model, ByCell(), keep=0.5) as report:
-            cache = model(**call, use_cache=True).past_key_values
-            mask = torch.nn.functional.pad(hidden, (0, 1), value=1)
-            made = model(input_ids=step, past_key_values=cache, attention_mask=mask).logits
-        dense = masked(model, call, report.calls[0].kept, generating=False)
-        cache = model(**dense, use_cache=True).past_key_values
-        mask = torch.nn.functional.pad(dense["attention_mask"] * hidden, (0, 1), value=1)
-        wanted = model(input_ids=step, past_key_values=cache, attention_mask=mask).logits
-        torch.testing.assert_close(made, wanted, atol=1e-5, rtol=0)
-
-
-@torch.no_grad()
-def test_a_mask_of_another_form_at_a_step_is_refused(one):
-    model, x = one
-    with asymvlm.prune(model, ByCell(), keep=0.5):
-        cache = model(**x, use_cache=True).past_key_values
-        mask = torch.ones(1, 1, 1, x["input_ids"].shape[1] + 1, dtype=torch.bool)
-        with pytest.raises(ValueError, match=r"^attention_mask: "):
-            model(input_ids=torch.tensor([[21]]), past_key_values=cache, attention_mask=mask)
-
-
-@torch.no_grad()
-def test_hooks_of_the_callers_see_the_callers_columns(one):
-    """Whether they were put there before or after."""
-    model, x = one
-    seen = []
-
-    def look(module, args, output):
-        seen.append(output.last_hidden_state.shape[1])
-
-    with model.model.register_forward_hook(look), asymvlm.prune(model, ByCell(), keep=0.5):
-        model(**x)
-        with model.model.register_forward_hook(look):
-            model(**x)
-    assert seen == [x["input_ids"].shape[1]] * 3
-
-
 @torch.no_grad()
 def test_return_dict_of_none_is_the_models_own(one):
     model, x = one
     with asymvlm.prune(model, ByCell(), keep=0.5):
         made = model.model(**x, return_dict=None)
         assert torch.equal(made.last_hidden_state, model.model(**x).last_hidden_state)
+
+
+@torch.no_grad()
+def test_attention_weights_of_steps_are_in_the_callers_columns():
+    """`generate` too: [B, H, 1, S + 1] at the first step, 0 where tokens were dropped."""
+    row = family("Llava")
+    model = row.build()
+    model.set_attn_implementation("eager")
+    x = families.batch(model, row, (1, 2), (7, 4))
+    with asymvlm.prune(model, ByCell(), keep=0.5) as report:
+        made = model.generate(
+            **x, **STEPS, output_attentions=True, return_dict_in_generate=True
+        ).attentions
+    dense = masked(model, x, report.calls[0].kept, generating=True)
+    expected = model.generate(
+        **dense, **STEPS, output_attentions=True, return_dict_in_generate=True
+    ).attentions
+    for step, (ours, theirs) in enumerate(zip(made[1:], expected[1:], strict=True)):
+        assert ours[0].shape[-1] == x["input_ids"].shape[1] + step + 1
+        for layer, wanted in zip(ours, theirs, strict=True):
+            torch.testing.assert_close(layer, wanted, atol=1e-5, rtol=0)
+
+
+@both
+@torch.no_grad()
+def test_positions_of_one_row_serve_all(one, method, keep):
+    model, _ = one
+    x = families.batch(model, family("Llava"), (1, 1), (7, 7))
+    positions = torch.arange(x["input_ids"].shape[1])[None]
+    with asymvlm.prune(model, method, keep=keep):
+        expected = model(**x, position_ids=positions.expand(2, -1)).logits
+        assert torch.equal(model(**x, position_ids=positions).logits, expected)
+
+
+@pytest.mark.parametrize("name", ["Qwen2VL", "Qwen2_5_VL", "Qwen3VL", "Glm4v"])
+@torch.no_grad()
+def test_prompts_that_do_not_say_where_pictures_are_count_columns(name):
+    """Without `mm_token_type_ids` a plain call has one axis, padding included."""
+    row = family(name)
+    model = row.build().double()
+    x = families.batch(model, row, (1, 2), (7, 4))
+    x.pop("mm_token_type_ids")
+
+    def called():
+        try:
+            return model(**x).logits
+        except ValueError as error:  # most say so themselves
+            return torch.tensor(list(str(error).encode()))
+
+    expected = called()
+    with asymvlm.prune(model, ByCell(), keep=1.0):
+        assert torch.equal(called(), expected)
+
+
+@pytest.mark.parametrize("row", families.CROSS_ATTENTION[:2], ids=str)
+@pytest.mark.parametrize("keep", [1.0, 0.5])
+@torch.no_grad()
+def test_a_loop_by_hand_gives_encoded_pictures_back(row, keep):
+    """Idefics wants them at every step, with the caller's mask of pictures."""
+    model, x = row.build(), families.cross_batch(row)
+    name = backbone_of(model).states_argument
+    mask = torch.nn.functional.pad(x["attention_mask"], (0, 1), value=1)
+    looks = x["image_attention_mask"][:, -1:]
+    step = {"input_ids": torch.full((2, 1), 33), "attention_mask": mask}
+
+    def loop(call):
+        out = model(**call, use_cache=True)
+        given = {name: out.image_hidden_states, "image_attention_mask": looks}
+        return model(**step, **given, past_key_values=out.past_key_values).logits
+
+    with asymvlm.prune(model, ByCell(), keep=keep):
+        made = loop(x)
+        alone = []
+        for sample in range(2):
+            step = {key: item[sample : sample + 1] for key, item in step.items()}
+            looks = x["image_attention_mask"][sample : sample + 1, -1:]
+            alone.append(loop({key: item[sample : sample + 1] for key, item in x.items()}))
+            step = {"input_ids": torch.full((2, 1), 33), "attention_mask": mask}
+    torch.testing.assert_close(made, torch.cat(alone), atol=1e-5, rtol=0)
+    if keep == 1.0:
+        looks = x["image_attention_mask"][:, -1:]
+        torch.testing.assert_close(made, loop(x), atol=1e-5, rtol=0)

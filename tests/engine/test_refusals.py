@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import peft
 import pytest
 import torch
@@ -14,6 +16,8 @@ import asymvlm
 from asymvlm.backbone import backbone_of
 
 STEPS = {"max_new_tokens": 4, "do_sample": False, "pad_token_id": families.PAD}
+METHODS = [(ByCell(), 0.5), (Inside(), 0.4)]
+both = pytest.mark.parametrize(("method", "keep"), METHODS, ids=["before", "inside"])
 
 
 @pytest.fixture
@@ -229,3 +233,39 @@ def test_steps_of_ragged_pictures_need_their_mask():
         with pytest.raises(ValueError, match=r"^cross_attention_mask: rows hold different"):
             model(**call)
         model(**call, cross_attention_mask=new)
+
+
+@both
+def test_labels_that_dropped_tokens_predict_are_refused(one, method, keep):
+    """As collators make them that hide padding and pictures alone; keeping all needs no refusal."""
+    model, x = one
+    placeholders = backbone_of(model).layout(x).vision
+    labels = x["input_ids"].masked_fill(placeholders, -100)
+    expected = model(**x, labels=labels).loss
+    with (
+        asymvlm.prune(model, method, keep=keep) as report,
+        pytest.raises(ValueError, match=r"^labels: 1 of them"),
+    ):
+        model(**x, labels=labels)
+    assert not report.calls, "before any work"
+    with asymvlm.prune(model, ByCell(), keep=1.0):
+        assert torch.equal(model(**x, labels=labels).loss, expected)
+    labels[:, 1:][placeholders[:, :-1]] = -100
+    with asymvlm.prune(model, method, keep=keep):
+        model(**x, labels=labels)
+
+
+@pytest.mark.filterwarnings("ignore:asymvlm")
+@torch.no_grad()
+def test_a_step_outside_by_masked_layers_is_refused():
+    """Eager attention is always given a mask, made for the first layer's entries."""
+    row = family("Llava")
+    model = row.build()
+    model.set_attn_implementation("eager")
+    x = families.batch(model, row, (1,), (7,))
+    step = torch.tensor([[21]])
+    with asymvlm.prune(model, Inside(), keep=0.4):
+        cache = model(**x, use_cache=True).past_key_values
+        model(input_ids=step, past_key_values=copy.deepcopy(cache))
+    with pytest.raises(ValueError, match=r"^past_key_values: .* inside asymvlm\.prune$"):
+        model(input_ids=step, past_key_values=cache)

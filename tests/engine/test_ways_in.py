@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import gc
 import warnings
 import weakref
@@ -16,7 +15,6 @@ from support.families import ByCell
 from support.inside_llm import Inside
 
 import asymvlm
-from asymvlm.engine import ModelHooks
 
 STEPS = {"max_new_tokens": 4, "do_sample": False, "pad_token_id": families.PAD}
 METHODS = [(ByCell(), 0.5), (Inside(), 0.4)]
@@ -211,32 +209,6 @@ def test_contexts_that_close_in_another_order(one):
     assert not any(part._forward_pre_hooks for part in model.modules())
 
 
-@both
-@torch.no_grad()
-def test_a_wrapper_put_on_meanwhile_stays(one, method, keep):
-    model, x = one
-    expected = model.generate(**x, **STEPS)
-    with asymvlm.prune(model, method, keep=keep):
-        ours = model.generate
-        model.generate = lambda *args, **kwargs: ours(*args, **kwargs)
-        theirs = model.generate
-        model.generate(**x, **STEPS)
-    assert model.generate is theirs
-    assert torch.equal(model.generate(**x, **STEPS), expected), "ours passes calls on"
-
-
-@both
-@torch.no_grad()
-def test_a_copy_of_the_model_is_not_pruned(one, method, keep):
-    model, x = one
-    expected = model.generate(**x, **STEPS)
-    with asymvlm.prune(model, method, keep=keep) as report:
-        copied = copy.deepcopy(model)
-        assert torch.equal(copied.generate(**x, **STEPS), expected) and not report.calls
-        model.generate(**x, **STEPS)
-    assert len(report.calls) == 1
-
-
 def test_no_graph_outlives_generate(one):
     """The tower of a model whose parameters require gradients keeps no activations."""
     model, x = one
@@ -298,12 +270,3 @@ def test_a_sample_does_not_depend_on_the_pictures_beside_it(name):
         }
         model(**alone)
     assert torch.equal(report.calls[0].kept[0], report.calls[1].kept[0])
-
-
-def test_hooks_of_a_closed_context_pass_everything(one):
-    model, x = one
-    with asymvlm.prune(model, ByCell(), keep=0.5):
-        generate = model.generate
-        generate(**x, **STEPS)
-        hooks = generate.__self__
-    assert isinstance(hooks, ModelHooks) and not hooks.stages

@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 
 from ..engine import ForwardPass, Stage
 from ..errors import DataError
-from ..typing import Float, Int64
+from ..typing import Bool, Float, Int64
 from .attention_recorder import AttentionRecorder, record_first_layers
 from .family_spec import SUPPORTED, family_spec
 from .grid import picture_grids
@@ -34,6 +34,7 @@ from .modalities import (
     one_view,
 )
 from .own_positions import OwnPositions
+from .prompt_positions import prompt_positions
 from .pruned_inputs import drop_columns, drop_features, kept_columns, read_columns
 from .teacher_forcing import with_tails
 
@@ -128,7 +129,7 @@ class Backbone:
         """Locate a batch's vision and text tokens, and each vision token in its picture."""
         input_ids = inputs["input_ids"]
         attention_mask = prompt_mask(inputs)
-        vision = (self._kinds(input_ids) >= 0) & attention_mask.bool()
+        vision = self.placeholders(input_ids) & attention_mask.bool()
         counts = vision.sum(-1).tolist()
         config = self.model.config
         if encoded is None:
@@ -140,6 +141,10 @@ class Backbone:
         grids = [grid.to(input_ids.device) for grid in grids]
         return Layout(input_ids, attention_mask, vision, grids, self.template_ids)
 
+    def placeholders(self, input_ids: Int64[Tensor, "B S"]) -> Bool[Tensor, "B S"]:
+        """Mark the vision tokens' columns; a mask may still hide some."""
+        return self._kinds(input_ids) >= 0
+
     def _kinds(self, input_ids: Int64[Tensor, "B S"]) -> Int64[Tensor, "B S"]:
         """The modality that each placeholder stands for, as an index into NAMES; -1 on text."""
         kinds = torch.full_like(input_ids, -1)
@@ -148,29 +153,9 @@ class Backbone:
         return kinds
 
     def positions(self, inputs: Mapping[str, Any], generating: bool) -> Tensor:
-        """Position ids as the model itself makes them: `[B, S]`, or `[P, B, S]` with several axes.
-
-        `generate` counts real tokens; a plain forward call of a one-axis family counts columns,
-        padding included.
-        """
-        if inputs.get("position_ids") is not None:
-            return inputs["position_ids"]
-        batch, length = inputs["input_ids"].shape
-        # Private, but the one place where every family's own positions (M-RoPE included) are made.
-        positions = self.model._prepare_position_ids_for_generation(
-            inputs["input_ids"], dict(inputs)
-        )
-        about = family_spec(self.model.config)
-        if about.counts_real_tokens and not generating:
-            mask = inputs.get("attention_mask", torch.ones_like(inputs["input_ids"]))
-            positions = mask.cumsum(-1) * mask - 1
-        elif positions.ndim == 2 and not generating:
-            positions = torch.arange(length, device=positions.device)[None] + about.first_position
-        return (
-            positions.expand(*positions.shape[:-2], batch, -1)
-            if positions.shape[-2] == 1
-            else positions
-        )
+        """Position ids as the model makes them: `[B, S]`, or `[P, B, S]` with several axes."""
+        positions = prompt_positions(self.model, inputs, generating)
+        return positions.expand(*positions.shape[:-2], len(inputs["input_ids"]), -1)
 
     def embed_text(self, input_ids: Int64[Tensor, "*b L"]) -> Float[Tensor, "*b L D"]:
         """Look up the LLM's input embeddings of text tokens."""
@@ -207,8 +192,11 @@ class Backbone:
                 "prune it as a whole"
             )
         inputs = self.without_pictures(forward.inputs)
-        if inputs.get("position_ids") is None:
+        given = inputs.get("position_ids")
+        if given is None:
             inputs["position_ids"] = self.positions(call.inputs, generating=False)
+        else:  # one row may serve all
+            inputs["position_ids"] = given.expand(*given.shape[:-2], len(forward.ids), -1)
         forward.prompt_length = mask.shape[1]
         forward.prompt_mask = torch.nn.functional.pad(
             mask.repeat_interleave(copies, dim=0), (0, shape[1] - mask.shape[1]), value=1
@@ -250,7 +238,7 @@ class Backbone:
         """Install what a family needs while open; `forward` gives the pass under way, or None."""
         yield
 
-    def before_step(self, inputs: dict[str, Any]) -> None:
+    def before_step(self, forward: ForwardPass) -> None:
         """Change the arguments of a forward pass that goes on from a pruned prompt, in place."""
 
     def with_pictures(self, inputs: Mapping[str, Any], encoded: Encoded) -> dict[str, Any]:

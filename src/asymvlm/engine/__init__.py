@@ -1,13 +1,13 @@
 """The hooks on a model: the only code that touches it.
 
-One `ModelHooks` per model wraps `generate`, hooks the modules that read the prompt, the decoder
-layers and the attention function, and puts everything back. What is done there is up to stages
-(`stage`), which own no hooks. What a cache that lost columns knows of its prompt travels with the
-cache (`pruned_cache`). Backbone and everything above it may import from here; it imports selectors,
-typing and errors.
+One `ModelHooks` per model wraps `generate` and the forward pass that reads the prompt, hooks the
+decoder layers and the attention function, and puts everything back. What is done there is up to
+stages (`stage`), which own no hooks. What a cache that lost columns knows of its prompt travels
+with the cache (`pruned_cache`). Backbone and everything above it may import from here; it imports
+selectors, typing and errors.
 """
 
-from .attention import attends_through_stages, register
+from .attention import always_masks, attends_through_stages, register
 from .attention_inputs import Attend, AttentionInputs, AttentionStage
 from .hooked_model import HookedModel
 from .hooks import hooked
@@ -33,6 +33,7 @@ __all__ = [
     "PromptColumns",
     "PromptState",
     "Stage",
+    "always_masks",
     "attends_through_stages",
     "dense",
     "has_entries",

@@ -7,6 +7,7 @@ the keyword `attention_stage`: what it does then belongs to that call alone.
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -74,3 +75,22 @@ def attends_through_stages(model: PreTrainedModel) -> Iterator[None]:
                 _open[model] = count - 1, before
             elif text._attn_implementation == ATTENTION_NAME:
                 model.set_attn_implementation({place: before})
+
+
+def always_masks(model: PreTrainedModel) -> bool:
+    """Whether a model, without what is open on it, masks layers even where nothing is hidden."""
+    now = model.config.get_text_config()._attn_implementation
+    with _lock:
+        _, before = _open.get(model, (0, now))
+    return not (before == "sdpa" or before.startswith("flash"))
+
+
+def restore_attention(model: PreTrainedModel, memo: dict[int, Any]) -> None:
+    """Have a deep copy that is being made attend as the model did before; `memo` is that copy's."""
+    with _lock:
+        _, before = _open.get(model, (0, ""))
+    for module in model.modules():
+        if before and isinstance(module, PreTrainedModel):
+            config = copy.deepcopy(module.config, memo)
+            if config._attn_implementation == ATTENTION_NAME:
+                config._attn_implementation = before

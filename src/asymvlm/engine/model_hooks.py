@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import functools
-import inspect
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -14,12 +13,15 @@ from weakref import WeakKeyDictionary
 
 from torch import Tensor, nn
 
-from .attention import attends_through_stages
+from .arguments import by_name, check_taken
+from .attention import attends_through_stages, restore_attention
 from .hooked_model import HookedModel, check_attention, check_openable
-from .hooks import hooked
+from .hooks import hooked, wrapped
 from .pruned_cache import prompt_state
 from .stage import ForwardPass, GenerateCall, Stage
 
+# Private, but the one method of its model that every `generate` of transformers begins with.
+_BEGINS_GENERATE = "_prepare_generation_config"
 _lock = threading.RLock()
 _open: WeakKeyDictionary[nn.Module, ModelHooks] = WeakKeyDictionary()
 
@@ -47,11 +49,17 @@ class ModelHooks:
         self._uses: Counter[str] = Counter()
         self._installed: dict[str, ExitStack] = {}
         self._thread = _Thread()
-        self._original: Callable[..., Any] | None = None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> ModelHooks:
         """Copy a model's hooks along with it, as ones that do nothing: the context is not its."""
+        restore_attention(self.hooked_model.model, memo)
         return ModelHooks(copy.deepcopy(self.hooked_model, memo))
+
+    def __reduce__(self) -> Any:
+        raise ValueError(
+            "model: a context of asymvlm is open on it, and hooks cannot be pickled; close it "
+            "first, or save model.state_dict()"
+        )
 
     @classmethod
     @contextmanager
@@ -100,30 +108,19 @@ class ModelHooks:
         entry, reader = self.hooked_model.entry, self.hooked_model.reader
         with ExitStack() as stack:
             if entry is not reader:
-                stack.enter_context(hooked(entry, self._before_entry, self._after_entry, True))
+                stack.enter_context(wrapped(entry, "forward", self._enter))
                 embedding = model.get_input_embeddings()
                 stack.enter_context(hooked(embedding, self._before_embedding))
-            stack.enter_context(hooked(reader, self._before_forward, self._after_forward, True))
+            stack.enter_context(wrapped(reader, "forward", self._forward))
+            stack.enter_context(hooked(model, self._before_model))
             decoder = self.hooked_model.decoder
             if decoder is not reader:
                 stack.enter_context(hooked(decoder, self._before_decoder))
             stack.enter_context(self.hooked_model.family_hooks(self._under_way))
-            stack.enter_context(self._hook_generate(model))
+            stack.enter_context(wrapped(model, "generate", self._generate))
+            if hasattr(model, _BEGINS_GENERATE):
+                stack.enter_context(wrapped(model, _BEGINS_GENERATE, self._begin_generate))
             yield
-
-    @contextmanager
-    def _hook_generate(self, model: Any) -> Iterator[None]:
-        own = vars(model).get("generate")  # one that somebody put on this very object
-        self._original, wrapper = model.generate, self.generate
-        model.generate = wrapper
-        try:
-            yield
-        finally:
-            # Another one that was put around ours meanwhile stays; ours then passes calls on.
-            if vars(model).get("generate") == wrapper:
-                del model.generate
-                if own is not None:
-                    model.generate = own
 
     @contextmanager
     def _hook_layers(self) -> Iterator[None]:
@@ -138,13 +135,13 @@ class ModelHooks:
     def _hook_attention(self) -> AbstractContextManager[None]:
         return attends_through_stages(self.hooked_model.model)
 
-    def generate(self, *args: Any, **kwargs: Any) -> Any:
+    def _generate(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Generate with all stages: what the model's own `generate` takes and returns."""
         model: Any = self.hooked_model.model
-        original = self._original or functools.partial(type(model).generate, model)
         if self._thread.dense or not self.stages:
             return original(*args, **kwargs)
-        arguments = _by_name(original, args, kwargs)
+        usual = functools.partial(type(model).generate, model)
+        arguments = by_name(original, args, kwargs, usual)
         if arguments.get("inputs") is not None:
             arguments["input_ids"] = arguments.pop("inputs")
         configs = (arguments.get("generation_config"), model.generation_config)
@@ -158,11 +155,23 @@ class ModelHooks:
         for stage in self.stages:
             stage.begin_generate(call)
         call.disable_compile()
+        check_taken("generate", original, call.arguments)
         before, self._thread.generating = self._thread.generating, call
         try:
             return self.hooked_model.generate(original, **call.arguments)
         finally:
             self._thread.generating = before
+
+    def _begin_generate(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Refuse a `generate` that is not called on the object, and so not seen."""
+        if self.stages and not self._thread.dense and self._thread.generating is None:
+            for stage in self.stages:
+                stage.called = True
+            raise ValueError(
+                "generate: it was called on the class, as type(model).generate(model, ...), past "
+                "what is open on the model; call model.generate(...)"
+            )
+        return original(*args, **kwargs)
 
     @contextmanager
     def dense(self) -> Iterator[None]:
@@ -179,50 +188,67 @@ class ModelHooks:
     def _before_embedding(self, module: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
         self._thread.embedded = args[0] if args else kwargs["input"]
 
-    def _before_entry(
-        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[()], dict[str, Any]] | None:
+    def _before_model(self, model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Let stages refuse a call of the whole model before any work."""
+        if not self._thread.dense:
+            arguments = by_name(model.forward, args, kwargs)
+            for stage in self.stages:
+                stage.called = True
+                stage.check_model_call(arguments)
+
+    def _enter(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Let stages change a plain call of a model that merges the pictures itself."""
-        if self._thread.dense or self._thread.generating is not None:
-            return None
-        call = GenerateCall(_by_name(module.forward, args, kwargs), ())
+        if self._thread.dense or not self.stages:
+            return original(*args, **kwargs)
+        call = GenerateCall(by_name(original, args, kwargs), ())
         for stage in self.stages:
             stage.called = True
             stage.before_entry(call)
-        self._thread.entered = call
-        return (), call.arguments
+        before, self._thread.entered = self._thread.entered, call
+        try:
+            return original(**call.arguments)
+        finally:
+            self._thread.entered = before
 
-    def _after_entry(self, *_: Any) -> None:
-        self._thread.entered = None
-
-    def _before_forward(
-        self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[()], dict[str, Any]] | None:
+    def _forward(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Read with all stages: what the reader's own forward pass takes and returns."""
         if self._thread.dense or not self.stages or "attention_stage" in kwargs:
-            return None
-        inputs = _by_name(module.forward, args, kwargs)
-        forward = ForwardPass(inputs, self.stages, self._thread.generating or self._thread.entered)
+            return original(*args, **kwargs)
+        forward = self._forward_pass(by_name(original, args, kwargs))
+        self._thread.forwards.append(forward)
+        try:
+            for stage in forward.stages:
+                stage.before_forward(forward)
+            if self._installed.keys() & {"layers", "attention"}:
+                forward.inputs["attention_stage"] = forward
+            if forward.as_tuple:
+                forward.inputs["return_dict"] = True
+            output = original(**forward.inputs)
+            for stage in reversed(forward.stages):
+                stage.after_forward(forward, output)
+        except BaseException:
+            forward.give_up()
+            raise
+        finally:
+            self._thread.forwards.pop()
+            self._thread.embedded = None
+            if forward.state is not None:
+                forward.state.fitted = False
+        return output.to_tuple() if forward.as_tuple else output
+
+    def _forward_pass(self, inputs: dict[str, Any]) -> ForwardPass:
+        reader: Any = self.hooked_model.reader
+        forward = ForwardPass(inputs, self.stages, self._thread.entered or self._thread.generating)
         forward.cache = inputs.get("past_key_values")
         forward.state = prompt_state(forward.cache)
         forward.ids = self._ids(inputs)
+        given = inputs.get("return_dict")
+        forward.as_tuple = not (reader.config.return_dict if given is None else given)
         for stage in forward.stages:
             stage.called = True
         if "attention" in self._installed:
             check_attention(inputs, self.hooked_model.model)
-        try:
-            for stage in forward.stages:
-                stage.before_forward(forward)
-        except BaseException:
-            forward.give_up()
-            raise
-        self._thread.forwards.append(forward)
-        given = inputs.get("return_dict")
-        forward.as_tuple = not (module.config.return_dict if given is None else given)
-        if forward.as_tuple:
-            forward.inputs["return_dict"] = True
-        if self._installed.keys() & {"layers", "attention"}:
-            forward.inputs["attention_stage"] = forward
-        return (), forward.inputs
+        return forward
 
     def _ids(self, inputs: dict[str, Any]) -> Tensor | None:
         """Find the ids behind what is read; embeddings' rows may be beams by now."""
@@ -233,24 +259,6 @@ class ModelHooks:
         if ids is None or ids.shape[-1] != embeddings.shape[1] or len(embeddings) % len(ids):
             return None
         return ids.repeat_interleave(len(embeddings) // len(ids), dim=0)
-
-    def _after_forward(
-        self, module: nn.Module, args: Any, kwargs: dict[str, Any], output: Any
-    ) -> tuple[Any, ...] | None:
-        forwards = self._thread.forwards
-        if not forwards or forwards[-1].inputs is not kwargs:
-            return None
-        forward = forwards.pop()
-        if forward.state is not None:
-            forward.state.fitted = False
-        if self.hooked_model.entry is not self.hooked_model.reader:
-            self._thread.embedded = None
-        if output is None:  # it raised
-            forward.give_up()
-            return None
-        for stage in reversed(forward.stages):
-            stage.after_forward(forward, output)
-        return output.to_tuple() if forward.as_tuple else None
 
     def _before_decoder(self, module: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
         """Tell stages of passes that did not come through the reader."""
@@ -289,11 +297,3 @@ def dense(model: nn.Module) -> Iterator[None]:
     hooks = _open.get(model)
     with nullcontext() if hooks is None else hooks.dense():
         yield
-
-
-def _by_name(
-    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> dict[str, Any]:
-    if not args:
-        return dict(kwargs)
-    return dict(zip(inspect.signature(function).parameters, args, strict=False)) | kwargs

@@ -62,6 +62,16 @@ class PromptColumns:
         # Padding adds 0.
         return full.scatter_add(1, self.index[..., None].expand_as(states), states)
 
+    def scatter_step(self, weights: Float[Tensor, "B H q T"], length: int) -> Tensor:
+        """Put a later step's attention weights to the K columns, the first of T, where they were.
+
+        What follows them stays behind the prompt's `length` columns.
+        """
+        count = self.index.shape[1]
+        prompt = weights[..., :count].flatten(1, 2).transpose(1, 2)
+        wide = self.scatter_states(prompt, length).transpose(1, 2).unflatten(1, weights.shape[1:3])
+        return torch.cat([wide, weights[..., count:]], dim=-1)
+
     def scatter_attention(
         self, weights: Float[Tensor, "B H K K"], length: int
     ) -> Float[Tensor, "B H S S"]:

@@ -35,6 +35,8 @@ class PromptState:
     left_padded: bool = True
     # What a family has to know of each row in later steps: `[B, ...]` each.
     family: tuple[Tensor, ...] = ()
+    # Whether layers outside of any context are given masks even where nothing is hidden.
+    needs_masks: bool = False
     # Whether a forward pass is under way whose masks are made to fit.
     fitted: bool = False
 
@@ -143,7 +145,8 @@ class _Pruned:
 
     def update(self, key_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         own: Any = super()
-        several = key_states.shape[-2] > 1 and len(self.prompt.columns) > 1
+        masked = key_states.shape[-2] > 1 or self.prompt.needs_masks
+        several = masked and len(self.prompt.columns) > 1
         if not self.prompt.fitted and (several or self.prompt.has_gaps):
             raise ValueError(
                 "past_key_values: this cache was pruned, and its rows or layers hold different "

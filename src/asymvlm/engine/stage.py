@@ -113,6 +113,9 @@ class Stage:
     def begin_generate(self, call: GenerateCall) -> None:
         """Change a call of `generate`."""
 
+    def check_model_call(self, arguments: Mapping[str, Any]) -> None:
+        """Refuse a call of the whole model that cannot be done right, before any work."""
+
     def before_entry(self, call: GenerateCall) -> None:
         """Change a call of a model that merges the pictures itself, before its reader runs."""
 

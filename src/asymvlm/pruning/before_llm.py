@@ -42,3 +42,12 @@ class BeforeLLM(PruneStage):
                 None if item is None else columns.scatter_attention(item, length)
                 for item in output.attentions
             )
+
+    def restore_step(self, forward: ForwardPass, output: Any) -> None:
+        if output.get("attentions") is None or not forward.columns:
+            return
+        columns, length = forward.columns[0], forward.state.length  # type: ignore[union-attr]
+        output.attentions = tuple(
+            None if item is None else columns.scatter_step(item, length)
+            for item in output.attentions
+        )

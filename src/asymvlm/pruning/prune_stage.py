@@ -17,6 +17,7 @@ from ..engine import (
     PromptColumns,
     PromptState,
     Stage,
+    always_masks,
     has_entries,
     is_left_padded,
     mark_pruned,
@@ -69,6 +70,17 @@ class PruneStage(Stage):
         with torch.no_grad():
             call.prompt = self.encoded(call.arguments)
             call.arguments = self.backbone.generation_arguments(call.prompt)
+
+    def check_model_call(self, arguments: Mapping[str, Any]) -> None:
+        labels, ids = arguments.get("labels"), arguments.get("input_ids")
+        if labels is None or ids is None or self.keep == 1.0:
+            return
+        behind = self.backbone.placeholders(ids)[:, :-1] & (labels[:, 1:] != -100).to(ids.device)
+        if bool(behind.any()) and self.backbone.brings_pictures(arguments):
+            raise ValueError(
+                f"labels: {int(behind.sum())} of them are predicted by vision tokens, which may be "
+                "dropped; set labels right behind and within pictures to -100"
+            )
 
     def before_entry(self, call: GenerateCall) -> None:
         if not self.backbone.brings_pictures(call.arguments):
@@ -144,6 +156,12 @@ class PruneStage(Stage):
                 "inputs_embeds: pictures in there cannot be told from text; give input_ids and "
                 "pixel_values to asymvlm.prune"
             )
+        elsewhere = inputs.get("input_ids") is None  # the ids behind embeddings
+        if ids is not None and elsewhere and bool(self.backbone.placeholders(ids).any()):
+            raise ValueError(
+                "inputs_embeds: pictures were put in there past the model, as type(model).generate("
+                "model, ...) does; call model.generate(...)"
+            )
 
     def _count(self, cache: Any) -> None:
         if has_entries(cache):
@@ -154,12 +172,13 @@ class PruneStage(Stage):
     def _go_on(self, forward: ForwardPass) -> None:
         """Fit masks and positions to what a pruned cache holds."""
         inputs, state = forward.inputs, forward.state
-        self.backbone.before_step(inputs)
         if forward.call is None:
             self.report.continued += 1
+        if state is not None:
+            forward.columns, forward.family = state.columns, state.family
+        self.backbone.before_step(forward)
         if state is None or forward.ids is None:
             return
-        forward.columns, forward.family = state.columns, state.family
         state.fitted = len(state.columns) == 1 or "layers" in self.needs
         seen, new = int(forward.cache.get_seq_length()), forward.ids.shape[1]
         mask = _mask_of_call(forward, seen + new)
@@ -175,7 +194,10 @@ class PruneStage(Stage):
         self.report.unseen += 1
 
     def after_forward(self, forward: ForwardPass, output: Any) -> None:
-        if forward.state is not None or not (forward.columns or forward.family):
+        if forward.state is not None:
+            self.restore_step(forward, output)
+            return
+        if not (forward.columns or forward.family):
             return
         assert forward.ids is not None
         self.restore(forward, output)
@@ -185,6 +207,9 @@ class PruneStage(Stage):
 
     def restore(self, forward: ForwardPass, output: Any) -> None:
         """Bring an output into the caller's columns."""
+
+    def restore_step(self, forward: ForwardPass, output: Any) -> None:
+        """Bring the output of a step behind a pruned prompt into the caller's columns."""
 
     def _state(self, forward: ForwardPass) -> PromptState:
         assert forward.prompt_mask is not None
@@ -199,6 +224,7 @@ class PruneStage(Stage):
             last=length - 1 - mask.flip(1).long().argmax(1) if several else None,
             left_padded=is_left_padded(mask),
             family=forward.family,
+            needs_masks=always_masks(self.backbone.model),
         )
 
 

@@ -70,6 +70,9 @@ class CrossAttention(Backbone):
         """Mark the real pictures: those that any text row may attend to."""
         return inputs[self.mask_argument].bool().any(1)
 
+    def placeholders(self, input_ids: Int64[Tensor, "B S"]) -> Bool[Tensor, "B S"]:
+        return torch.zeros_like(input_ids, dtype=torch.bool)
+
     def slots(self, inputs: Mapping[str, Any]) -> list[Int64[Tensor, "n"]]:
         """Index each sample's vision tokens among all of its row, padded pictures included."""
         within = torch.arange(self.length, device=self.device)
@@ -85,7 +88,7 @@ class CrossAttention(Backbone):
             each = [self.places(number) for number in range(int(real.sum()))]
             grids.append(torch.cat(each).to(ids.device) if each else ids.new_zeros(0, 3))
         mask = inputs.get("attention_mask", torch.ones_like(ids))
-        return Layout(ids, mask, torch.zeros_like(ids, dtype=torch.bool), grids, self.template_ids)
+        return Layout(ids, mask, self.placeholders(ids), grids, self.template_ids)
 
     def chosen(
         self, call: Call

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...typing import Float, Int64
+from ...engine import ForwardPass
+from ...typing import Bool, Float, Int64
 from ..grid import ordered_places, square_places
 from ..layout import Call, Encoded
 from ..tower.watch import encoding, watching
@@ -97,10 +98,24 @@ class Flamingo(CrossAttention):
             )
         states, index, real = self.chosen(call)
         mask = call.inputs[self.mask_argument]
-        picture = (index // self.length)[:, None].expand(-1, mask.shape[1], -1)
+        picture = index // self.length
+        call.family = picture, real
         # `generate` names them as the model returns them.
         argument = "image_hidden_states" if generating else self.states_argument
         return self.without_pictures(call.inputs) | {
             argument: states[:, :, None],
-            self.mask_argument: mask.gather(2, picture) * real[:, None],
+            self.mask_argument: _of_tokens(mask, picture, real),
         }
+
+    def before_step(self, forward: ForwardPass) -> None:
+        """Fit the mask of a loop written by hand; `generate` was given the one that fits."""
+        inputs, mask = forward.inputs, forward.inputs.get(self.mask_argument)
+        if forward.call is None and mask is not None and forward.family:
+            inputs[self.mask_argument] = _of_tokens(mask, *forward.family)
+
+
+def _of_tokens(
+    mask: Int64[Tensor, "B S I"], picture: Int64[Tensor, "B K"], real: Bool[Tensor, "B K"]
+) -> Int64[Tensor, "B S K"]:
+    """Turn a mask of pictures into one of kept tokens."""
+    return mask.gather(2, picture[:, None].expand(-1, mask.shape[1], -1)) * real[:, None]

@@ -74,9 +74,9 @@ class Mllama(CrossAttention):
         call.family = index, real
         return self.without_pictures(call.inputs) | {self.states_argument: states}
 
-    def before_step(self, inputs: dict[str, Any]) -> None:
+    def before_step(self, forward: ForwardPass) -> None:
         """Pass the states in the first step of `generate` alone; later they are in the cache."""
-        inputs[self.states_argument] = None
+        forward.inputs[self.states_argument] = None
 
     @contextmanager
     def family_hooks(self, forward: Callable[[], ForwardPass | None]) -> Iterator[None]:

@@ -91,6 +91,6 @@ class QFormer(Backbone):
         arguments = {key: item for key, item in arguments.items() if key not in self._required}
         ids = arguments["input_ids"]
         embeds = self.embed_text(ids)
-        vision = (self._kinds(ids) >= 0)[..., None]
+        vision = self.placeholders(ids)[..., None]
         embeds = embeds.masked_scatter(vision, encoded["image"].pooler_output.to(embeds))
         return self.model.language_model.generate(inputs_embeds=embeds, **arguments)
