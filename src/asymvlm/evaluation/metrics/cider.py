@@ -12,6 +12,8 @@ from .base import AnswerMetric
 
 _LONGEST = 4  # words
 _SIGMA = 6.0  # words
+_CONTRACTION = re.compile(r"(?<=\w)(n't|'(?:s|m|d|re|ve|ll))\b")
+_WORD = re.compile(r"n't\b|'(?:s|m|d|re|ve|ll)\b|(?:\d+(?:[.,:/]\d+)+|\w+)(?:-\w+)*|[$%#&@*+=]")
 _Gram = tuple[str, ...]
 
 
@@ -20,10 +22,12 @@ class CIDEr(AnswerMetric):
 
     Formula: 10 x the mean over n = 1..4 and over answers s of exp(-(l(c) - l(s))^2 / (2 x 6^2)) x
     min(g(c), g(s)) . g(s) / (|g(c)| |g(s)|), with l the length in words and g the counts of
-    n-grams, each times log(questions / questions with an answer that has it). Words are what is
-    left in lower case without punctuation; the published script asks a Java program (PTBTokenizer)
-    for them.
-    Reference: Vedantam et al., arXiv 1411.5726.
+    n-grams, each times log(questions / questions with an answer that has it). Words are in lower
+    case and without punctuation; contractions are two (do n't, it 's), words with hyphens one, as
+    are numbers with points, commas, colons or slashes, and each of $ % # & @ * + =.
+    Reference: Vedantam et al., arXiv 1411.5726; the script is COCO's. What differs: it asks a Java
+    program (PTBTokenizer) for words, which also keeps the points of abbreviations (a.m.) and the
+    signs of numbers, parts cannot and gonna, and has names of its own for brackets.
     """
 
     kind: ClassVar[str] = "cider"
@@ -57,7 +61,8 @@ class CIDEr(AnswerMetric):
 
 
 def _words(text: str) -> list[str]:
-    return re.findall(r"\w+(?:'\w+)*", text.lower())
+    straight = text.lower().replace("\u2019", "'")
+    return _WORD.findall(_CONTRACTION.sub(r" \1 ", straight))
 
 
 def _grams(words: Sequence[str], n: int) -> Counter[_Gram]:
