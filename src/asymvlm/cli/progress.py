@@ -19,10 +19,14 @@ from rich.progress import (
 def track(title: str, total: int) -> Iterator[Callable[[int], None]]:
     """Show a progress bar while open; call what it yields with how many were done."""
     columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+        # Titles have names of the user's, and what is in brackets is no style.
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
-    )  # fmt: skip
+    )
     with Progress(*columns) as progress:
         task = progress.add_task(title, total=total)
         yield lambda done: progress.advance(task, done)

@@ -20,7 +20,7 @@ from .report.tables import markdown, percent, show
 def check_comparisons(pairs: Sequence[tuple[str, str]], names: Sequence[str]) -> None:
     """Raise ValueError for a pattern that fits no method."""
     for pattern in (pattern for pair in pairs for pattern in pair):
-        if not any(fnmatchcase(name, pattern) for name in names):
+        if not any(_fits(name, pattern) for name in names):
             raise ValueError(
                 f"compare: {pattern!r} fits none of {', '.join(names)}; * stands for anything"
             )
@@ -55,12 +55,17 @@ def _mean_run(
     judged: Sequence[ScoredRun], keep: Keep, pattern: str
 ) -> tuple[int, np.ndarray, np.ndarray] | None:
     """How many runs fit a pattern, and their mean scores and shares left, per question."""
-    runs = [run for run in judged if run.keep == keep and fnmatchcase(run.name, pattern)]
+    runs = [run for run in judged if run.keep == keep and _fits(run.name, pattern)]
     if not runs:
         return None
     scores = np.mean([run.scores for run in runs], axis=0)
     left = np.mean([[answer.left for answer in run.answers] for run in runs], axis=0)
     return len(runs), scores, left
+
+
+def _fits(name: str, pattern: str) -> bool:
+    """Whether a pattern is the name itself, whatever letters it has, or stands for it."""
+    return name == pattern or fnmatchcase(name, pattern)
 
 
 def _line(

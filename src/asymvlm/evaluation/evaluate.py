@@ -127,14 +127,14 @@ class Evaluation:
         notes = [f"{name}: left out, {why}" for name, why in left_out.items()]
         if slower:
             notes.append(f"slower than dense with its prefill and 8 tokens: {', '.join(slower)}")
-        shown = [row for row in rows if "/" not in row.task]
+        shown = [row for row in rows if row.kind is None]
         write_tables(shown, out, about, notes)
         tokens = float(np.mean([answer.vision_tokens for answer in scored[0].answers]))
         pareto_picture(shown, out / "pareto.png", self.metric, tokens)
         pictured = {run.name: methods[run.name] for run in runs}
         examples_pictures(teacher, questions, pictured, self.examples_keep, out, self.show_pages)
         if self.compare:
-            tasks = [(task, index) for task, index in tasks_of(questions) if "/" not in task]
+            tasks = [(task.label, task.index) for task in tasks_of(questions) if task.kind is None]
             pages_of = [question.page for question in questions]
             write_comparisons(self.compare, scored, pages_of, tasks, out / "comparison.md")
         if self.wandb_project is not None:
@@ -173,9 +173,10 @@ class Evaluation:
             ]
             macs = method_macs(cache.teacher, questions[0], run.method, run.keep)
             costs = Costs(model.config, macs, taken[0])
-            for task, index in tasks_of(questions):
-                pages = [questions[place].page for place in index]
-                rows.append(result_row(task, done.of(index), dense.of(index), pages, costs))
+            for task in tasks_of(questions):
+                pages = [questions[place].page for place in task.index]
+                both = done.of(task.index), dense.of(task.index)
+                rows.append(result_row(task, *both, pages, costs))
             scored.append(done)
             about = {"method": run.name, "keep": run.keep}
             times += [{**about, **asdict(time), "is_slower": time.is_slower} for time in taken]

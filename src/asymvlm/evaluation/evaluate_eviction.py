@@ -27,7 +27,7 @@ from .bootstrap import paired_difference
 from .cost.latency import method_macs
 from .dialogue_replay import DialogueResult, replay
 from .metrics import AnswerMetric
-from .questions import check_answers, metric_named, usable_questions
+from .questions import Task, check_answers, labelled, metric_named, usable_questions
 from .report.tables import markdown, percent, show
 from .run_log import write_json
 
@@ -42,7 +42,8 @@ class EvictionRow:
     text_budget: int | None  # entries; None for the full cache
     share: float  # the budget as a share of the mean text length
     keep: float  # of the vision tokens
-    # A group of questions, all of them, or all of one difficulty (`all/4 facts, 2 turns`).
+    # A group of questions, all of them, or all of one difficulty (`all/4 facts, 2 turns`). For
+    # people: no two tasks have the same, and nothing takes it apart.
     task: str
     n: int
     accuracy: float
@@ -57,6 +58,8 @@ class EvictionRow:
     # cover it.
     llm_flops_saved: float | None
     tokens_per_s: float  # read and written after the first turn
+    group: str | None  # the task's; None: of all groups
+    kind: str | None  # the task's; None: of all kinds
 
 
 def evaluate_eviction(*settings: Any, **named: Any) -> list[EvictionRow]:
@@ -207,7 +210,8 @@ def _rows(setting: Setting, questions: Sequence[Sample], done: Compared) -> list
     scores = done.metric.scores([result.text for result in done.results], answers)
     full_scores = done.metric.scores([result.text for result in done.full], answers)
     rows = []
-    for task, index in _tasks(questions):
+    for task in _tasks(questions):
+        index = task.index
         own, full, dense = (
             [results[place] for place in index] for results in (done.results, done.full, done.dense)
         )
@@ -225,7 +229,9 @@ def _rows(setting: Setting, questions: Sequence[Sample], done: Compared) -> list
                 text_budget=setting.text_budget,
                 share=setting.share,
                 keep=setting.keep,
-                task=task,
+                task=task.label,
+                group=task.group,
+                kind=task.kind,
                 n=len(index),
                 accuracy=float(np.mean(right)),
                 minus_full=str(paired_difference(right, full_right, pages)),
@@ -240,11 +246,12 @@ def _rows(setting: Setting, questions: Sequence[Sample], done: Compared) -> list
     return rows
 
 
-def _tasks(questions: Sequence[Sample]) -> list[tuple[str, list[int]]]:
+def _tasks(questions: Sequence[Sample]) -> list[Task]:
     """Index the questions of each group, of all, and of each difficulty."""
-    names = [(question.group, "all", f"all/{question.kind}") for question in questions]
-    tasks = dict.fromkeys(name for column in zip(*names, strict=True) for name in column)
-    return [(task, [n for n, own in enumerate(names) if task in own]) for task in tasks]
+    groups = dict.fromkeys(question.group for question in questions)
+    kinds = dict.fromkeys(question.kind for question in questions)
+    parts = [*((group, None) for group in groups), (None, None), *((None, kind) for kind in kinds)]
+    return labelled(questions, parts)
 
 
 def _mean_macs(results: Sequence[DialogueResult], method_macs: int) -> float | None:
@@ -253,7 +260,7 @@ def _mean_macs(results: Sequence[DialogueResult], method_macs: int) -> float | N
 
 
 def _write(rows: Sequence[EvictionRow], path: Path, about: str) -> None:
-    frame = pandas.DataFrame([asdict(row) for row in rows if "/" not in row.task])
+    frame = pandas.DataFrame([asdict(row) for row in rows if row.kind is None])
     budgets = frame["text_budget"]
     table = pandas.DataFrame(
         {

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from itertools import chain, count
 from pathlib import Path
 
 import datasets
@@ -13,6 +15,8 @@ from ..documents.sources.source import DataSource
 from ..errors import DataError
 from .answers import Answer
 from .metrics import AnswerMetric, answer_metrics
+
+_Part = tuple[str | None, str | None]  # group and kind
 
 
 def held_out(
@@ -70,23 +74,58 @@ def scores_of(
     return metric.scores(replies, [question.answers for question in questions])
 
 
-def tasks_of(questions: Sequence[Sample]) -> Iterator[tuple[str, list[int]]]:
+@dataclass(frozen=True)
+class Task:
+    """Questions that are reported together.
+
+    Groups and kinds are the data's own words, so a label is for people: no two tasks have the same
+    one, and nothing takes it apart.
+    """
+
+    label: str
+    group: str | None  # None: of all groups
+    kind: str | None  # None: of all kinds
+    index: list[int]
+
+
+def tasks_of(questions: Sequence[Sample]) -> list[Task]:
     """Group the questions: by group, all together, and by kind where a group has several."""
     groups = sorted({question.group for question in questions})
-    for group in groups:
-        yield group, _where(questions, group)
-    if len(groups) > 1:
-        yield "all", list(range(len(questions)))
     kinds = sorted({(question.group, question.kind) for question in questions})
     per_group = Counter(group for group, _ in kinds)
-    for group, kind in kinds:
-        if per_group[group] > 1:
-            yield f"{group}/{kind}", _where(questions, group, kind)
+    parts: list[_Part] = [(group, None) for group in groups]
+    if len(groups) > 1:
+        parts.append((None, None))
+    return labelled(questions, [*parts, *(pair for pair in kinds if per_group[pair[0]] > 1)])
 
 
-def _where(questions: Sequence[Sample], group: str, kind: str | None = None) -> list[int]:
+def labelled(questions: Sequence[Sample], parts: Sequence[_Part]) -> list[Task]:
+    """Make the tasks of some groups and kinds; None stands for all of them.
+
+    Groups are called as the data has them; a label that another task has is numbered.
+    """
+    groups = {group for group, kind in parts if group is not None and kind is None}
+    whole = "all groups" if "all" in groups else "all"
+    taken, tasks = set(groups), []
+    for group, kind in parts:
+        if group is not None and kind is None:
+            label = group
+        else:
+            first = whole if group is None else group
+            label = _unlike(first if kind is None else f"{first}/{kind}", taken)
+        taken.add(label)
+        tasks.append(Task(label, group, kind, _where(questions, group, kind)))
+    return tasks
+
+
+def _unlike(label: str, taken: Collection[str]) -> str:
+    numbered = (f"{label} ({number})" for number in count(2))
+    return next(text for text in chain([label], numbered) if text not in taken)
+
+
+def _where(questions: Sequence[Sample], group: str | None, kind: str | None) -> list[int]:
     return [
         index
         for index, question in enumerate(questions)
-        if question.group == group and kind in (None, question.kind)
+        if group in (None, question.group) and kind in (None, question.kind)
     ]

@@ -14,6 +14,8 @@ from ..storage.atomic import draft_file
 from ..storage.fingerprint import differences, key_of
 from .answers import Answer
 
+_LONGEST = 120  # bytes of a name in a file's name, which may have 255
+
 
 class RunLog:
     """The answers of one run, in a file named by the key of all that they depend on.
@@ -31,7 +33,7 @@ class RunLog:
 
     def __init__(self, folder: Path, name: str, about: dict[str, Any]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        stem = re.sub(r"[^\w.-]+", "_", name)
+        stem = re.sub(r"[^\w.-]+", "_", name).encode()[:_LONGEST].decode(errors="ignore")
         self.path = folder / f"{stem}-{key_of(about)}.jsonl"
         self.answers: dict[str, Answer] = {}
         if not self.path.exists():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +13,13 @@ def log_to_wandb(project: str, rows: Sequence[Row], out: Path, about: dict[str, 
     """Log the rows as a table and every picture, offline without an account."""
     import wandb
 
-    columns: list[str | int] = list(asdict(rows[0]))
+    columns: list[str | int] = list(rows[0].columns())
     with wandb.init(project=project, job_type="evaluation", config=about, dir=out) as run:
         run.log(
             {
                 "results": wandb.Table(
                     columns=columns,
-                    data=[[str(value) for value in asdict(row).values()] for row in rows],
+                    data=[[str(value) for value in row.columns().values()] for row in rows],
                 )
             }
         )

@@ -130,7 +130,8 @@ def checked_question(record: dict[str, Any], name: str) -> dict[str, Any]:
         _is_texts(turn) and len(turn) == 2 for turn in history
     ):
         raise ValueError("history must hold turns [user, assistant], both texts")
-    kind = record.get("kind") or "question"
+    kind = record.get("kind")
+    kind = "question" if kind is None else kind
     if not isinstance(kind, str):
         raise ValueError(f"kind must be a text, not {kind!r}")
     _check_texts("question", [question])

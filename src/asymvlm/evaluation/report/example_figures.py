@@ -16,7 +16,7 @@ from ...methods import Method
 from ...pruning.report import PrunedCall
 from ...storage.atomic import draft_file
 from ..answers import pruned_prefill
-from .pictures import draw_boxes, heat_map, kept_map, rank_weight
+from .pictures import caption, draw_boxes, heat_map, kept_map, rank_weight
 
 
 @dataclass
@@ -93,10 +93,10 @@ def _draw(
     panels = figure.subplots(len(examples), len(names) + 1, squeeze=False)
     for row, example in zip(panels, examples, strict=True):
         row[0].imshow(np.asarray(draw_boxes(example.sample)))
-        row[0].set_title(example.title, fontsize=7)
+        row[0].set_title(example.title, fontsize=7, parse_math=False)
         for place, name in zip(row[1:], names, strict=True):
             place.imshow(panel(example.sample.image, example.calls[name]))
-            place.set_title(name, fontsize=7)
+            place.set_title(caption(name, 34), fontsize=7, parse_math=False)
         for place in row:
             place.set_xticks([])
             place.set_yticks([])

@@ -10,6 +10,7 @@ from typing import Any
 import pandas
 
 from ...storage.atomic import draft_file
+from .pictures import caption
 from .results import Row
 
 _COLOURS = ("#d62728", "#1f77b4", "#2ca02c", "#ff7f0e")  # ours, and the strongest others
@@ -41,13 +42,16 @@ def pareto_picture(rows: Sequence[Row], path: Path, metric: str, vision_tokens: 
     frame["tokens"] = frame["layer_average"] * vision_tokens
     shown = _coloured(frame)
     tasks = list(frame["task"].unique())
-    figure = Figure(figsize=(7 * len(tasks), 5), layout="constrained")
-    panels = figure.subplots(1, len(tasks), squeeze=False)[0]
-    for panel, task in zip(panels, tasks, strict=True):
+    columns = min(4, len(tasks))
+    lines = -(-len(tasks) // columns)
+    figure = Figure(figsize=(7 * columns, 5 * lines), layout="constrained")
+    panels = figure.subplots(lines, columns, squeeze=False).flatten()
+    for panel in panels[len(tasks) :]:
+        panel.axis("off")
+    for panel, task in zip(panels, tasks, strict=False):
         _draw(panel, frame[frame["task"] == task], shown)
-        panel.set(
-            title=f"{task} (dotted: dense)", xlabel="vision tokens that a layer sees, on average"
-        )
+        panel.set_title(f"{caption(task)} (dotted: dense)", parse_math=False)
+        panel.set_xlabel("vision tokens that a layer sees, on average")
     panels[0].set_ylabel(f"{metric}, %")
     with draft_file(path) as draft:
         figure.savefig(draft, dpi=110)
@@ -102,11 +106,12 @@ def _label(panel: Any, ends: list[_End], column: float, align: str) -> None:
     for end, height in zip(ends, _spread([end.accuracy for end in ends]), strict=True):
         grey = end.colour == _GREY
         panel.annotate(
-            end.name,
+            caption(end.name),
             (end.tokens, end.accuracy),
             xytext=(column, height),
             ha=align,
             va="center",
+            parse_math=False,
             fontsize=7 if grey else 9,
             color="#666666" if grey else end.colour,
             weight="normal" if grey else "bold",

@@ -10,6 +10,13 @@ from torch import Tensor
 from ...documents import Sample
 from ...selectors import count_for, top_k
 from ...typing import Float, Int64
+from .tables import visible
+
+
+def caption(text: str, longest: int = 60) -> str:
+    """Shorten a name for a picture; matplotlib is to be told not to read it as mathematics."""
+    line = visible(text)
+    return line if len(line) <= longest else line[: longest - 1] + "…"
 
 
 def heat_map(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,9 @@ from ..answers import Answer
 from ..bootstrap import paired_difference
 from ..cost.cost import kv_bytes, kv_entries, prefill_cost
 from ..cost.latency import Latency
+from ..questions import Task
+
+_STRUCTURE = ("group", "kind")
 
 
 @dataclass
@@ -28,7 +31,7 @@ class Row:
     keep_requested: float | int | str
     keep_mean: float  # of the tokens left in the last layer
     keep_p95: float
-    task: str
+    task: str  # for people: no two tasks have the same, and nothing takes it apart
     n: int
     accuracy: float
     dense_accuracy: float
@@ -50,6 +53,12 @@ class Row:
     kv_entries: float | None  # of the cache after the prefill, all layers together, text included
     kv_bytes: float | None  # the same in half precision
     minus_dense: str  # points, with the paired 95 % interval
+    group: str | None  # the task's; None: of all groups
+    kind: str | None  # the task's; None: of all kinds
+
+    def columns(self) -> dict[str, Any]:
+        """The row as tables have it, whose task is told by its label alone."""
+        return {name: value for name, value in asdict(self).items() if name not in _STRUCTURE}
 
 
 @dataclass(frozen=True)
@@ -77,7 +86,7 @@ class Costs:
 
 
 def result_row(
-    task: str, run: ScoredRun, dense: ScoredRun, pages: Sequence[int], costs: Costs
+    task: Task, run: ScoredRun, dense: ScoredRun, pages: Sequence[int], costs: Costs
 ) -> Row:
     """Summarise the answers to a task's questions, beside the dense model's.
 
@@ -92,7 +101,9 @@ def result_row(
         keep_requested=run.keep,
         keep_mean=float(np.mean(keeps)),
         keep_p95=float(np.quantile(keeps, 0.95)),
-        task=task,
+        task=task.label,
+        group=task.group,
+        kind=task.kind,
         n=len(keeps),
         accuracy=float(np.mean(run.scores)),
         dense_accuracy=float(np.mean(dense.scores)),

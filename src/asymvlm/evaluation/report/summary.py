@@ -8,7 +8,7 @@ from dataclasses import asdict
 import pandas
 
 from .results import Row
-from .tables import keep_name, markdown, percent
+from .tables import escaped, keep_name, markdown, percent
 
 
 def summary(rows: Sequence[Row]) -> str:
@@ -19,7 +19,8 @@ def summary(rows: Sequence[Row]) -> str:
     MACs as a share of the dense prefill's, tower included.
     """
     frame = pandas.DataFrame([asdict(row) for row in rows])
-    tasks = [task for task in frame["task"].unique() if task != "all"] or ["all"]
+    groups = frame[frame["group"].notna()]
+    tasks = list((frame if groups.empty else groups)["task"].unique())
     dense = frame.groupby("task")["dense_accuracy"].first()
     table = _accuracies(frame, tasks)
     shares = [keep for keep in frame["keep_requested"] if not isinstance(keep, str)]
@@ -31,7 +32,7 @@ def summary(rows: Sequence[Row]) -> str:
     first = frame.drop_duplicates("method").set_index("method")
     table["choosing"] = (first["macs_method"] / first["macs_prefill_dense"]).map(percent)
     table.insert(0, "kept by", table.index)
-    title = f"Accuracy in %: {' / '.join(tasks)}. "
+    title = f"Accuracy in %: {' / '.join(escaped(task, '/') for task in tasks)}. "
     title += f"Dense: {' / '.join(percent(dense[task]) for task in tasks)}."
     return f"{title}\n\n{markdown(table)}"
 

@@ -13,7 +13,7 @@ from rich.console import Console
 from ...storage.atomic import draft_file
 from .results import Row
 from .summary import summary
-from .tables import keep_name, markdown, percent, show
+from .tables import csv, keep_name, markdown, percent, show, visible
 
 
 def results_table(rows: Sequence[Row]) -> pandas.DataFrame:
@@ -57,8 +57,8 @@ def write_tables(
     notes.append("; ".join(f"{key}: {value}" for key, value in about.items()))
     texts = {
         "table.md": markdown(table) + "\n" + "".join(f"- {note}\n" for note in notes),
-        "table.tex": table.to_latex(index=False, escape=True),
-        "table.csv": pandas.DataFrame([asdict(row) for row in rows]).to_csv(index=False),
+        "table.tex": table.map(visible).to_latex(index=False, escape=True),
+        "table.csv": csv(pandas.DataFrame([row.columns() for row in rows])),
         "summary.md": summary(rows),
     }
     for name, text in texts.items():

@@ -22,6 +22,7 @@ from ..answer_cache import AnswerCache
 from ..bootstrap import paired_difference
 from ..metrics import AnswerMetric
 from ..questions import held_out, metric_named, scores_of, usable_questions
+from ..report.pictures import caption
 from ..run_log import write_json
 from .corruptions import PICTURE_CORRUPTIONS, corrupt
 from .rewordings import REWORDINGS
@@ -172,10 +173,13 @@ def robustness_picture(points: Sequence[RobustnessRow], path: Path, title: str) 
             severities = [point.severity for point in points_of]
             accuracies = [100 * point.accuracy for point in points_of]
             colour = "grey" if method == "dense" else None
-            panel.plot(severities, accuracies, marker="o", label=method, color=colour)
+            panel.plot(severities, accuracies, marker="o", color=colour)
         panel.set(title=name, ylim=(0, 102), xticks=sorted({point.severity for point in own}))
     panels[0].set_ylabel(title)
-    panels[0].legend(fontsize=7)
+    shown = [caption(name) for name in dict.fromkeys(point.method for point in points)]
+    # Labels of lines would be left out where they begin with an underscore.
+    for text in panels[0].legend(panels[0].lines, shown, fontsize=7).get_texts():
+        text.set_parse_math(False)
     with draft_file(path) as draft:
         figure.savefig(draft, dpi=110)
 
