@@ -13,6 +13,7 @@ import pandas
 import pytest
 import wandb
 from markdown_it import MarkdownIt
+from matplotlib.figure import Figure
 from PIL import Image
 
 from asymvlm.cli.progress import track
@@ -23,6 +24,7 @@ from asymvlm.evaluation.evaluate_eviction import _tasks
 from asymvlm.evaluation.questions import tasks_of
 from asymvlm.evaluation.report.tables import csv as csv_of
 from asymvlm.evaluation.report.tables import escaped, markdown, show, visible
+from asymvlm.evaluation.robustness.robustness import RobustnessRow, robustness_picture
 from asymvlm.evaluation.run_log import RunLog
 from asymvlm.methods.grid import Grid
 
@@ -138,6 +140,23 @@ def test_long_names_of_methods_have_files(tmp_path):
     assert len({log.path for log in logs}) == 2 and all(log.path.exists() for log in logs)
 
 
+def test_pictures_have_every_name_as_text(tmp_path, monkeypatch):
+    labels = []
+    original = Figure.savefig
+    monkeypatch.setattr(
+        Figure,
+        "savefig",
+        lambda self, *args, **more: (
+            labels.extend(text.get_text() for text in self.axes[0].get_legend().get_texts()),
+            original(self, *args, **more),
+        ),
+    )
+    names = ["_x", "$x_$", "", "y" * 300]
+    rows = [RobustnessRow(name, "jpeg", 0, 1, 1.0, 1.0, "") for name in names]
+    robustness_picture(rows, tmp_path / "picture.png", "accuracy, %")
+    assert labels == ["_x", "$x_$", '""', "y" * 59 + "…"]
+
+
 @pytest.fixture(scope="module")
 def folder(llava, processor, tmp_path_factory):
     folder = tmp_path_factory.mktemp("names")
@@ -148,7 +167,7 @@ def folder(llava, processor, tmp_path_factory):
     for number, kind in enumerate(KINDS):
         pixels = np.random.default_rng(number).integers(0, 255, (56, 56, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(folder / f"pages/test/{number}.png")
-        about = {"question": "What is it? $5 or $6_", "answers": ["a"], "kind": kind}
+        about = {"question": "What is $x_$?", "answers": ["a"], "kind": kind}
         lines.append(json.dumps({"image": f"{number}.png", **about}))
     (folder / "pages/test/questions.jsonl").write_text("\n".join(lines))
     return folder
@@ -186,7 +205,9 @@ def test_every_kind_is_in_every_table(folder, tmp_path, monkeypatch, capsys):
     title, *lines = Path("out/summary.md").read_text(encoding="utf-8").splitlines()
     assert title.split(". Dense")[0].count(" / ") == len(KINDS) - 1
     assert [row[0] for row in cells_of("\n".join(lines))[1:]] == [visible(name) for name in names]
-    assert Path("out/table.tex").read_text(encoding="utf-8").count("\\\\\n") == len(labels) * 2 + 1
+    tex = Path("out/table.tex").read_text(encoding="utf-8").split("\\midrule\n")[1]
+    body = tex.split("\\bottomrule")[0].split("\n")[:-1]
+    assert len(body) == len(labels) * 2 and all(line.endswith("\\\\") for line in body)
     assert [row[4] for row in logged[0]["data"]] == labels * 2
     assert Path("out/pareto.png").stat().st_size > 500
 
