@@ -13,6 +13,7 @@ import threading
 
 import pytest
 
+from asymvlm.errors import DataError
 from asymvlm.storage import atomic as drafts
 from asymvlm.storage.atomic import check_results, draft_directory, draft_file, publish_directory
 
@@ -29,7 +30,7 @@ def test_a_file_appears_at_the_end(tmp_path):
     assert place.read_text() == "new" and names(tmp_path) == ["results.json"]
 
 
-@pytest.mark.parametrize("failure", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+@pytest.mark.parametrize("failure", [ValueError("nan"), KeyboardInterrupt()])
 def test_a_failure_leaves_the_file_before(tmp_path, failure):
     place = tmp_path / "results.json"
     place.write_text("old")
@@ -46,7 +47,8 @@ def test_a_disk_that_is_full_at_the_end_is_noticed(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space"), draft_file(tmp_path / "file") as draft:
+    says = f"^{tmp_path}/file: No space left on device"
+    with pytest.raises(DataError, match=says), draft_file(tmp_path / "file") as draft:
         draft.write_text("new")
     assert (tmp_path / "file").read_text() == "old" and names(tmp_path) == ["file"]
 

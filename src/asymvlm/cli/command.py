@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 from argparse import ArgumentError
@@ -12,6 +11,7 @@ from typing import Any
 from jsonargparse import ArgumentParser
 
 from ..errors import DataError
+from ..storage.atomic import disk_error
 from .configs import with_configs
 from .signals import Stopped, stop_behind, stoppable
 
@@ -19,7 +19,6 @@ USAGE, DATA = 2, 1
 # Of all parsers: errors come to `run_command`, and a misspelt flag is none that begins like it.
 PARSER_OPTIONS: dict[str, Any] = {"exit_on_error": False, "allow_abbrev": False}
 _NOW_IN_DATA = ("--path", "--root", "--seed", "--questions")
-_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 
 
 def run_command(
@@ -116,8 +115,9 @@ def _cause(error: BaseException) -> ValueError | None:
     for item in chain:
         if isinstance(item, DataError):
             return item
-        if isinstance(item, OSError) and item.errno in _OF_THE_DISK:
-            return DataError(f"{item.filename or 'a file'}: {item.strerror}")
+    reason = disk_error(error)
+    if reason is not None:
+        return DataError(reason)
     if not isinstance(error, ValueError):
         return None
     return [item for item in chain if isinstance(item, ValueError)][-1]

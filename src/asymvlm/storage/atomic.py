@@ -7,6 +7,8 @@ disk, and renamed. Drafts have names of their own: two commands may write in one
 from __future__ import annotations
 
 import ctypes
+import errno
+import functools
 import os
 import shutil
 import stat
@@ -14,6 +16,12 @@ import tempfile
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+from ..errors import DataError
+from .abandoned import new_draft, put_aside
+
+_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 
 
 @contextmanager
@@ -24,30 +32,69 @@ def draft_file(place: Path) -> Iterator[Path]:
     gives. Where `place` is a link, the file behind it is replaced.
     """
     place = Path(os.path.realpath(place))
-    handle, name = tempfile.mkstemp(prefix=f".{place.name}-", suffix=place.suffix, dir=place.parent)
-    os.close(handle)
-    draft = Path(name)
-    mode = stat.S_IMODE(place.stat().st_mode) if place.exists() else _new_mode(0o666)
-    try:
-        yield draft
-        draft.chmod(mode)
-        _through_to_disk(draft)
-        os.replace(draft, place)
-        _through_to_disk(place.parent)
-    finally:
-        draft.unlink(missing_ok=True)
+    empty = functools.partial(_empty_file, suffix=place.suffix)
+    with _disk_errors_name(place), new_draft(place, empty) as draft:
+        try:
+            mode = stat.S_IMODE(place.stat().st_mode) if place.exists() else _new_mode(0o666)
+            yield draft
+            draft.chmod(mode)
+            _through_to_disk(draft)
+            os.replace(draft, place)
+            _through_to_disk(place.parent)
+        finally:
+            draft.unlink(missing_ok=True)
 
 
 @contextmanager
 def draft_directory(place: Path) -> Iterator[Path]:
     """Give an empty directory beside `place`; what is left of it at the end is removed."""
-    place.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=place.parent))
-    draft.chmod(_new_mode(0o777))
+    with _disk_errors_name(place):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with new_draft(place, tempfile.mkdtemp) as draft:
+            try:
+                draft.chmod(_new_mode(0o777))
+                yield draft
+            finally:
+                shutil.rmtree(draft, ignore_errors=True)
+
+
+def _empty_file(**place: Any) -> str:
+    handle, name = tempfile.mkstemp(**place)
+    os.close(handle)
+    return name
+
+
+@contextmanager
+def _disk_errors_name(place: Path) -> Iterator[None]:
+    """Have errors of the disk, however a library has put them, name `place`.
+
+    Raises DataError for these.
+    """
     try:
-        yield draft
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+        yield
+    except Exception as error:
+        reason = disk_error(error, place)
+        if reason is None or isinstance(error, DataError):
+            raise
+        raise DataError(f"{reason}; nothing was written there") from error
+
+
+def disk_error(error: BaseException, place: Path | None = None) -> str | None:
+    """Find what the disk said, as "file: no room"; None where an error is about something else.
+
+    The file is `place`, unless it lies in another folder.
+    """
+    found: BaseException | None = error
+    while found is not None:
+        for number in _OF_THE_DISK:
+            # Libraries in other languages have errors of their own.
+            if getattr(found, "errno", None) == number or os.strerror(number) in str(found):
+                file = getattr(found, "filename", None)
+                if file is None or (place and str(file).startswith(str(place.parent))):
+                    file = place or "a file"
+                return f"{file}: {os.strerror(number)}"
+        found = found.__cause__ or found.__context__
+    return None
 
 
 def publish_directory(draft: Path, place: Path, own: Collection[str] = ()) -> None:
@@ -130,13 +177,8 @@ def _exchange(draft: Path, place: Path) -> None:
     """
     if _exchanged(draft, place):
         return
-    aside = draft.with_name(f"{draft.name}-aside")
-    os.replace(place, aside)
-    try:
+    with put_aside(place, draft):
         os.replace(draft, place)
-    finally:
-        # An interrupt counts too.
-        os.replace(aside, draft if place.exists() else place)
 
 
 def _exchanged(first: Path, second: Path) -> bool:

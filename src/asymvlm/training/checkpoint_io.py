@@ -32,7 +32,7 @@ class WholeFileCheckpointIO(TorchCheckpointIO):
             Path(path).parent.mkdir(parents=True, exist_ok=True)
             with draft_file(Path(path)) as draft:
                 torch.save(checkpoint, draft)
-        except (OSError, RuntimeError) as error:
+        except (OSError, RuntimeError, DataError) as error:
             # torch's own writer has RuntimeErrors for a full disk.
             reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
             raise DataError(f"{path}: {reason}; the checkpoint before it is as it was") from error
