@@ -21,7 +21,14 @@ from typing import Any
 from ..errors import DataError
 from .abandoned import new_draft, put_aside
 
-_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
+_OF_THE_DISK = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EIO,
+)
 
 
 @contextmanager
