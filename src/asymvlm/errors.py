@@ -2,6 +2,37 @@
 
 from __future__ import annotations
 
+import errno
+import os
+from pathlib import Path
+
+_OF_THE_DISK = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EIO,
+)
+
 
 class DataError(ValueError):
     """Files that cannot be used (exit code 1); other ValueErrors are about arguments (2)."""
+
+
+def disk_error(error: BaseException, place: Path | None = None) -> str | None:
+    """Find what the disk said, as "file: no room"; None where an error is about something else.
+
+    The file is `place`, unless it lies in another folder.
+    """
+    found: BaseException | None = error
+    while found is not None:
+        for number in _OF_THE_DISK:
+            # Libraries in other languages have errors of their own.
+            if getattr(found, "errno", None) == number or os.strerror(number) in str(found):
+                file = getattr(found, "filename", None)
+                if file is None or (place and str(file).startswith(str(place.parent))):
+                    file = place or "a file"
+                return f"{file}: {os.strerror(number)}"
+        found = found.__cause__ or found.__context__
+    return None

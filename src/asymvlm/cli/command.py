@@ -10,8 +10,7 @@ from typing import Any
 
 from jsonargparse import ArgumentParser
 
-from ..errors import DataError
-from ..storage.atomic import disk_error
+from ..errors import DataError, disk_error
 from .configs import with_configs
 from .signals import Stopped, stop_behind, stoppable
 

@@ -7,7 +7,6 @@ disk, and renamed. Drafts have names of their own: two commands may write in one
 from __future__ import annotations
 
 import ctypes
-import errno
 import functools
 import os
 import shutil
@@ -18,17 +17,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ..errors import DataError
+from ..errors import DataError, disk_error
 from .abandoned import new_draft, put_aside
-
-_OF_THE_DISK = (
-    errno.ENOSPC,
-    errno.EDQUOT,
-    errno.EFBIG,
-    errno.EROFS,
-    errno.EACCES,
-    errno.EIO,
-)
 
 
 @contextmanager
@@ -84,24 +74,6 @@ def _disk_errors_name(place: Path) -> Iterator[None]:
         if reason is None or isinstance(error, DataError):
             raise
         raise DataError(f"{reason}; nothing was written there") from error
-
-
-def disk_error(error: BaseException, place: Path | None = None) -> str | None:
-    """Find what the disk said, as "file: no room"; None where an error is about something else.
-
-    The file is `place`, unless it lies in another folder.
-    """
-    found: BaseException | None = error
-    while found is not None:
-        for number in _OF_THE_DISK:
-            # Libraries in other languages have errors of their own.
-            if getattr(found, "errno", None) == number or os.strerror(number) in str(found):
-                file = getattr(found, "filename", None)
-                if file is None or (place and str(file).startswith(str(place.parent))):
-                    file = place or "a file"
-                return f"{file}: {os.strerror(number)}"
-        found = found.__cause__ or found.__context__
-    return None
 
 
 def publish_directory(draft: Path, place: Path, own: Collection[str] = ()) -> None:
