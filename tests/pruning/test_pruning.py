@@ -148,6 +148,50 @@ def test_wrong_scores_are_refused(llava, batch):
 
 
 @pytest.mark.parametrize(
+    ("index", "gave"),
+    [
+        (torch.tensor([-1, 0, 1]), "3 different ones from -1 to 1"),
+        (torch.tensor([0, 1, 256]), "3 different ones from 0 to 256"),
+        (torch.tensor([0, 2, 1]), "3 different ones from 0 to 2"),
+        (torch.tensor([0, 1, 1]), "2 different ones from 0 to 1"),
+        (torch.tensor([0, 1]), r"int64 of \(2,\)"),
+        (torch.tensor([0, 1, 2, 3]), r"int64 of \(4,\)"),
+        (torch.tensor([[0], [1], [2]]), r"int64 of \(3, 1\)"),
+        (torch.tensor([0.0, 1.0, 2.0]), r"float32 of \(3,\)"),
+        (torch.tensor([0, 1, 2], dtype=torch.int32), r"int32 of \(3,\)"),
+        (torch.arange(256) < 3, r"bool of \(256,\)"),
+        ([0, 1, 2], "a list"),
+    ],
+)
+@pytest.mark.parametrize("layer", [None, 1])
+def test_wrong_indices_are_refused(llava, batch, index, gave, layer):
+    class Odd(asymvlm.Method):
+        def select(self, tokens, count):
+            return index
+
+    method = Odd()
+    method.layer = layer
+    with (
+        pytest.raises(ValueError, match=f"^Odd.select gave {gave}; it must give 3 .* below 256"),
+        torch.no_grad(),
+        asymvlm.prune(llava, method, keep=3),
+    ):
+        llava(**batch)
+
+
+def test_wrong_features_are_refused(llava, batch):
+    class Short(ByCell):
+        def merge(self, tokens, kept):
+            return tokens.vision[kept][:1]
+
+    with (
+        pytest.raises(ValueError, match=r"^Short.merge gave features of \(1, \d+\); .*, \(3, "),
+        asymvlm.prune(llava, Short(), keep=3),
+    ):
+        llava(**batch)
+
+
+@pytest.mark.parametrize(
     "name", ["random", "grid", "downsample", "cls_attention", "teacher_attention"]
 )
 @pytest.mark.parametrize("keep", [1, 13, 0.125, 1.0])

@@ -22,8 +22,8 @@ def select_batch(backbone: Backbone, method: Method, keep: Keep, call: Call) -> 
 def select_tokens(method: Method, keep: Keep, tokens: Tokens) -> Kept:
     """Choose the kept tokens of one sample; none of a sample without vision tokens.
 
-    Raises ValueError where the method gives something else than scores for all tokens, or indices
-    as many as asked for.
+    Raises ValueError where the method gives something else than finite scores for all tokens,
+    ascending indices as many as asked for, or a feature for each.
     """
     if len(tokens.vision) == 0:
         return Kept(torch.zeros(0, dtype=torch.long, device=tokens.vision.device))
@@ -31,13 +31,9 @@ def select_tokens(method: Method, keep: Keep, tokens: Tokens) -> Kept:
     with torch.autocast(tokens.vision.device.type, enabled=False):
         scores = _scores(method, tokens) if type(method).select is Method.select else None
         count = _count(method, keep, tokens, scores)
-        index = top_k(scores, count) if scores is not None else method.select(tokens, count)
-        if len(index) != count:
-            raise ValueError(
-                f"{type(method).__name__}.select gave {len(index)} tokens, {count} were asked for"
-            )
+        index = top_k(scores, count) if scores is not None else _selected(method, tokens, count)
         merges = type(method).merge is not Method.merge
-        return Kept(index, method.merge(tokens, index) if merges else None, scores)
+        return Kept(index, _merged(method, tokens, index) if merges else None, scores)
 
 
 def _scores(method: Method, tokens: Tokens) -> Tensor:
@@ -49,6 +45,33 @@ def _scores(method: Method, tokens: Tokens) -> Tensor:
             f"{total} vision tokens"
         )
     return scores
+
+
+def _selected(method: Method, tokens: Tokens, count: int) -> Tensor:
+    index, total = method.select(tokens, count), len(tokens.vision)
+    if not isinstance(index, Tensor):
+        gave = f"a {type(index).__name__}"
+    elif index.dtype != torch.int64 or index.shape != (count,):
+        gave = f"{str(index.dtype).removeprefix('torch.')} of {tuple(index.shape)}"
+    elif bool((index[0] >= 0) & (index[-1] < total) & (index[1:] > index[:-1]).all()):
+        return index
+    else:
+        low, high = index.aminmax()
+        gave = f"{len(index.unique())} different ones from {int(low)} to {int(high)}"
+    raise ValueError(
+        f"{type(method).__name__}.select gave {gave}; it must give {count} different indices below "
+        f"{total}, ascending, as int64 of ({count},)"
+    )
+
+
+def _merged(method: Method, tokens: Tokens, index: Tensor) -> Tensor:
+    features, wanted = method.merge(tokens, index), (len(index), tokens.vision.shape[-1])
+    if features.shape != wanted:
+        raise ValueError(
+            f"{type(method).__name__}.merge gave features of {tuple(features.shape)}; it must give "
+            f"one for each token kept, {wanted}"
+        )
+    return features
 
 
 def _count(method: Method, keep: Keep, tokens: Tokens, scores: Tensor | None) -> int:
