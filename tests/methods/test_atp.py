@@ -25,7 +25,7 @@ def view(attention, states=None):
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory, processor):
-    """A whole random CLIP, 16 wide, with the words of the generated world."""
+    """A whole random CLIP, 16 wide, with the generated world's words between begin 1 and end 3."""
     torch.manual_seed(0)
     text = {
         "hidden_size": 16,
@@ -43,7 +43,7 @@ def clip(tmp_path_factory, processor):
     config = tf.CLIPConfig(text_config=text, vision_config=families.tower(), projection_dim=12)
     directory = tmp_path_factory.mktemp("clip")
     tf.CLIPModel(config).save_pretrained(directory)
-    processor.tokenizer.save_pretrained(directory)
+    tf.AutoTokenizer.from_pretrained("checkpoints/tiny-teacher/clip").save_pretrained(directory)
     return directory
 
 
@@ -83,6 +83,32 @@ def test_joint_space_is_clips_own(clip):
         got = similarity(tokens)
     assert got[0] == pytest.approx(torch.cosine_similarity(image, text, dim=0).item(), abs=1e-5)
     assert got.abs().max() <= 1 + 1e-6 and got.std() > 0
+
+
+def test_long_text_is_the_mean_over_segments(clip):
+    """A window of 8 has room for 6 tokens between begin and end: 14 tokens are three segments."""
+    model, similarity = tf.CLIPModel.from_pretrained(clip).eval(), ClipSimilarity(str(clip))
+    states = torch.randn(5, 16)
+    tokens = tokens_of(5, tower=view(torch.zeros(5), states))
+
+    def asked(text):
+        words = similarity.tokenizer(text, add_special_tokens=False).input_ids
+        tokens.text_ids = torch.tensor(words)
+        tokens.question = torch.ones(len(words), dtype=torch.bool)
+        return similarity(tokens), words
+
+    got, words = asked("total of tea cups total of tea cups")
+    segments = [words[start : start + 6] for start in range(0, len(words), 6)]
+    assert [len(segment) for segment in segments] == [6, 6, 2]
+    with torch.no_grad():
+        patches = model.visual_projection(model.vision_model.post_layernorm(states))
+        texts = [torch.tensor([[1, *segment, 3]]) for segment in segments]
+        expected = [
+            torch.cosine_similarity(patches, model.get_text_features(input_ids=ids).pooler_output)
+            for ids in texts
+        ]
+    torch.testing.assert_close(got, sum(expected) / 3)
+    assert not torch.equal(asked("total of tea cups total of tea")[0], got), "the last word counts"
 
 
 def test_shipped_text_side_and_question_alone():

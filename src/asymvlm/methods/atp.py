@@ -17,9 +17,10 @@ class ATP(Method):
 
     Intra-modal is the attention of the tower's CLS (towers without one: attention received).
     Inter-modal is the cosine of patch and prompt in CLIP's joint space, which patches reach through
-    CLIP's own norm and projection. In some towers, CLIP-L/14-336 among them, relevant patches are
-    LESS similar to the text than background; `python -m asymvlm.evaluation.similarity_sign` tells,
-    and `sign=-1` turns it round. The paper leaves normalisation and alpha open, and describes one
+    CLIP's own norm and projection; of a prompt longer than CLIP's window it is the mean over
+    segments (`ClipSimilarity`). In some towers, CLIP-L/14-336 among them, relevant patches are LESS
+    similar to the text than background; `python -m asymvlm.evaluation.similarity_sign` tells, and
+    `sign=-1` turns it round. The paper leaves normalisation and alpha open, and describes one
     step before the projector with a fixed count.
 
     Args:

@@ -21,8 +21,9 @@ class CDPruner(Method):
 
     L holds the cosines of projected tokens. The relevance rho is minus the cosine of patch and
     prompt in CLIP's joint space, as in the published code: in CLIP-L/14-336 relevant patches are
-    less similar to the text than background. Each step takes the token that raises the determinant
-    most, from one more row of the kernel's Cholesky factor.
+    less similar to the text than background. Of a prompt longer than CLIP's window it is the mean
+    over segments (`ClipSimilarity`). Each step takes the token that raises the determinant most,
+    from one more row of the kernel's Cholesky factor.
 
     Unlike published, rho is moved to [0, 1] per sample and not per batch, so that what is kept of a
     sample does not depend on what stands beside it; and L has 0.0001 added on its diagonal, since

@@ -27,6 +27,11 @@ class ClipSimilarity:
     `tokenizer` is the VLM's own, which turns the prompt back into words; None stands for that of
     `clip`.
 
+    Text that is longer than CLIP's window (77 tokens) is read in segments, and the cosine is the
+    mean over them, as in CDPruner (arXiv 2506.10967). Each segment has a begin and an end of its
+    own; the published code cuts the tokens of the whole, and so reads the first segment, which has
+    no end, at its begin.
+
     Raises DataError where `clip` is none of the two.
     """
 
@@ -63,7 +68,7 @@ class ClipSimilarity:
         return F.normalize(patches, dim=-1) @ self.of_text(tokens).to(states.device)
 
     def of_text(self, tokens: Tokens) -> Float[Tensor, "E"]:
-        """Encode the text behind the last picture as a unit vector.
+        """Encode the text behind the last picture: the mean of its segments' unit vectors.
 
         All text where there is none.
         """
@@ -76,11 +81,12 @@ class ClipSimilarity:
         return self._known[key]
 
     def _encoded(self, text: str) -> Float[Tensor, "E"]:
-        given = self.tokenizer(text, truncation=True, max_length=self.longest, return_tensors="pt")
-        return F.normalize(
-            self.embed(input_ids=given.input_ids, attention_mask=given.attention_mask)[0].float(),
-            dim=-1,
-        )
+        segments = self.tokenizer(
+            text, truncation=True, max_length=self.longest, return_overflowing_tokens=True
+        ).input_ids
+        vectors = [self.embed(input_ids=torch.tensor([ids]))[0].float() for ids in segments]
+        # Its product with a patch is the mean of cosines, so its length is not made one.
+        return F.normalize(torch.stack(vectors), dim=-1).mean(0)
 
 
 def _whole(clip: str) -> tuple[Any, nn.LayerNorm, nn.Linear]:
