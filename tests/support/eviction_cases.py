@@ -135,11 +135,12 @@ def by_the_rule(name, attention, text, prompt):
             if name == "tova":
                 score[place] = row[place]
         if name == "snap_kv":
-            line = sorted(held + [place for place in others if place <= newest])
+            line = sorted(place for place in held + others if place <= newest - recent)
             mass = [
                 float(attention[max(0, newest - 4) : newest + 1, place].sum()) for place in line
             ]
-            score = {place: sum(mass[max(0, at - 2) : at + 3]) for at, place in enumerate(line)}
+            score = dict.fromkeys(held, 0.0)
+            score |= {place: sum(mass[max(0, at - 2) : at + 3]) for at, place in enumerate(line)}
         mean = sum(score[place] for place in held) / len(held)
         low = 0.5 * mean if name == "threshold" else -1.0
         ranked = sorted(

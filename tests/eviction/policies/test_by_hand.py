@@ -6,6 +6,7 @@ import pytest
 import torch
 from support.entry_rows import ATTENTION, Row
 
+from asymvlm.eviction.base import NewEntries
 from asymvlm.eviction.budget import budget_for
 from asymvlm.eviction.policies.h2o import H2O
 from asymvlm.eviction.policies.key_norm import KeyNorm
@@ -80,6 +81,29 @@ def test_snap_kv_pools_over_five_neighbours():
     assert pooled[:8].argmin() == 0 and row.gone == [0]
 
 
+def test_snap_kv_cuts_its_window_off_before_it_pools():
+    """Sums over what is before a window of two: 0.4, 0.45, 0.45 and 0.25, so 3 has least.
+
+    With what the window's rows pay to themselves they would be 0.4, 0.45, 0.75 and 0.8.
+    """
+    one = [0.2, 0.1, 0.1, 0.05, 0.3, 0.25]
+    row = Row(SnapKV(window=2), 5).add(["t" * 6], [[one, one]])
+    assert row.gone == [3]
+    torch.testing.assert_close(
+        SnapKV(window=2).rank(row.layer.entries)[0, :3], torch.tensor([0.4, 0.4, 0.4]) / 5
+    )
+
+
+def test_snap_kv_counts_its_window_in_rows_whatever_they_are():
+    """Of pictures under a budget of their own, those in the window leave last.
+
+    Sums before the window: 0.6 for 1 and 2, of which the older goes, and 0.5 for 3.
+    """
+    one = [0.1, 0.1, 0.3, 0.1, 0.0, 0.4]
+    row = Row(SnapKV(window=2), 6, vision_budget=2).add(["tvvvvt"], [[one, one]])
+    assert sorted(row.gone) == [1, 3]
+
+
 def test_snap_kv_window_runs_on():
     """Of a window of two rows, the oldest falls out with each step, and rows of padding push
     nothing out.
@@ -106,6 +130,14 @@ def test_key_norm_takes_the_longest_key():
     assert Row(KeyNorm(sinks=1, recent=1), 5).add(["tttttt"], lengths=tied).gone == [1], (
         "of equals the oldest"
     )
+
+
+def test_key_norms_are_of_full_precision():
+    """Roots of 65537 and 65540 are one number in bfloat16."""
+    keys = torch.tensor([[[[256.0, 1.0], [256.0, 2.0]], [[0.0, 0.0], [0.0, 0.0]]]]).bfloat16()
+    scores = KeyNorm().initial_score(NewEntries(0, keys, keys, torch.arange(2)[None]))
+    expected = torch.tensor([[65537.0, 65540.0]]).sqrt() / 2
+    assert scores.dtype == torch.float and torch.equal(scores, expected)
 
 
 def test_random_depends_on_seed_and_position_alone():

@@ -11,7 +11,9 @@ from ..base import Entries, Evictor, NewEntries
 class KeyNorm(Evictor):
     """Evicts the entries with the largest L2 norm of their key (Devoto et al., arXiv 2406.11430).
 
-    Mean over key heads. Needs no attention.
+    Mean over key heads, in fp32. Needs no attention. The keys are those of the cache: a model in
+    half precision has rounded them, after their rotation, so that entries of one word are told
+    apart by that rounding.
 
     The paper chooses for each head by itself and leaves the first two layers as they are; here all
     heads of a layer lose the same entries, in every layer.

@@ -12,7 +12,8 @@ from ..base import Entries, Evictor
 class SnapKV(Evictor):
     """Evicts the entries with the least attention from the newest rows (arXiv 2404.14469).
 
-    Of the `window` newest rows, smoothed over 5 neighbours; the window itself stays.
+    Of the `window` newest rows, smoothed over 5 neighbours; the window itself stays. It is cut off
+    first, so that what its rows pay to each other is in no neighbour's mean.
 
     The paper cuts the prompt down once, head by head; here the window runs on while decoding, so
     that the budget holds for what is written too, and the heads of a layer lose the same entries.
@@ -33,11 +34,16 @@ class SnapKV(Evictor):
         entries.attention_window = torch.take_along_dim(rows, newest[:, None], dim=-1)
 
     def rank(self, entries: Entries) -> Float[Tensor, "B K"]:
-        mass = entries.attention_window.mean(-1).masked_fill(~entries.valid, 0.0)
+        held = entries.position.masked_fill(~entries.valid, -1)
+        before = entries.valid & (held <= held.amax(-1, keepdim=True) - self.window)
+        mass = entries.attention_window.mean(-1).masked_fill(~before, 0.0)
         by_age = entries.position.masked_fill(~entries.valid, torch.iinfo(torch.int64).max).argsort(
             dim=-1, stable=True
         )
+        # Zeros stand behind what is before the window, as at any end that is pooled over.
         smooth = torch.nn.functional.avg_pool1d(
             mass.gather(1, by_age)[:, None], self.kernel, stride=1, padding=self.kernel // 2
         )[:, 0]
-        return torch.zeros_like(mass).scatter(1, by_age, smooth)
+        ranks = torch.zeros_like(mass).scatter(1, by_age, smooth)
+        # Pictures in the window may leave under a budget of their own, but last.
+        return torch.where(before, ranks, ranks.amax(-1, keepdim=True))
