@@ -18,6 +18,7 @@ from asymvlm.methods.holov import HoloV, _quotas
 from asymvlm.methods.id_pruner import IDPruner
 from asymvlm.methods.non_blank import NonBlank
 from asymvlm.methods.prumerge import PruMergePlus
+from asymvlm.methods.prumerge_plain import PruMerge
 from asymvlm.methods.random import Random
 from asymvlm.methods.scope import SCOPE
 from asymvlm.methods.sparse_vlm import SparseVLM
@@ -186,6 +187,7 @@ METHODS = {
     "holov": HoloV,
     "id_pruner": lambda: IDPruner(Scores()),
     "non_blank": NonBlank,
+    "prumerge": PruMerge,
     "prumerge_plus": PruMergePlus,
     "random": Random,
     "scope": SCOPE,

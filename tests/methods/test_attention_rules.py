@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import pytest
+from dataclasses import replace
+
 import torch
 from support.tower_tokens import at_angles, make
 
-from asymvlm.methods import holov, prumerge, vis_pruner
+from asymvlm.methods import holov, vis_pruner
 from asymvlm.methods.holov import HoloV
 from asymvlm.methods.non_blank import NonBlank
-from asymvlm.methods.prumerge import PruMergePlus
 from asymvlm.methods.vis_pruner import VisPruner
 from asymvlm.methods.vision_zip import VisionZip
 
@@ -40,58 +40,39 @@ def test_vision_zip_by_hand():
     # Dominant: 1 and 6. Of the others 0 2 3 4 5 7, every third one is a target: 0 and 4.
     assert kept.tolist() == [0, 1, 4, 6]
     assert method.merge(tokens, kept)[:, 0].tolist() == [1 + (3 + 8) / 2, 2, 5 + (4 + 6) / 2, 7]
+    # In front of a projector that squares.
+    tower = tokens.tower()
+    tokens.tower = lambda: replace(tower, states=tokens.vision + 1)
+    tokens.projector = lambda: torch.square
+    assert method.merge(tokens, kept)[:, 0].tolist() == [
+        (2 + (4 + 9) / 2) ** 2, 3**2, (6 + (5 + 7) / 2) ** 2, 8**2
+    ]  # fmt: skip
+    behind = VisionZip(contextual=0.5, before_projector=False)
+    assert behind.merge(tokens, kept)[:, 0].tolist() == [1 + (3 + 8) / 2, 2, 5 + (4 + 6) / 2, 7]
+
+
+def test_ends_of_lines_are_no_part_of_means():
+    """A token without key and state stays as it is, joins no target, and none joins it."""
+    states = [[3.0], [9.0], [0.0], [5.0], [0.0], [7.0]]
+    tokens = make(
+        [[1.0], [2.0], [50.0], [4.0], [60.0], [6.0]],
+        attention=[0.1, 0.9, 0.0, 0.1, 0.0, 0.1],
+        keys=[[1.0, 0], [0, 1.0], [0, 0], [-1.0, 0.1], [0, 0], [1.0, 0.1]],
+        states=states,
+        projector=torch.square,
+    )
+    method = VisionZip(contextual=2 / 3)
+    kept = method.select(tokens, 3)
+    assert kept.tolist() == [0, 1, 3], "targets are 0 and 3 of 0 2 3 4 5"
+    assert method.merge(tokens, kept)[:, 0].tolist() == [10.0**2, 9.0**2, 5.0**2]
+    kept = torch.tensor([1, 2, 3])  # as if it were one
+    assert method.merge(tokens, kept)[:, 0].tolist() == [9.0**2, 50.0, 10.0**2]
 
 
 def test_vision_zip_shares_as_published():
     tokens = make(torch.ones(576, 1), attention=torch.arange(576) / 576)
     for count, dominant in ((64, 54), (128, 108), (192, 162), (6, 5)):
         assert len(VisionZip()._dominant(tokens, count)) == dominant
-
-
-PRU_ATTENTION = [0.01, 0.02, 0.30, 0.04, 0.05, 0.06, 0.07, 0.08]
-
-
-def test_prumerge_plus_by_hand(monkeypatch):
-    monkeypatch.setattr(prumerge, "_NEIGHBOURS", 1)
-    keys = at_angles(0, 10, 90, 95, 180, 200, 185, 270, lengths=[1, 1, 1, 100.0, 1, 1, 1, 1])
-    tokens = make(
-        [[1.0], [2.0], [3.0], [4.0], [5.0], [6.0], [7.0], [8.0]],
-        single_head=PRU_ATTENTION,
-        keys=keys,
-    )
-    kept = PruMergePlus().select(tokens, 5)
-    # One of four by attention: 2. Of the others 0 1 3 4 5 6 7, three evenly: 1, 4, 6. The last of
-    # what is left, 7, carries the rest.
-    assert kept.tolist() == [1, 2, 4, 6, 7]
-    # Nearest by key, kept or not: 1 to 0, 2 to 3, 4 to 6, 6 to 4. Not kept as themselves: 0, 3, 5,
-    # 7.
-    expected = [
-        2 + 0.01 * 1,
-        3 + 0.04 * 4,
-        5 + 0.07 * 7,
-        7 + 0.05 * 5,
-        0.01 * 1 + 0.04 * 4 + 0.06 * 6 + 0.08 * 8,
-    ]
-    assert PruMergePlus().merge(tokens, kept)[:, 0].tolist() == pytest.approx(expected)
-
-
-def test_prumerge_plus_fuses_thirty_two_neighbours():
-    keys = at_angles(*range(40))
-    tokens = make(torch.ones(40, 1), single_head=[0.001] * 39 + [0.002], keys=keys)
-    kept = PruMergePlus().select(tokens, 2)
-    assert kept.tolist() == [38, 39], "the top one, and the last of the others for the rest"
-    merged = PruMergePlus().merge(tokens, kept)
-    assert merged[:, 0].tolist() == pytest.approx([39 * 0.001, 1 + 32 * 0.001])
-
-
-def test_prumerge_plus_budget_is_the_published_adaptive_share():
-    # Quartiles 0.035 and 0.0725, so outliers lie above 0.0725 + 1.5 * 0.0375 = 0.12875: one of
-    # eight.
-    share = PruMergePlus().budget(make(torch.ones(8, 1), single_head=PRU_ATTENTION))
-    assert share == pytest.approx(1 / 8 + 3 / 8 * 7 / 8 + 1 / 8)
-    assert PruMergePlus().budget(make(torch.ones(8, 1), single_head=[0.1] * 8)) == pytest.approx(
-        1 / 8
-    ), "no outlier: one token"
 
 
 def test_vis_pruner_by_hand(monkeypatch):

@@ -13,12 +13,14 @@ from asymvlm.methods.holov import HoloV
 from asymvlm.methods.id_pruner import IDPruner
 from asymvlm.methods.non_blank import NonBlank
 from asymvlm.methods.prumerge import PruMergePlus
+from asymvlm.methods.prumerge_plain import PruMerge
 from asymvlm.methods.scope import SCOPE
 from asymvlm.methods.vis_pruner import VisPruner
 from asymvlm.methods.vision_zip import VisionZip
 
 METHODS = {
     "vision_zip": VisionZip,
+    "prumerge": PruMerge,
     "prumerge_plus": PruMergePlus,
     "vis_pruner": VisPruner,
     "div_prune": DivPrune,

@@ -10,7 +10,16 @@ from asymvlm.methods import Method, Tokens, cd_pruner
 
 
 def make(
-    vision, attention=None, keys=None, heads=1, states=None, ink=None, single_head=None, columns=4
+    vision,
+    attention=None,
+    keys=None,
+    heads=1,
+    states=None,
+    ink=None,
+    single_head=None,
+    columns=4,
+    projector=None,
+    keys_above=None,
 ):
     """Tokens of one picture; what a test does not give is made so that nothing can depend on it."""
     vision = torch.as_tensor(vision)
@@ -39,12 +48,18 @@ def make(
             vision.device
         ),
         tower=lambda: TowerView(
-            flat(attention), lambda: flat(single_head), given(keys), given(states), heads
+            flat(attention),
+            lambda: flat(single_head),
+            given(keys),
+            given(states),
+            heads,
+            None if keys_above is None else lambda: given(keys_above),
         ),
         pixel_contrast=lambda: flat(ink),
         dense_attention=refused,
         at_resolution=refused,
         below=refused,
+        projector=lambda: projector,
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from ..backbone.tower.projector import Project
 from ..backbone.tower.watch import TowerView
 from ..selectors import top_k
 from ..typing import Bool, Float, Int64
@@ -54,6 +55,12 @@ class Tokens:
         # What the template writes around the question behind the last picture, where it is known.
         None
     )
+    # The model's projector, from states of the tower to features; gives None where a token is not
+    # the projector's output for one state.
+    projector: Callable[[], Project | None] = lambda: None
+    # All vision tokens and the text as the LLM's first layer reads them; None stands for `vision`
+    # and `text`.
+    llm_inputs: Callable[[], tuple[Float[Tensor, "N D"], Float[Tensor, "L D"]]] | None = None
 
     @property
     def after_pictures(self) -> Bool[Tensor, "L"]:
@@ -79,6 +86,8 @@ class Method(ABC):
     reads_tower: bool = False
     layer: int | None = None  # the LLM layer before which it acts; None stands for before the LLM
     adapter: Path | None = None  # a peft directory that is active on the model meanwhile
+    # How it differs from what its authors published; tables of results name it.
+    deviations: tuple[str, ...] = ()
 
     def score(self, tokens: Tokens) -> Float[Tensor, "n"]:
         """Importance of each vision token; higher keeps."""

@@ -7,69 +7,54 @@ from torch import Tensor
 
 from ..selectors import rank, top_k
 from ..typing import Float, Int64
-from .base import Method, Tokens
-from .common.similarity import in_blocks, others, unit_rows
-from .grid import evenly
-
-_NEIGHBOURS = 32
+from .prumerge_plain import PruMerge, outliers
 
 
-class PruMergePlus(Method):
-    """Top tokens by CLS attention, and three times as many evenly spaced (arXiv 2403.15388).
+class PruMergePlus(PruMerge):
+    """PruMerge with evenly spaced tokens beside the top ones (PruMerge+, arXiv 2403.15388).
 
-    The attention is that of all heads read as one.
+    Fused as `PruMerge` does, and with its options. `keep="auto"` is the published choice: n
+    outliers of N tokens, every s-th token from the first to the last but one, where s is a third of
+    N / n, both rounded down, and the appended token.
 
-    Each kept token becomes x_i + sum a_j x_j over the 32 other tokens with the most similar keys; a
-    is the attention, unnormalised. One more token is appended: the sum of a_j x_j over all tokens
-    not kept.
-
-    Published: outliers by the interquartile rule, a share r of all tokens, and every 1/(3r)-th
-    token besides. Under a given count a quarter are top tokens and the rest are spaced evenly among
-    the others, the same one to three. So that the count is exact, the appended token is one of it:
-    it takes the place of the last token not kept otherwise. `keep="auto"` gives the published
-    adaptive share. Tokens are fused behind the projector instead of before it; where all tokens
-    stay, nothing is fused. O(k N (C + D)) time.
+    That rule has few counts. Under another one the spacing is the densest at which the rule's
+    fewest top tokens still fit, and the places left over go to further tokens by attention.
     """
 
     kind = "prumerge_plus"
-    reads_tower = True
 
-    def select(self, tokens: Tokens, count: int) -> Int64[Tensor, "count"]:
-        themselves = _themselves(tokens.tower().single_head().float(), count - 1)
-        appended = others(len(tokens.vision), themselves)[-1:]
-        return torch.cat([themselves, appended]).sort().values
+    def __init__(self, before_projector: bool = True) -> None:
+        super().__init__(before_projector)
+        self.deviations += ("counts that the published rule has not are filled up by attention",)
 
-    def merge(self, tokens: Tokens, kept: Int64[Tensor, "k"]) -> Float[Tensor, "k D"]:
-        total = len(tokens.vision)
-        if len(kept) == total:
-            return tokens.vision
-        tower = tokens.tower()
-        attention, keys = tower.single_head().float(), unit_rows(tower.keys)
-        themselves = _themselves(attention, len(kept) - 1)
-        weighted = tokens.vision.float() * attention[:, None]
-        added = weighted.new_zeros(len(themselves), weighted.shape[1])
-        for part, cosine in in_blocks(keys[themselves], keys):
-            cosine.scatter_(1, themselves[part, None], -torch.inf)
-            near = rank(cosine)[:, : min(_NEIGHBOURS, total - 1)]
-            added[part] = torch.zeros_like(cosine).scatter_(1, near, 1.0) @ weighted
-        merged = tokens.vision[kept].float()
-        appended = ~torch.isin(kept, themselves)
-        merged[~appended] += added
-        merged[appended] = weighted[others(total, themselves)].sum(0)
-        return merged.to(tokens.vision.dtype)
+    def themselves(self, attention: Float[Tensor, "n"], count: int) -> Int64[Tensor, "count"]:
+        published = self.published(attention)
+        if len(published) == count:
+            return published
+        total, ranked = len(attention), rank(attention)
+        for step in range(-(-(total - 1) // max(count, 1)), total):
+            spaced = _spaced(attention, step)
+            # The fewest top tokens of which floor(floor(N / n) / 3) is `step`.
+            spaced[ranked[: total // (3 * step + 3) + 1]] = True
+            if int(spaced.sum()) <= count:
+                return _with_top(attention, _spaced(attention, step), count)
+        return top_k(attention, count)
 
-    def budget(self, tokens: Tokens) -> float:
-        """Return the share of outliers above Q3 + 1.5 IQR, three times that, and the appended
-        token.
-        """
-        attention = tokens.tower().single_head().float()
-        low, high = attention.quantile(attention.new_tensor([0.25, 0.75]))
-        outliers = float((attention > high + 1.5 * (high - low)).float().mean())
-        return min(1.0, outliers + 3 * outliers * (1 - outliers) + 1 / len(attention))
+    def published(self, attention: Float[Tensor, "n"]) -> Int64[Tensor, "k"]:
+        found, total = outliers(attention), len(attention)
+        if found == 0:
+            return super().published(attention)
+        chosen = _spaced(attention, max(1, total // found // 3))
+        chosen[super().published(attention)] = True
+        return chosen.nonzero()[:, 0]
 
 
-def _themselves(attention: Float[Tensor, "n"], count: int) -> Int64[Tensor, "count"]:
-    """Choose the tokens that stay: a quarter by attention, the others evenly spaced."""
-    top = top_k(attention, (count + 3) // 4)
-    rest = others(len(attention), top)
-    return torch.cat([top, rest[evenly(len(rest), count - len(top)).to(rest.device)]]).sort().values
+def _spaced(attention: Float[Tensor, "n"], step: int) -> Tensor:
+    """Mark every `step`-th token up to the last but one."""
+    chosen = torch.zeros_like(attention, dtype=torch.bool)
+    chosen[: len(attention) - 1 : step] = True
+    return chosen
+
+
+def _with_top(attention: Float[Tensor, "n"], spaced: Tensor, count: int) -> Int64[Tensor, "count"]:
+    return top_k(attention.masked_fill(spaced, torch.inf), count)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..backbone import Backbone, Call
 from ..backbone.tower.pixel_contrast import token_contrast
+from ..backbone.tower.projector import Project, projector_of
 from ..backbone.tower.resolution import downsampled_features
 from ..backbone.tower.watch import TowerView
 from ..methods.base import LayerView, Tokens
@@ -74,6 +75,11 @@ class TokenViews:
             at_resolution=lambda down, across: self.downsampled(sample, down, across),
             below=below,
             template=(layout.after_pictures & ~layout.question)[sample][is_text],
+            projector=lambda: self.projector,
+            llm_inputs=lambda: (
+                self.encoded.rows[own],
+                self.backbone.embed_text(layout.input_ids[sample][is_text]),
+            ),
         )
 
     @cached_property
@@ -85,6 +91,10 @@ class TokenViews:
         )
         assert encoded.tower is not None
         return encoded.tower
+
+    @cached_property
+    def projector(self) -> Project | None:
+        return projector_of(self.backbone.model, self.tower.states, self.encoded.rows)
 
     @cached_property
     def pixel_contrast(self) -> Float[Tensor, "T"]:

@@ -1,4 +1,4 @@
-"""Record attention, keys and states of the vision tower's feature layer."""
+"""Record attention, keys and states of the vision tower's feature layer, and of the layer above."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ _NAME = "asymvlm_tower"
 _WATCHER = "asymvlm_watcher"
 _TOWERS = ("vision_tower", "vision_model", "visual")  # what families call it
 _encoding: WeakKeyDictionary[nn.Module, threading.RLock] = WeakKeyDictionary()
+# Queries, keys, mask and scaling of a call of the attention function.
+_Attended = tuple[Tensor, Tensor, Tensor | None, float | None]
 _ROWS = 512  # of attention at a time, so that towers without a CLS need no P x P matrix
 
 
@@ -33,11 +35,18 @@ class TowerView:
 
     # From CLS, or where there is none received on average; mean over heads.
     attention: Float[Tensor, "n"]
-    # The same with all heads read as one, of full width.
+    # The same with all heads read as one, of full width, in the layer that reads the states; in the
+    # feature layer itself where there is none above.
     single_head: Callable[[], Float[Tensor, "n"]]
     keys: Float[Tensor, "n C"]  # of all heads, side by side
     states: Float[Tensor, "n E"]  # what the layer gives: the features before the projector
     heads: int
+    # Of the layer that `single_head` is of, where that is the one above.
+    keys_above: Callable[[], Float[Tensor, "n C"]] | None = None
+
+    def single_head_keys(self) -> Float[Tensor, "n C"]:
+        """Keys of the layer that `single_head` is of."""
+        return self.keys if self.keys_above is None else self.keys_above()
 
     def of(self, rows: slice | Tensor) -> TowerView:
         """Select some of the tokens."""
@@ -47,6 +56,7 @@ class TowerView:
             self.keys[rows],
             self.states[rows],
             self.heads,
+            lambda: self.single_head_keys()[rows],
         )
 
 
@@ -62,26 +72,31 @@ def join_views(views: Sequence[TowerView]) -> TowerView:
         keys,
         states,
         views[0].heads,
+        lambda: torch.cat([view.single_head_keys() for view in views]),
     )
 
 
 class TowerWatcher:
     """Records queries, keys and states of one layer while pictures are encoded.
 
+    And queries and keys of the layer `above`, which reads those states.
+
     `cls` says what the first patch is: "left out" of the features, "kept" among them, or None where
     there is no CLS.
     """
 
-    def __init__(self, model: Any, cls: str | None) -> None:
-        self.model, self.cls = model, cls
-        self.calls: list[tuple[Tensor, Tensor, Tensor | None, float | None]] = []
+    def __init__(self, model: Any, cls: str | None, above: nn.Module | None = None) -> None:
+        self.model, self.cls, self.above = model, cls, above
+        self.calls: list[_Attended] = []
+        self.calls_above: list[_Attended] = []
         self.states: list[Float[Tensor, "pictures p E"]] = []
         self.pack: Callable[[Tensor], Tensor] | None = None
         self.resampler: ResamplerWatcher | None = None
 
-    def note(self, query: Tensor, key: Tensor, mask: Tensor | None, scaling: float | None) -> None:
+    def note(self, module: nn.Module, query: Tensor, key: Tensor, *given: Any) -> None:
         """Record one call of the attention function; both are `[pictures, heads, patches, d]`."""
-        self.calls.append((query.detach(), key.detach(), mask, scaling))
+        calls = self.calls_above if module is self.above else self.calls
+        calls.append((query.detach(), key.detach(), *given))
 
     def note_states(self, module: nn.Module, args: Any, kwargs: Any, out: Any) -> None:
         """Record the layer's output; a forward hook."""
@@ -95,7 +110,7 @@ class TowerWatcher:
         ]
 
     def received_as_one_head(self) -> list[Float[Tensor, "pictures p 1"]]:
-        """The same with all heads read as one over the full width (PruMerge, arXiv 2403.15388)."""
+        """The same in the layer above with all heads read as one (PruMerge, arXiv 2403.15388)."""
         return [
             self._received(
                 _side_by_side(query)[:, None],
@@ -103,7 +118,7 @@ class TowerWatcher:
                 mask,
                 (query.shape[1] * query.shape[3]) ** -0.5,
             )
-            for query, key, mask, _ in self.calls
+            for query, key, mask, _ in self.calls_above or self.calls
         ]
 
     def _received(
@@ -133,7 +148,10 @@ class TowerWatcher:
                 Patches(values, tower, inputs, self.pack, self.resampler), merge, count
             )
 
-        keys = [self._patches(_side_by_side(key)) for _, key, _, _ in self.calls]
+        keys, above = (
+            [self._patches(_side_by_side(key)) for _, key, _, _ in calls]
+            for calls in (self.calls, self.calls_above)
+        )
         states = [
             self._patches(item.view(len(key), -1, item.shape[-1]))
             for item, key in zip(self._states_by_call(), keys, strict=True)
@@ -145,6 +163,7 @@ class TowerWatcher:
             moved(keys),
             moved(states),
             heads,
+            (lambda: moved(above)) if above else None,
         )
 
     def _states_by_call(self) -> list[Tensor]:
@@ -178,7 +197,7 @@ def _attention(
 ) -> tuple[Tensor, None]:
     watcher: TowerWatcher | None = getattr(module, _WATCHER, None)
     if watcher is not None:
-        watcher.note(query, key, attention_mask, kwargs.get("scaling"))
+        watcher.note(module, query, key, attention_mask, kwargs.get("scaling"))
     return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
 
 
@@ -199,11 +218,16 @@ def watching(model: Any) -> Iterator[TowerWatcher]:
     register(_NAME, _attention)
     config = model.config
     layer, attention = feature_layer(model)
+    attentions = _attentions(tower_of(model))
+    place = next(place for place, part in enumerate(attentions.values()) if part is attention)
+    watched = list(attentions.values())[place : place + 2]
     left_out = getattr(config, "vision_feature_select_strategy", "full") == "default"
-    watcher = TowerWatcher(model, "left out" if left_out else family_spec(config).cls)
+    cls = "left out" if left_out else family_spec(config).cls
+    watcher = TowerWatcher(model, cls, *watched[1:])
     before = config.vision_config._attn_implementation
     model.set_attn_implementation({"vision_config": _NAME})
-    setattr(attention, _WATCHER, watcher)
+    for part in watched:
+        setattr(part, _WATCHER, watcher)
     try:
         with (
             hooked(layer, after=watcher.note_states),
@@ -212,7 +236,8 @@ def watching(model: Any) -> Iterator[TowerWatcher]:
         ):
             yield watcher
     finally:
-        delattr(attention, _WATCHER)
+        for part in watched:
+            delattr(part, _WATCHER)
         model.set_attn_implementation({"vision_config": before})
 
 
@@ -249,20 +274,24 @@ def tower_of(model: Any) -> nn.Module | None:
     )
 
 
+def _attentions(tower: nn.Module | None) -> dict[str, nn.Module]:
+    """Find a tower's attention modules, from the first layer to the last, by name."""
+    return {
+        name: part
+        for name, part in ([] if tower is None else tower.named_modules())
+        if type(part).__name__.endswith("Attention") and hasattr(part, "config")
+    }
+
+
 def feature_layer(model: Any) -> tuple[nn.Module, nn.Module]:
     """Find the layer whose states become the features, and its attention module."""
     tower = tower_of(model)
-    named = dict(tower.named_modules()) if tower is not None else {}
-    places = [
-        name
-        for name, part in named.items()
-        if type(part).__name__.endswith("Attention") and hasattr(part, "config")
-    ]
+    attentions = _attentions(tower)
     number = getattr(model.config, "vision_feature_layer", None)
-    if not places or isinstance(number, list | tuple):
+    if tower is None or not attentions or isinstance(number, list | tuple):
         raise ValueError(
             f"the tower of {type(model).__name__} cannot be watched; choose another method"
         )
     # hidden_states[-1] is what the last layer gives, [0] what the first layer reads
-    place = places[-1 if number is None else number if number < 0 else number - 1]
-    return named[place.rpartition(".")[0]], named[place]
+    place = list(attentions)[-1 if number is None else number if number < 0 else number - 1]
+    return tower.get_submodule(place.rpartition(".")[0]), attentions[place]
