@@ -211,7 +211,11 @@ def repeated(seed):
     heads = numbers(4, 5).mT.softmax(-1)[:, None]
     view = TowerView(attention, lambda: attention, numbers(8, 2), numbers(8, 3), 2)
     below = LayerView(
-        numbers(8, 4), torch.ones(3, 8), lambda rows: heads.expand(-1, 3, -1)[:, rows]
+        numbers(8, 4),
+        torch.ones(3, 8),
+        lambda rows: heads.expand(-1, 3, -1)[:, rows],
+        lambda rows: heads.expand(-1, 3, -1)[:, rows],
+        lambda states: states,
     )
     place = torch.arange(80)
 

@@ -105,8 +105,8 @@ def test_bad_arguments():
 
 @pytest.fixture(scope="module")
 def deep():
-    """A LLaVA of 16 layers, and two prompts of different lengths with one and two pictures."""
-    language = families.text(model_type="llama", num_hidden_layers=16)
+    """A LLaVA of 18 layers, and two prompts of different lengths with one and two pictures."""
+    language = families.text(model_type="llama", num_hidden_layers=18)
     config = tf.LlavaConfig(
         vision_config=families.clip(), text_config=language, image_token_id=families.IMAGE
     )
@@ -135,8 +135,9 @@ def test_a_batch_equals_its_samples(deep, kind):
         made = model.generate(**inputs, max_new_tokens=3)
     call = report.calls[0]
     assert call.before == [16, 32] and call.after == [4, 8]
-    assert [counts[-1] for counts in call.per_layer(16)] == [4, 8]
-    assert [counts[min(method.stages(4, 16, 16)) - 1] for counts in call.per_layer(16)] == [16, 32]
+    assert [counts[-1] for counts in call.per_layer(18)] == [4, 8]
+    first = min(method.stages(4, 16, 18))
+    assert [counts[first - 1] for counts in call.per_layer(18)] == [16, 32]
     for row in range(2):
         assert torch.equal(call.kept[row], report.calls[row + 1].kept[0])
         torch.testing.assert_close(alone[row], together[row], atol=1e-4, rtol=0)

@@ -33,10 +33,11 @@ def test_pyramid_drop_by_hand():
     assert PyramidDrop().stages(2, 16, 4) == {1: 8, 2: 4, 3: 2}
     assert PyramidDrop().stages(2, 8, 3) == {1: 4, 2: 2}, "three layers have room for two stages"
     attention = [[[0.0, 0.0, 0.9], [0.1, 0.5, 0.2]], [[0.0, 0.0, 0.9], [0.5, 0.2, 0.1]]]
-    torch.testing.assert_close(
-        PyramidDrop().score(make([[1.0]] * 3, text=[[0.0]] * 2, attention=attention))[1],
-        torch.tensor(0.35),
-    )
+    # Of its own layer, or of the layer below.
+    tokens = make([[1.0]] * 3, text=[[0.0]] * 2, attention=torch.zeros(1, 2, 3), own=attention)
+    torch.testing.assert_close(PyramidDrop().score(tokens)[1], torch.tensor(0.35))
+    assert not PyramidDrop(own_layer=False).score(tokens).any()
+    assert PyramidDrop(own_layer=False).deviations and not PyramidDrop().deviations
 
 
 def test_dart_by_hand():
@@ -61,6 +62,22 @@ def test_dart_by_hand():
     assert chosen(one_of_each, tokens, 4) == [1, 2, 3, 4], "two from the first"
 
 
+def test_dart_compares_states_behind_the_final_norm():
+    """To (1, 1), (1, -0.2) has a cosine of 0.56 and (-0.5, 1) one of 0.32.
+
+    With the second number ten times as large they are -0.85 and 0.99.
+    """
+    tokens = make(
+        [[1.0, 1.0], [1.0, -0.2], [-0.5, 1.0]],
+        keys=[[9.0, 0.0], [0.0, 0.0], [0.0, 0.0]],
+        norm=lambda states: states * torch.tensor([1.0, 10.0]),
+    )
+    assert chosen(DART(vision_pivots=1, text_pivots=0), tokens, 2) == [0, 1]
+    as_they_are = DART(vision_pivots=1, text_pivots=0, final_norm=False)
+    assert chosen(as_they_are, tokens, 2) == [0, 2]
+    assert len(as_they_are.deviations) == len(DART().deviations) + 1
+
+
 def test_sparse_vlm_by_hand():
     """Softmax over the question: 0.45, 0.45 and 0.1, so the first two rate.
 
@@ -76,8 +93,23 @@ def test_sparse_vlm_by_hand():
         question=[False, True, True, True],
     )
     torch.testing.assert_close(SparseVLM().score(tokens), torch.tensor([0.35, 0.2, 0.1]))
-    assert SparseVLM().stages(72, 576, 32) == {2: 288, 6: 144, 15: 72}
-    assert SparseVLM(layers=(3, 7)).stages(4, 64, 32) == {3: 16, 7: 4}
+    # Behind layers 2, 6 and 15.
+    assert SparseVLM().stages(72, 576, 32) == {3: 288, 7: 144, 16: 72}
+    assert SparseVLM(layers=(2, 6)).stages(4, 64, 32) == {2: 16, 6: 4}
+
+
+def test_sparse_vlm_finds_raters_in_the_llms_inputs():
+    """There the second text token alone is turned to, in the layer's states the first alone."""
+    tokens = make(
+        [[1.0], [1.0]],
+        text=[[3.0], [0.0]],
+        attention=[[[0.5, 0.1], [0.1, 0.5]]],
+        inputs=(torch.ones(4, 1), torch.tensor([[0.0], [3.0]])),
+    )
+    torch.testing.assert_close(SparseVLM().score(tokens), torch.tensor([0.1, 0.5]))
+    anew = SparseVLM(raters_once=False)
+    torch.testing.assert_close(anew.score(tokens), torch.tensor([0.5, 0.1]))
+    assert len(anew.deviations) == len(SparseVLM().deviations) + 1
 
 
 def test_sparse_vlm_recycles_by_hand():

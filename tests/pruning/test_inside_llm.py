@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from support.inside_llm import STEPS, Inside, Late, blind, first_stage
@@ -108,3 +110,52 @@ def test_what_methods_see_of_the_layer_below(llava, batch):
     hidden = llava(**batch, output_hidden_states=True).hidden_states[1]
     torch.testing.assert_close(seen[1].vision, hidden[1][layout.vision[1]])
     torch.testing.assert_close(seen[1].text, hidden[1][layout.text[1]])
+    normed = seen[1].below().final_norm(hidden)
+    torch.testing.assert_close(normed, backbone.decoder.norm(hidden))
+    vision, text = seen[1].llm_inputs()
+    torch.testing.assert_close(vision, encoded.rows[256:512])
+    torch.testing.assert_close(text, backbone.embed_text(batch["input_ids"][1][layout.text[1]]))
+
+
+@pytest.mark.parametrize("other", [None, "evict"])
+@torch.no_grad()
+def test_what_methods_see_of_their_own_layer(case, other):
+    """Its attention is that of a dense model, before the layer has run and lost columns.
+
+    At a second stage it is that of a model that misses what the first dropped. No cache is written
+    to, in a context of `evict` neither.
+    """
+    model, inputs, _ = case
+    if type(model).__name__.startswith("Qwen3VL"):
+        pytest.skip("reads vision features again in its first layers")
+    if other and getattr(model.config.get_text_config(), "sliding_window", None):
+        pytest.skip("has no layer that evicts")
+    stages: list[list[torch.Tensor]] = [[], []]
+
+    class Looks(Inside):
+        def score(self, tokens):
+            number = int(len(tokens.grid) < len(tokens.llm_inputs()[0]))
+            rows = slice(-2, None)
+            stages[number].append(tokens.below().own_attention(rows).mean(0))
+            assert not torch.equal(stages[number][-1], tokens.below().attention(rows).mean(0))
+            return super().score(tokens)
+
+    open_too = nullcontext() if other is None else asymvlm.evict(model, text_budget=1000)
+    with open_too, asymvlm.prune(model, Looks(second=True), keep=0.4):
+        model.generate(**inputs, **STEPS)
+    kept, backbone = first_stage(model, inputs), backbone_of(model)
+    layout = backbone.layout(inputs)
+    for number, missing in enumerate(({}, {1: kept})):
+        with blind(model, inputs, missing) if missing else nullcontext():
+            for sample in range(len(kept)):
+                text = layout.text[sample].nonzero()[-2:, 0]
+                vision = layout.vision[sample].nonzero()[:, 0]
+                vision = vision[kept[sample]] if missing else vision
+                for row, column in enumerate(text):
+                    rows = torch.zeros(layout.text.shape)
+                    rows[sample, column] = 1.0
+                    whole = backbone.attention(inputs, layout, rows, [number + 1], "mean")[sample]
+                    expected = whole[kept[sample]] if missing else whole
+                    torch.testing.assert_close(
+                        stages[number][sample][row], expected, atol=1e-5, rtol=1e-4
+                    )

@@ -18,8 +18,23 @@ METHODS = {cls.kind: cls for cls in (DART, FastV, PyramidDrop, SparseVLM, VLMPru
 every_method = pytest.mark.parametrize("kind", METHODS)
 
 
-def make(vision, *, text=None, keys=None, text_keys=None, attention=None, question=None, grid=None):
-    """What a method sees of one sample; zeros, and one row of places, where nothing is given."""
+def make(
+    vision,
+    *,
+    text=None,
+    keys=None,
+    text_keys=None,
+    attention=None,
+    own=None,
+    norm=lambda states: states,
+    question=None,
+    grid=None,
+    inputs=None,
+):
+    """What a method sees of one sample; zeros, and one row of places, where nothing is given.
+
+    The attention of its own layer, `own`, is that of the layer below where it is not given.
+    """
     vision = torch.as_tensor(vision, dtype=torch.float32) if isinstance(vision, list) else vision
     text = torch.zeros(1, vision.shape[1]) if text is None else torch.as_tensor(text)
     keys = torch.zeros(len(vision), 2) if keys is None else torch.as_tensor(keys)
@@ -50,7 +65,14 @@ def make(vision, *, text=None, keys=None, text_keys=None, attention=None, questi
         pixel_contrast=unasked,
         dense_attention=unasked,
         at_resolution=unasked,
-        below=lambda: LayerView(keys, text_keys, lambda rows: attention[:, rows]),
+        below=lambda: LayerView(
+            keys,
+            text_keys,
+            lambda rows: attention[:, rows],
+            lambda rows: (attention if own is None else torch.as_tensor(own))[:, rows],
+            norm,
+        ),
+        llm_inputs=None if inputs is None else lambda: inputs,
     )
 
 

@@ -28,6 +28,10 @@ class LayerView:
     text_keys: Float[Tensor, "L G*d"]
     # Of some of the text's rows, to the vision tokens that are left.
     attention: Callable[[slice | Tensor], Float[Tensor, "H l n"]]
+    # The same of the method's own layer, worked out before it runs.
+    own_attention: Callable[[slice | Tensor], Float[Tensor, "H l n"]]
+    # The norm behind the LLM's last layer.
+    final_norm: Callable[[Float[Tensor, "m D"]], Float[Tensor, "m D"]]
 
 
 @dataclass

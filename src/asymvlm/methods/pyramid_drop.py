@@ -20,15 +20,20 @@ class PyramidDrop(Method):
     end: 12.5 % is the published 50 %, 25 %, 12.5 %. LLMs of fewer than four layers have fewer
     stages.
 
-    Deviation: the attention is that of the layer below. The published code works out queries and
-    keys of the stage's own layer ahead of time, which a method that sees what the LLM has computed
-    cannot.
+    The attention is that of the stage's own layer, whose queries and keys are worked out ahead of
+    time for it: what the layer reads once more for its attention, and O(H L N d) a stage.
 
-    Costs O(H L N d) a stage.
+    Args:
+        own_layer: False takes the attention of the layer below, which is there already.
     """
 
     kind = "pyramid_drop"
     layer = 1  # stands for inside the LLM; `stages` says before which layers
+
+    def __init__(self, own_layer: bool = True) -> None:
+        self.own_layer = own_layer
+        if not own_layer:
+            self.deviations = ("attention of the layer below (published: of its own layer)",)
 
     def stages(self, count: int, total: int, depth: int) -> dict[int, int]:
         return geometric(
@@ -36,7 +41,9 @@ class PyramidDrop(Method):
         )
 
     def score(self, tokens: Tokens) -> Float[Tensor, "n"]:
-        return tokens.below().attention(slice(-1, None)).mean((0, 1))
+        below = tokens.below()
+        attention = below.own_attention if self.own_layer else below.attention
+        return attention(slice(-1, None)).mean((0, 1))
 
 
 def geometric(count: int, total: int, layers: Sequence[int]) -> dict[int, int]:

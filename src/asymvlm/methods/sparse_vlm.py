@@ -21,8 +21,9 @@ class SparseVLM(Method):
 
     Raters are the question tokens to which the vision tokens turn more than to the mean one: with
     the vision tokens' dot products with the question tokens made a softmax over the question, those
-    of more than mean probability. The question is the text behind the last picture; all text where
-    there is none. Where no token is above the mean (as of one token) all are raters.
+    of more than mean probability. They are found once, from the LLM's inputs. The question is the
+    text behind the last picture; all text where there is none. Where no token is above the mean (as
+    of one token) all are raters.
 
     What is dropped is recycled: the best `recycle` of it by score is clustered by density peaks,
     and each cluster stays as one token, the mean of its members at the place of its centre; the
@@ -35,19 +36,30 @@ class SparseVLM(Method):
       on top. Here each stage leaves the same share of what the stage before left, so that `count`
       are left at the end, and clusters take some of the places: as many as the published rule makes
       of what does not fit, but at most `count - 1`.
-    - Raters are found anew at each stage, from the states that its layer reads. Published: once,
-      from the LLM's inputs.
     - Density ties go to the earlier token; published: random noise.
-    - The published code ranks with the attention of layers 2, 6 and 15 themselves, so that tokens
-      leave behind these; that is `layers=(3, 7, 16)` here. Its counting of tokens, and the default,
-      have them leave before.
+    - A cluster stands in the place of its centre; published: behind the tokens that stay, all of
+      which then count positions anew.
+
+    Layers are those before which tokens leave. The published code numbers those behind which they
+    leave, 2, 6 and 15, and ranks by their attention.
 
     Costs O(H L N d + L N D) a stage, and O(R^2 D) for R recycled tokens.
+
+    Args:
+        layers: `(2, 6, 15)` has tokens leave one layer earlier, as the authors' counts of tokens
+            have it.
+        recycle: Share of what is dropped that is clustered.
+        raters_once: False finds raters anew at each stage, from the states that its layer reads.
     """
 
     kind = "sparse_vlm"
 
-    def __init__(self, layers: tuple[int, ...] = (2, 6, 15), recycle: float = 0.3) -> None:
+    def __init__(
+        self,
+        layers: tuple[int, ...] = (3, 7, 16),
+        recycle: float = 0.3,
+        raters_once: bool = True,
+    ) -> None:
         if not layers or list(layers) != sorted(set(layers)):
             raise ValueError(
                 f"layers: {layers} must be one or more layers, ascending and different"
@@ -57,13 +69,25 @@ class SparseVLM(Method):
                 f"recycle: {recycle} must be a share of the dropped tokens, from 0 to 1"
             )
         self.layers, self.layer, self.recycle = layers, layers[0], recycle
+        self.raters_once = raters_once
+        self.deviations = (
+            "every stage leaves the same share (published: counts for four budgets)",
+            "clusters count among the tokens kept (published: on top)",
+            "clusters stand in their centres' places, positions stay (published: counted anew)",
+            "density ties go to the earlier token (published: noise)",
+        )
+        if not raters_once:
+            self.deviations += ("raters anew at each stage (published: once)",)
 
     def stages(self, count: int, total: int, depth: int) -> dict[int, int]:
         return geometric(count, total, self.layers)
 
     def score(self, tokens: Tokens) -> Float[Tensor, "n"]:
         behind = tokens.after_pictures
-        turned = (tokens.vision.float() @ tokens.text[behind].float().T).softmax(-1).mean(0)
+        vision, text = tokens.vision, tokens.text
+        if self.raters_once and tokens.llm_inputs is not None:
+            vision, text = tokens.llm_inputs()
+        turned = (vision.float() @ text[behind].float().T).softmax(-1).mean(0)
         raters = turned > turned.mean()
         if not bool(raters.any()):
             raters = torch.ones_like(raters)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from ..backbone.attention_probs import attention_probs, causal_rows
 from ..engine import AttentionInputs, PromptColumns
 from ..methods.base import LayerView, Tokens
 from ..typing import Bool, Float, Int64
+from .own_attention import own_attention
 from .token_views import TokenViews
 
 
@@ -56,16 +58,20 @@ class LayerPruner:
     ) -> tuple[Tensor, Mapping[str, Any]]:
         """Return what a layer reads instead of `hidden` and `kwargs`."""
         if layer in self.layers:
-            hidden = self._drop(layer, hidden)
+            hidden = self._drop(layer, hidden, kwargs)
+        return hidden, self._cut(kwargs)
+
+    def _cut(self, kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Cut a layer's arguments down to the columns that are left."""
         columns = self.columns[-1]
         if columns.layer == 0:
-            return hidden, kwargs
+            return kwargs
         mask = prefill_mask(columns, kwargs.get("attention_mask"))
         tables = tuple(map(columns.gather_states, kwargs["position_embeddings"]))
         changed = {**kwargs, "attention_mask": mask, "position_embeddings": tables}
         if kwargs.get("position_ids") is not None:
             changed["position_ids"] = columns.gather(kwargs["position_ids"])
-        return hidden, changed
+        return changed
 
     def after_last(self, hidden: Float[Tensor, "B K D"]) -> Float[Tensor, "B S D"]:
         """Put the last layer's output into the prompt's columns, 0 where tokens were dropped."""
@@ -74,8 +80,16 @@ class LayerPruner:
             return hidden
         return self.columns[-1].scatter_states(hidden, self.length)
 
-    def _drop(self, layer: int, hidden: Float[Tensor, "B S D"]) -> Float[Tensor, "B K D"]:
+    def _drop(
+        self, layer: int, hidden: Float[Tensor, "B S D"], kwargs: Mapping[str, Any]
+    ) -> Float[Tensor, "B K D"]:
         before = self.columns[-1]
+
+        @cache
+        def own() -> AttentionInputs:
+            module = self.views.backbone.decoder.layers[layer]
+            return own_attention(module, hidden, self._cut(kwargs))
+
         vision = before.gather(self._vision) & before.real
         text = before.gather(self._text) & before.real
         stay, fused = before.real.clone(), []
@@ -87,7 +101,15 @@ class LayerPruner:
                 continue
             if copy == 0:
                 words = text[row].nonzero().squeeze(-1)
-                chosen = self._select(sample, row, hidden[row], places, words, count)
+                view = self._view(row, places, words, own)
+                tokens = self.views(
+                    sample,
+                    hidden[row, places],
+                    hidden[row, words],
+                    self.kept[sample].index,
+                    lambda view=view: view,  # type: ignore[misc]
+                )
+                chosen = self.select(tokens, count)
                 self.kept[sample] = Kept(self.kept[sample].index[chosen.index], None, chosen.scores)
             stay[row, places] = False
             stay[row, places[chosen.index]] = True
@@ -102,26 +124,30 @@ class LayerPruner:
         self.columns.append(before.narrowed(stay, layer))
         return PromptColumns.of(stay).gather_states(hidden)
 
-    def _select(
-        self, sample: int, row: int, states: Tensor, vision: Tensor, text: Tensor, count: int
-    ) -> Kept:
+    def _view(
+        self, row: int, vision: Tensor, text: Tensor, own: Callable[[], AttentionInputs]
+    ) -> LayerView:
         assert self._last_attention is not None, "attention below a stage is recorded"
-        given = self._last_attention
-        query, key, mask, scaling = given.query, given.key, given.mask, given.scaling
-        bias = None if mask is None else mask[min(row, len(mask) - 1)]
-        keys = key[row].transpose(0, 1).flatten(1)
-
-        def attention(rows: slice | Tensor) -> Float[Tensor, "H l n"]:
-            picked = text[rows]
-            seen = causal_rows(picked, key.shape[2]) if bias is None else bias[:, picked]
-            probs = attention_probs(query[row][None, :, picked], key[row][None], seen, scaling)
-            return probs[0, ..., vision]
-
-        view = LayerView(keys[vision], keys[text], attention)
-        tokens = self.views(
-            sample, states[vision], states[text], self.kept[sample].index, lambda: view
+        below = self._last_attention
+        keys = below.key[row].transpose(0, 1).flatten(1)
+        return LayerView(
+            keys[vision],
+            keys[text],
+            lambda rows: _attention(below, row, text[rows], vision),
+            lambda rows: _attention(own(), row, text[rows], vision),
+            self.views.final_norm,
         )
-        return self.select(tokens, count)
+
+
+def _attention(
+    given: AttentionInputs, row: int, rows: Int64[Tensor, "l"], vision: Int64[Tensor, "n"]
+) -> Float[Tensor, "H l n"]:
+    """Attention of some columns of a row of the batch to its vision tokens."""
+    mask, key = given.mask, given.key
+    bias = None if mask is None else mask[min(row, len(mask) - 1)]
+    seen = causal_rows(rows, key.shape[2]) if bias is None else bias[:, rows]
+    probs = attention_probs(given.query[row][None, :, rows], key[row][None], seen, given.scaling)
+    return probs[0, ..., vision]
 
 
 def prefill_mask(columns: PromptColumns, mask: Tensor | None) -> Tensor | None:

@@ -82,6 +82,11 @@ class TokenViews:
             ),
         )
 
+    def final_norm(self, states: Float[Tensor, "n D"]) -> Float[Tensor, "n D"]:
+        """Apply the norm behind the LLM's last layer; leave states as they are without one."""
+        norm = getattr(self.backbone.decoder, "norm", None)
+        return states if norm is None else norm(states)
+
     @cached_property
     def tower(self) -> TowerView:
         encoded = (
