@@ -96,6 +96,29 @@ def test_vis_pruner_removes_eight_at_a_time():
 
 
 def test_holov_by_hand(monkeypatch):
+    """Mean attention 0.175 and 0.075: shares 0.7 and 0.3, of four 2.8 and 1.2, whatever beta is.
+
+    Both groups have variance, and each is scaled to its own attention.
+    """
+    monkeypatch.setattr(holov, "_GROUPS", 2)
+    vision = [[1.0, 0]] * 6 + [[0, 1]] * 2
+    tokens = make(vision, attention=[0.1, 0.2, 0.3, 0.1, 0.05, 0.05, 0.1, 0.1])
+    for beta in (0, 0.09, 1):
+        assert HoloV(beta).select(tokens, 4).tolist() == [0, 1, 2, 6]
+
+
+def test_holov_counts_a_tokens_own_cosine_as_nought(monkeypatch):
+    """Without likeness there is no variance; with nothing else there is 1 / 3, for the own 0.
+
+    So with beta 1 and equal attention the second group has 2 / 3 of six.
+    """
+    monkeypatch.setattr(holov, "_GROUPS", 2)
+    tokens = make(torch.eye(4)[[0, 1, 2, 3, 0, 0, 0, 0]], attention=[0.1] * 8)
+    assert HoloV(beta=1).select(tokens, 6).tolist() == [0, 1, 4, 5, 6, 7]
+    assert len(HoloV(corrected=True).deviations) == len(HoloV().deviations) + 1
+
+
+def test_holov_corrected_by_hand(monkeypatch):
     monkeypatch.setattr(holov, "_GROUPS", 2)
     vision = [[1.0, 0]] * 6 + [[0, 1]] * 2
     attention = [0.1, 0.2, 0.3, 0.1, 0.05, 0.05, 0.1, 0.1]
@@ -104,18 +127,20 @@ def test_holov_by_hand(monkeypatch):
     # 0: variance 2/9, of all 1/9. So the groups score 0.175 and 0.075 + beta * 0.125 / (1/9) * 2/9
     # = 0.075 + beta / 4. beta 0.09: shares 0.64 and 0.36; of four 2.6 and 1.4, the one left over to
     # the first group.
-    assert HoloV().select(tokens, 4).tolist() == [0, 1, 2, 6]
+    assert HoloV(corrected=True).select(tokens, 4).tolist() == [0, 1, 2, 6]
     # beta 1: shares 0.35 and 0.65; of four 1.4 and 2.6, the one left over to the second group.
-    assert HoloV(beta=1).select(tokens, 4).tolist() == [2, 4, 6, 7]
+    assert HoloV(beta=1, corrected=True).select(tokens, 4).tolist() == [2, 4, 6, 7]
     # Attention a hundred times smaller changes nothing.
-    assert HoloV().select(make(vision, attention=torch.tensor(attention) / 100), 4).tolist() == [
+    assert HoloV(corrected=True).select(
+        make(vision, attention=torch.tensor(attention) / 100), 4
+    ).tolist() == [
         0,
         1,
         2,
         6,
     ]
     # beta 0: shares 0.7 and 0.3; of seven 4.9 and 2.1, and the first group has but four.
-    assert HoloV(beta=0).select(tokens, 7).tolist() == [0, 1, 2, 3, 4, 6, 7]
+    assert HoloV(beta=0, corrected=True).select(tokens, 7).tolist() == [0, 1, 2, 3, 4, 6, 7]
 
 
 def test_holov_leaves_a_tokens_own_cosine_out(monkeypatch):
@@ -123,7 +148,7 @@ def test_holov_leaves_a_tokens_own_cosine_out(monkeypatch):
     # All cosines with others 1, all 0: no variance, shares 0.7 and 0.3.
     vision = torch.eye(4)[[0, 0, 0, 0, 0, 1, 2, 3]]
     tokens = make(vision, attention=[0.1, 0.2, 0.3, 0.1, 0.05, 0.05, 0.1, 0.1])
-    assert HoloV(beta=1).select(tokens, 4).tolist() == [0, 1, 2, 6]
+    assert HoloV(beta=1, corrected=True).select(tokens, 4).tolist() == [0, 1, 2, 6]
 
 
 def test_holov_has_sixteen_groups():

@@ -18,31 +18,40 @@ class HoloV(Method):
     """Quotas for 16 groups of tokens, filled by CLS attention (HoloV, arXiv 2510.02912).
 
     Groups follow each other in raster order. A token scores a_i + beta * scale * var_i: a is the
-    attention, var the variance of its cosines with the others of its group, scale the mean of a
-    over the mean of var. A group's quota is its share of the sum of mean scores, rounded down; what
-    is left over goes to the groups with the largest scores, one each.
+    attention, var the variance of its cosines with its group, scale the mean of a over the mean of
+    var. A group's quota is its share of the sum of mean scores, rounded down; what is left over
+    goes to the groups with the largest scores, one each.
 
-    Unlike published: scale is of the whole sample, since taken in each group, as the code does, the
-    variance cancels out of every group's mean (beta = 0 gives those quotas); a token's own cosine
-    is left out of its variance; what a group is too small for goes round the others, where the code
-    pads with zeros. O(N^2 D / 16) time, O(N^2 / 256) memory.
+    As in the published code, scale is of each group, so that the variance all but cancels out of a
+    group's mean, and a token's own cosine counts as 0. Unlike it, what a group is too small for
+    goes round the others, where the code pads with zeros. O(N^2 D / 16) time, O(N^2 / 256) memory.
 
     Args:
         beta: Weight of the variance.
+        corrected: True takes scale of the whole sample and leaves a token's own cosine out of its
+            variance, so that variety counts.
     """
 
     kind = "holov"
     reads_tower = True
 
-    def __init__(self, beta: float = 0.09) -> None:
-        self.beta = beta
+    def __init__(self, beta: float = 0.09, corrected: bool = False) -> None:
+        self.beta, self.corrected = beta, corrected
+        self.deviations = ("what a group is too small for goes to others (published: zeros)",)
+        if corrected:
+            self.deviations += ("variance scaled over the sample, without a token's own cosine",)
 
     def select(self, tokens: Tokens, count: int) -> Int64[Tensor, "count"]:
         attention, unit = tokens.tower().attention.float(), unit_rows(tokens.vision)
         groups = torch.arange(len(unit), device=unit.device).tensor_split(min(_GROUPS, len(unit)))
-        variance = torch.cat([_variance(unit[group]) for group in groups])
-        scores = attention + self.beta * attention.mean() / (variance.mean() + 1e-6) * variance
-        means = torch.stack([scores[group].mean() for group in groups])
+        variance = torch.cat([_variance(unit[group], not self.corrected) for group in groups])
+
+        def mean_score(group: Int64[Tensor, "g"]) -> Float[Tensor, ""]:
+            of = slice(None) if self.corrected else group
+            scale = attention[of].mean() / (variance[of].mean() + 1e-6)
+            return (attention[group] + self.beta * scale * variance[group]).mean()
+
+        means = torch.stack([mean_score(group) for group in groups])
         quotas = _quotas(means / means.sum(), [len(group) for group in groups], count)
         return torch.cat(
             [
@@ -52,13 +61,15 @@ class HoloV(Method):
         )
 
 
-def _variance(unit: Float[Tensor, "g D"]) -> Float[Tensor, "g"]:
-    """Of each token's cosines with the others."""
+def _variance(unit: Float[Tensor, "g D"], with_own: bool) -> Float[Tensor, "g"]:
+    """Of each token's cosines with the others, and with a 0 for its own."""
     size = len(unit)
     if size == 1:
         return unit.new_zeros(1)
     apart = ~torch.eye(size, dtype=torch.bool, device=unit.device)
-    return (unit @ unit.mT)[apart].view(size, size - 1).var(1, correction=0)
+    cosines = (unit @ unit.mT)[apart].view(size, size - 1)
+    own = cosines.mean(1).square() / (size - 1) if with_own else 0.0
+    return cosines.var(1, correction=0) + own
 
 
 def _quotas(shares: Float[Tensor, "groups"], sizes: list[int], count: int) -> list[int]:
