@@ -23,6 +23,7 @@ from asymvlm.evaluation.robustness.robustness import robustness
 from asymvlm.methods import Learned
 from asymvlm.methods.atp import ATP
 from asymvlm.methods.grid import Grid
+from asymvlm.methods.prumerge import PruMergePlus
 from asymvlm.methods.random import Random
 from asymvlm.pruning.report import seen_by_layer
 
@@ -122,6 +123,16 @@ def test_what_cannot_act_is_named_and_the_rest_comes(settings, tmp_path, capsys)
     }
     with pytest.raises(ValueError, match=r"none can act here\. deep @ 0\.25"):
         evaluate(methods={"deep": NeedsMore()}, **settings)
+
+
+def test_what_is_unlike_its_authors_form_is_named(settings, tmp_path, capsys):
+    as_asked = PruMergePlus(before_projector=False)
+    evaluate(methods={"grid": Grid(), "plus": as_asked, "default": PruMergePlus()}, **settings)
+    table, printed = (tmp_path / "out/table.md").read_text(), capsys.readouterr().out
+    for name, method in (("plus", as_asked), ("default", PruMergePlus())):
+        note = f"{name}: unlike its authors' form, {'; '.join(method.deviations)}\n"
+        assert note in table and f"{name}: unlike its authors' form" in printed
+    assert "fused behind the projector (published" in table and "grid: unlike" not in table
 
 
 def test_metrics_are_chosen_and_refused(settings):

@@ -27,6 +27,7 @@ from .questions import held_out, metric_named, scores_of, tasks_of, usable_quest
 from .report.example_figures import examples_pictures
 from .report.pareto import pareto_picture
 from .report.results import Costs, Row, ScoredRun, result_row
+from .report.tables import deviation_notes
 from .report.write import write_tables
 from .run_log import write_json
 from .tracking import log_to_wandb
@@ -125,6 +126,7 @@ class Evaluation:
             "equal": self.equal,
         }
         notes = [f"{name}: left out, {why}" for name, why in left_out.items()]
+        notes += deviation_notes({run.name: methods[run.name] for run in runs})
         if slower:
             notes.append(f"slower than dense with its prefill and 8 tokens: {', '.join(slower)}")
         shown = [row for row in rows if row.kind is None]

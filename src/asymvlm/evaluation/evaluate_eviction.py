@@ -28,7 +28,7 @@ from .cost.latency import method_macs
 from .dialogue_replay import DialogueResult, replay
 from .metrics import AnswerMetric
 from .questions import Task, check_answers, labelled, metric_named, usable_questions
-from .report.tables import markdown, percent, show
+from .report.tables import deviation_notes, markdown, percent, show
 from .run_log import write_json
 
 FULL = "full cache"
@@ -146,7 +146,7 @@ class EvictionEvaluation:
             f"dialogues {fingerprint(dialogues)}, {len(questions)} questions, mean text length "
             f"{mean:.0f} tokens, seed {self.data.seed}"
         )
-        _write(rows, out / "eviction.md", about)
+        _write(rows, out / "eviction.md", [*deviation_notes(self.policies), about])
         print(f"results: {out}/eviction.json, eviction.md")
         return rows
 
@@ -259,7 +259,7 @@ def _mean_macs(results: Sequence[DialogueResult], method_macs: int) -> float | N
     return float(np.mean(counted)) + method_macs if len(counted) == len(results) else None
 
 
-def _write(rows: Sequence[EvictionRow], path: Path, about: str) -> None:
+def _write(rows: Sequence[EvictionRow], path: Path, notes: Sequence[str]) -> None:
     frame = pandas.DataFrame([asdict(row) for row in rows if row.kind is None])
     budgets = frame["text_budget"]
     table = pandas.DataFrame(
@@ -279,6 +279,7 @@ def _write(rows: Sequence[EvictionRow], path: Path, about: str) -> None:
             "tokens / s": frame["tokens_per_s"].map("{:.0f}".format),
         }
     )
-    show(about, table)
+    show(notes[-1], table)
+    lines = "".join(f"- {note}\n" for note in notes)
     with draft_file(path) as draft:
-        draft.write_text(f"{markdown(table)}\n{about}\n", encoding="utf-8")
+        draft.write_text(f"{markdown(table)}\n{lines}", encoding="utf-8")

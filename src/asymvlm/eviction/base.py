@@ -43,6 +43,8 @@ class Evictor(ABC):
     recent: int | None = 16  # None stands for half the budget
     rows: int = 0  # of how many of the newest query rows it wants the attention
     window: int = 0  # numbers per entry in `Entries.past`
+    # How it differs from what its authors published; tables of results name it.
+    deviations: tuple[str, ...] = ()
 
     def __init__(self, sinks: int = 4, recent: int | None = 16) -> None:
         """Raise ValueError for a negative `sinks` and a `recent` below 1."""

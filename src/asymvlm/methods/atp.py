@@ -35,6 +35,7 @@ class ATP(Method):
 
     kind = "atp"
     reads_tower = True
+    deviations = ("alpha and the min-max normalisation are ours (the paper leaves both open)",)
 
     def __init__(
         self,

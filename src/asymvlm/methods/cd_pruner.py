@@ -41,6 +41,11 @@ class CDPruner(Method):
 
     kind = "cd_pruner"
     reads_tower = True
+    deviations = (
+        "relevance is scaled per sample (published: per batch)",
+        "0.0001 on the kernel's diagonal",
+        "segments of a long prompt have a begin and an end each (published: cut raw)",
+    )
 
     def __init__(self, clip: str, tokenizer: str | None = None, sign: float = -1.0) -> None:
         if sign not in (1, -1):

@@ -19,6 +19,7 @@ class FastV(Method):
     """
 
     kind = "fast_v"
+    deviations = ("the last row alone, as in the authors' code (their paper: the mean over rows)",)
 
     def __init__(self, layer: int = 2) -> None:
         self.layer = layer

@@ -37,6 +37,10 @@ class IDPruner(Method):
                 f"trade: {trade} is not in [0, 1]; 1 is the base's scores alone, 0 diversity alone"
             )
         self.base, self.trade = base, trade
+        self.deviations = (
+            "importance is the base's score (published: VisionSelector's)",
+            *base.deviations,
+        )
         self.layer, self.reads_tower = base.layer, base.reads_tower
 
     def begin(self, samples: Sequence[Any]) -> None:

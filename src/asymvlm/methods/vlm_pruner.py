@@ -48,6 +48,11 @@ class VLMPruner(Method):
     """
 
     kind = "vlm_pruner"
+    deviations = (
+        "a pass that adds nothing is followed by the next (published: stops with fewer tokens)",
+        "negative cosines weigh nothing in fused tokens (published: they do)",
+        "distances on the grid of tokens (published for Qwen2-VL: of patches)",
+    )
 
     def __init__(
         self,

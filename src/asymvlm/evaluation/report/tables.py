@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from csv import QUOTE_MINIMAL, QUOTE_NONNUMERIC
+from typing import Protocol
 
 import pandas
 from rich.console import Console
@@ -70,3 +72,18 @@ def percent(share: float | None) -> str:
 def keep_name(keep: float | int | str) -> str:
     """Format a keep as the command line takes it."""
     return keep if isinstance(keep, str) else f"{keep:g}"
+
+
+class Published(Protocol):
+    """A method or policy that others have published."""
+
+    deviations: tuple[str, ...]
+
+
+def deviation_notes(given: Mapping[str, Published]) -> list[str]:
+    """Write a note for each that is not what its authors published."""
+    return [
+        f"{visible(name)}: unlike its authors' form, {'; '.join(item.deviations)}"
+        for name, item in given.items()
+        if item.deviations
+    ]

@@ -18,6 +18,7 @@ class H2O(Evictor):
     """
 
     kind = "h2o"
+    deviations = ("the heads of a layer lose the same entries (published: each its own)",)
     rows = ALL_ROWS
 
     def __init__(self, sinks: int = 0, recent: int | None = None) -> None:

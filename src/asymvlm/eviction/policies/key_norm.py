@@ -20,6 +20,10 @@ class KeyNorm(Evictor):
     """
 
     kind = "key_norm"
+    deviations = (
+        "the heads of a layer lose the same entries (published: each its own)",
+        "every layer loses entries (published: all but the first two)",
+    )
 
     def initial_score(self, new: NewEntries) -> Float[Tensor, "B q"]:
         return new.keys.float().norm(dim=-1).mean(1)

@@ -21,6 +21,10 @@ class SnapKV(Evictor):
     """
 
     kind = "snap_kv"
+    deviations = (
+        "the heads of a layer lose the same entries (published: each its own)",
+        "the window runs on while decoding (published: the prompt is cut down once)",
+    )
     kernel = 5
 
     def __init__(self, window: int = 32, sinks: int = 0) -> None:

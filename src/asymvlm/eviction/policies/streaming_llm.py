@@ -17,6 +17,7 @@ class StreamingLLM(Evictor):
     """
 
     kind = "streaming_llm"
+    deviations = ("entries keep their positions (published: those inside the cache)",)
 
     def rank(self, entries: Entries) -> Float[Tensor, "B K"]:
         # Of equals the oldest leaves.

@@ -23,6 +23,7 @@ class Threshold(Evictor):
     """
 
     kind = "threshold"
+    deviations = ("threshold and decay are ours (the paper's are not public)",)
     rows = 1
 
     def __init__(
