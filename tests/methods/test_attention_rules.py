@@ -67,6 +67,8 @@ def test_ends_of_lines_are_no_part_of_means():
     assert method.merge(tokens, kept)[:, 0].tolist() == [10.0**2, 9.0**2, 5.0**2]
     kept = torch.tensor([1, 2, 3])  # as if it were one
     assert method.merge(tokens, kept)[:, 0].tolist() == [9.0**2, 50.0, 10.0**2]
+    kept = torch.tensor([1, 2, 4])  # none but ends of lines
+    assert method.merge(tokens, kept)[:, 0].tolist() == [9.0**2, 50.0, 60.0]
 
 
 def test_vision_zip_shares_as_published():
@@ -103,8 +105,9 @@ def test_holov_by_hand(monkeypatch):
     monkeypatch.setattr(holov, "_GROUPS", 2)
     vision = [[1.0, 0]] * 6 + [[0, 1]] * 2
     tokens = make(vision, attention=[0.1, 0.2, 0.3, 0.1, 0.05, 0.05, 0.1, 0.1])
-    for beta in (0, 0.09, 1):
+    for beta in (0, 0.09, 1, 10):
         assert HoloV(beta).select(tokens, 4).tolist() == [0, 1, 2, 6]
+        assert HoloV(beta).select(tokens, 5).tolist() == [0, 1, 2, 3, 6], "of five 3.5 and 1.5"
 
 
 def test_holov_counts_a_tokens_own_cosine_as_nought(monkeypatch):

@@ -100,6 +100,17 @@ def test_prumerge_plus_keeps_the_authors_number(on_grid):
     assert kept >= set(places) | set(range(0, 575, 4)) and len(kept) == count
 
 
+def test_prumerge_plus_keeps_the_authors_tokens_where_others_would_fit_too():
+    """One outlier of 12, so every fourth: 0, 4, 8 and 9. Every third and the top two, 9 and 6, are
+    also four.
+    """
+    attention = torch.arange(1.0, 13.0)
+    attention[[6, 9]] = torch.tensor([13.0, 100.0])
+    tokens = make(torch.ones(12, 1), single_head=attention)
+    assert PruMergePlus().budget(tokens) == 5 / 12
+    assert PruMergePlus().select(tokens, 5).tolist() == [0, 4, 8, 9, 11]
+
+
 def test_without_outliers_one_token_carries_all():
     tokens = make(torch.ones(8, 1), single_head=[0.1] * 8, keys=torch.ones(8, 1))
     for method in (PruMerge(), PruMergePlus()):
