@@ -28,9 +28,9 @@ def draft_file(place: Path) -> Iterator[Path]:
     The file has the permissions of the one that it replaces, or those that the folder's umask
     gives. Where `place` is a link, the file behind it is replaced.
     """
-    place = Path(os.path.realpath(place))
+    given, place = place, Path(os.path.realpath(place))
     empty = functools.partial(_empty_file, suffix=place.suffix)
-    with _disk_errors_name(place), new_draft(place, empty) as draft:
+    with _disk_errors_name(given), new_draft(place, empty) as draft:
         try:
             mode = stat.S_IMODE(place.stat().st_mode) if place.exists() else _new_mode(0o666)
             yield draft
@@ -73,7 +73,7 @@ def _disk_errors_name(place: Path) -> Iterator[None]:
         reason = disk_error(error, place)
         if reason is None or isinstance(error, DataError):
             raise
-        raise DataError(f"{reason}; nothing was written there") from error
+        raise DataError(f"{reason}; what was there before is as it was") from error
 
 
 def publish_directory(draft: Path, place: Path, own: Collection[str] = ()) -> None:

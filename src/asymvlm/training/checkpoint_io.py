@@ -30,12 +30,12 @@ class WholeFileCheckpointIO(TorchCheckpointIO):
             return
         try:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
-            with draft_file(Path(path)) as draft:
-                torch.save(checkpoint, draft)
-        except (OSError, RuntimeError, DataError) as error:
-            # torch's own writer has RuntimeErrors for a full disk.
+            # Given a path, torch's writer has errors of its own for a full disk.
+            with draft_file(Path(path)) as draft, draft.open("wb") as file:
+                torch.save(checkpoint, file)
+        except (OSError, RuntimeError) as error:
             reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-            raise DataError(f"{path}: {reason}; the checkpoint before it is as it was") from error
+            raise DataError(f"{path}: {reason}; what was there before is as it was") from error
 
     def load_checkpoint(
         self,
