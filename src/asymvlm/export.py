@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 
+from .check import check_config, check_shapes, one_line, reason
 from .checkpoint.model_card import model_card
-from .checkpoint.scorer import check_target, save_scorer, scorer_from
+from .checkpoint.scorer import TrainedScorer, check_target, save_scorer, scorer_from
 from .cli.command import run_command
 from .errors import DataError
 
@@ -28,16 +29,7 @@ def export_checkpoint(checkpoint: str | Path, directory: str | Path) -> Path:
         raise DataError(f"{checkpoint} holds no scorer; give a checkpoint that train.py wrote")
     try:
         config, state = stored[CONTENTS]["config"], stored["state_dict"]
-        trained = scorer_from(config)
-        parts = {"scorer.": "scorer.", "budget_head.": "budget."}
-        trained.load_state_dict(
-            {
-                new + name.removeprefix(old): value
-                for old, new in parts.items()
-                for name, value in state.items()
-                if name.startswith(old)
-            }
-        )
+        trained = _trained(config, state)
         about = stored[CONTENTS].get("adapter")
         adapter = None
         if about is not None:
@@ -45,12 +37,29 @@ def export_checkpoint(checkpoint: str | Path, directory: str | Path) -> Path:
 
             adapter = AdapterWeights.stored(about, state)
         card = model_card(config, adapter is not None)
-    except (KeyError, TypeError, AttributeError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
+    except DataError as fault:
+        raise DataError(one_line(f"{checkpoint}: {fault}")) from None
+    except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
         raise DataError(
-            f"{checkpoint} is damaged: its scorer does not fit ({reason}); take another one"
+            f"{checkpoint} is damaged: its scorer does not fit ({reason(error)}); take another one"
         ) from error
     return save_scorer(trained, directory, card, adapter)
+
+
+def _trained(config: dict[str, Any], state: dict[str, Any]) -> TrainedScorer:
+    """Build the scorer; raises DataError where it is none by the schema."""
+    check_config(config, "scorer config")
+    parts = {"scorer.": "scorer.", "budget_head.": "budget."}
+    weights = {
+        new + name.removeprefix(old): value
+        for old, new in parts.items()
+        for name, value in state.items()
+        if name.startswith(old)
+    }
+    check_shapes(config, {name: tuple(one.shape) for name, one in weights.items()}, "state_dict")
+    trained = scorer_from(config)
+    trained.load_state_dict(weights)
+    return trained
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from ..check import ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE
+from ..check import ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE, reason
 
 
 @dataclass(frozen=True)
@@ -66,13 +66,14 @@ def applied_adapter(model: PreTrainedModel, directory: Path) -> Iterator[None]:
             f"adapter: the model has adapters already; take them off, or load {directory} beside "
             "them with peft"
         )
-    config = PeftConfig.from_pretrained(str(directory))
-    config.inference_mode = True
     with _left_as_found(model):
         try:
+            config = PeftConfig.from_pretrained(str(directory))
+            config.inference_mode = True
             # Nothing is drawn at random.
             adapted = get_peft_model(model, config, low_cpu_mem_usage=True)
-        except ValueError as error:
+        except Exception as error:
+            # Whatever peft makes of keys that the format leaves to it.
             raise _misfit(model, directory, error) from error
         try:
             stored = load_peft_weights(str(directory), device=str(model.device))
@@ -89,7 +90,7 @@ def applied_adapter(model: PreTrainedModel, directory: Path) -> Iterator[None]:
 
 
 def _misfit(model: PreTrainedModel, directory: Path, why: object) -> ValueError:
-    said = str(why).splitlines()[0]
+    said = reason(why) if isinstance(why, Exception) else why
     return ValueError(
         f"adapter: {directory} does not fit {type(model).__name__} ({said}); use the model that it "
         "was trained on"

@@ -59,6 +59,7 @@ def model_card(config: dict[str, Any], adapted: bool = False) -> str:
         fingerprints=json.dumps(config["data"]["fingerprints"]),
         commit=training["commit"] or "unknown",
         metrics="\n".join(
-            f"| {name} | {value:.4f} |" for name, value in training["metrics"].items()
+            f"| {name} | {'no number' if value is None else f'{value:.4f}'} |"
+            for name, value in training["metrics"].items()
         ),
     )

@@ -1,6 +1,6 @@
 """The scorer checkpoint: config.json, model.safetensors and a card in one directory.
 
-docs/checkpoint-format.md is the norm.
+docs/checkpoint-format.md is the norm, `asymvlm.check` holds directories against it.
 
 Needs torch and safetensors only, so that any loader can use it.
 """
@@ -8,12 +8,12 @@ Needs torch and safetensors only, so that any loader can use it.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -25,8 +25,9 @@ from ..check import (
     FORMAT_VERSION,
     OWN_ENTRIES,
     WEIGHTS_FILE,
+    check_config,
+    check_directory,
     is_scorer,
-    problems,
 )
 from ..errors import DataError
 from ..scorers import BudgetHead, Scorer, TokenBatch, scorers
@@ -99,32 +100,42 @@ def save_scorer(
 
     With it goes `adapter`, or the one that `trained` was loaded with. Of a scorer that is there
     already the format's own files are replaced, and others stay. Raises ValueError for a directory
-    that is something else (see `check_target`), DataError for weights that are no numbers.
+    that is something else (see `check_target`), DataError for a scorer that `load_scorer` would
+    refuse.
     """
     target = check_target(directory)
     weights = {
         name: item.detach().float().contiguous().cpu()
         for name, item in trained.state_dict().items()
     }
-    lost = [name for name, weight in weights.items() if not bool(weight.isfinite().all())]
-    if lost:
-        raise DataError(f"{lost[0]} of the scorer is not finite; it is not saved, train it again")
+    named = {} if adapter is None and trained.adapter is None else {"adapter": ADAPTER_FOLDER}
     with draft_directory(target) as draft:
-        save_file(weights, draft / WEIGHTS_FILE)
-        named = {} if adapter is None and trained.adapter is None else {"adapter": ADAPTER_FOLDER}
-        (draft / CONFIG_FILE).write_text(
-            json.dumps(trained.config() | named, indent=2) + "\n", encoding="utf-8"
-        )
-        if adapter is not None:
-            adapter.save(draft / ADAPTER_FOLDER)
-        elif trained.adapter is not None:
-            shutil.copytree(trained.adapter, draft / ADAPTER_FOLDER)
-        (draft / CARD_FILE).write_text(card, encoding="utf-8")
-        found = problems(draft)
-        if found:
-            raise DataError(f"{directory}: the scorer is not saved, since {found[0]}")
+        try:
+            (draft / CONFIG_FILE).write_text(_config_text(trained, named), encoding="utf-8")
+            save_file(weights, draft / WEIGHTS_FILE)
+            if adapter is not None:
+                adapter.save(draft / ADAPTER_FOLDER)
+            elif trained.adapter is not None:
+                shutil.copytree(trained.adapter, draft / ADAPTER_FOLDER)
+            (draft / CARD_FILE).write_text(card, encoding="utf-8")
+            check_directory(draft)
+        except DataError as fault:
+            said = str(fault).removeprefix(f"{draft}: ")
+            raise DataError(f"{directory} is not written, since {said}") from None
         publish_directory(draft, target, OWN_ENTRIES)
     return target
+
+
+def _config_text(trained: TrainedScorer, named: dict[str, str]) -> str:
+    """Write config.json; raises DataError for what would not be valid, before JSON changes it."""
+    config = trained.config() | named
+    check_config(config)
+    try:
+        return json.dumps(config, indent=2) + "\n"
+    except (TypeError, ValueError, RecursionError) as error:
+        raise DataError(
+            f"{CONFIG_FILE}: {error}; give plain values in teacher, data and training"
+        ) from None
 
 
 def check_target(directory: str | Path) -> Path:
@@ -139,39 +150,21 @@ def check_target(directory: str | Path) -> Path:
 def load_scorer(path: str | Path, device: str | torch.device = "cpu") -> TrainedScorer:
     """Load a scorer from a directory, or from a Hugging Face repository where there is none.
 
-    Raises DataError, naming the file and what to do, where the directory is missing,
-    incomplete, corrupt or newer than this package.
+    Raises DataError for a directory that is not valid: the line that `asymvlm check` prints.
     """
     directory = _resolve(path)
-    found = problems(directory)
-    if found:
-        raise DataError(f"{directory} is not a usable scorer checkpoint: " + "; ".join(found))
-    config = json.loads((directory / CONFIG_FILE).read_text(encoding="utf-8"))
-    try:
-        trained = scorer_from(config)
-    except DataError as error:
-        raise DataError(f"{directory / CONFIG_FILE}: {error}") from error
-    try:
-        trained.load_state_dict(load_file(directory / WEIGHTS_FILE))
-    except (RuntimeError, SafetensorError) as error:
-        raise DataError(
-            f"{directory / WEIGHTS_FILE} does not fit its {CONFIG_FILE}: {error}; export it again"
-        ) from error
-    trained.adapter = directory / ADAPTER_FOLDER if config.get("adapter") else None
+    config = check_directory(directory)
+    trained = scorer_from(config)
+    trained.load_state_dict(load_file(directory / WEIGHTS_FILE))
+    trained.adapter = directory / ADAPTER_FOLDER if "adapter" in config else None
     return trained.eval().to(device)
 
 
 def scorer_from(config: dict[str, Any]) -> TrainedScorer:
-    """Build a scorer as config.json describes it, with fresh weights.
-
-    Raises DataError for a kind that this version does not know.
-    """
-    kind, known = config["scorer"]["kind"], scorers()
-    if kind not in known:
-        raise DataError(f"scorer.kind {kind!r} is not one of {', '.join(known)}; update asymvlm")
+    """Build a scorer with fresh weights from a config that `check_config` has accepted."""
     budget = config["budget"]
     return TrainedScorer(
-        known[kind](**config["scorer"]["arguments"]),
+        scorers()[config["scorer"]["kind"]](**config["scorer"]["arguments"]),
         None if budget is None else BudgetHead(**budget["arguments"]),
         tuple(config["masked_ids"]),
         {key: config[key] for key in ("teacher", "data", "training") if key in config},
@@ -179,22 +172,17 @@ def scorer_from(config: dict[str, Any]) -> TrainedScorer:
 
 
 def _resolve(path: str | Path) -> Path:
-    directory = Path(path)
-    if directory.is_dir():
+    directory, repository = Path(path), str(path)
+    is_here = os.path.lexists(directory) or directory.is_absolute()
+    if is_here or repository.count("/") != 1 or repository.startswith("."):
         return directory
-    repository = str(path)
-    if directory.is_absolute() or repository.count("/") != 1 or repository.startswith("."):
-        raise DataError(
-            f"{path}: no such directory; give the folder that holds {CONFIG_FILE} and "
-            f"{WEIGHTS_FILE}"
-        )
     try:
         from huggingface_hub import snapshot_download
 
         return Path(
             snapshot_download(
                 repository,
-                allow_patterns=[CONFIG_FILE, WEIGHTS_FILE, "README.md", f"{ADAPTER_FOLDER}/*"],
+                allow_patterns=[CONFIG_FILE, WEIGHTS_FILE, CARD_FILE, f"{ADAPTER_FOLDER}/*"],
             )
         )
     except Exception as error:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import os
 import subprocess
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +18,32 @@ from ..targets import Target
 
 
 def commit() -> str | None:
-    """The commit of the source tree, with "-dirty" where it has changes.
+    """The commit of asymvlm's own checkout, with "-dirty" where it has changes.
 
-    None outside a checkout.
+    None for a copy that is installed, or lies in somebody else's repository, whose commits say
+    nothing of it.
     """
-    here = Path(__file__).parent
+    here = Path(__file__).resolve()
     try:
-        name = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True
-        )
-        changes = subprocess.run(
-            ["git", "status", "--porcelain"], cwd=here, capture_output=True, text=True, check=True
-        )
-    except (OSError, subprocess.CalledProcessError):
+        root = Path(_git(here.parent, "rev-parse", "--show-toplevel"))
+        _git(here.parent, "ls-files", "--error-unmatch", "--", here.name)
+        about = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
+        place = root.resolve() / "src/asymvlm"
+        if about.get("project", {}).get("name") != "asymvlm" or place != here.parents[1]:
+            return None
+        changes = _git(root, "status", "--porcelain")
+        return _git(root, "rev-parse", "HEAD") + ("-dirty" if changes else "")
+    except (OSError, ValueError, AttributeError, subprocess.CalledProcessError):
         return None
-    return name.stdout.strip() + ("-dirty" if changes.stdout.strip() else "")
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    # A hook's environment names the repository that it runs for.
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
+    done = subprocess.run(
+        ["git", *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=True
+    )
+    return done.stdout.strip()
 
 
 def provenance(
@@ -40,7 +54,7 @@ def provenance(
     No times and no folders: equal runs, equal files.
     """
     logged = sorted(trainer.callback_metrics.items())
-    metrics = {name: round(float(value), 6) for name, value in logged if name.startswith("val/")}
+    metrics = {name: _finite(float(value)) for name, value in logged if name.startswith("val/")}
     data = trainer.datamodule  # type: ignore[attr-defined]
     versions = {
         "asymvlm": __version__,
@@ -60,6 +74,11 @@ def provenance(
             "versions": versions,
         },
     }
+
+
+def _finite(value: float) -> float | None:
+    """Round a metric; None where it is no number, which JSON has not."""
+    return round(value, 6) if math.isfinite(value) else None
 
 
 def settings(value: Any) -> Any:

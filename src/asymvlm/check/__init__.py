@@ -1,0 +1,29 @@
+"""The format of a scorer directory: one schema, and what holds directories against it.
+
+`schema` is data. `asymvlm check`, `load_scorer`, exports and docs/checkpoint-format.md all go by it;
+json, numpy and safetensors are enough to read it. The checkpoint room imports this one; it imports
+the scorers, and torch with them, for kinds that the schema does not list.
+"""
+
+from .command import main
+from .config_file import check_config
+from .directory import check_directory, is_scorer
+from .rules import one_line, reason
+from .schema import (
+    ADAPTER_CONFIG_FILE,
+    ADAPTER_FOLDER,
+    ADAPTER_WEIGHTS_FILE,
+    CARD_FILE,
+    CONFIG_FILE,
+    FORMAT,
+    FORMAT_VERSION,
+    OWN_ENTRIES,
+    WEIGHTS_FILE,
+)
+from .tensor_file import check_shapes
+
+__all__ = [
+    "ADAPTER_CONFIG_FILE", "ADAPTER_FOLDER", "ADAPTER_WEIGHTS_FILE", "CARD_FILE", "CONFIG_FILE",
+    "FORMAT", "FORMAT_VERSION", "OWN_ENTRIES", "WEIGHTS_FILE", "check_config", "check_directory",
+    "check_shapes", "is_scorer", "main", "one_line", "reason",
+]  # fmt: skip
