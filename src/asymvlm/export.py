@@ -39,7 +39,7 @@ def export_checkpoint(checkpoint: str | Path, directory: str | Path) -> Path:
         card = model_card(config, adapter is not None)
     except DataError as fault:
         raise DataError(one_line(f"{checkpoint}: {fault}")) from None
-    except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
+    except (LookupError, TypeError, AttributeError, RuntimeError, ValueError, OverflowError) as error:
         raise DataError(
             f"{checkpoint} is damaged: its scorer does not fit ({reason(error)}); take another one"
         ) from error

@@ -12,9 +12,10 @@ from safetensors.torch import save_file
 from support.lora_runs import adapter
 
 import asymvlm
-from asymvlm.check import problems
+from asymvlm.check import check_directory
 from asymvlm.checkpoint.scorer import save_scorer
 from asymvlm.documents.sources.source import DataSource
+from asymvlm.errors import DataError
 from asymvlm.evaluation.evaluate import evaluate
 from asymvlm.export import export_checkpoint
 from asymvlm.methods import Learned
@@ -79,13 +80,14 @@ def test_the_adapter_is_part_of_what_a_method_is(frozen, tmp_path):
         Learned(str(copied), adapter=True),
     ]
     assert describe(methods[0]) != describe(methods[1]) == describe(methods[2])
-    (copied / "adapter/adapter_config.json").write_text("{}")
+    config = json.loads((copied / "adapter/adapter_config.json").read_text())
+    (copied / "adapter/adapter_config.json").write_text(json.dumps(config | {"lora_alpha": 3}))
     assert describe(Learned(str(copied), adapter=True)) != describe(methods[1])
 
 
 def test_a_scorer_saved_again_keeps_its_adapter(frozen, tmp_path):
     save_scorer(asymvlm.load_scorer(frozen), tmp_path / "again", "card")
-    assert problems(tmp_path / "again") == []
+    check_directory(tmp_path / "again")
     assert describe(Learned(str(tmp_path / "again"), adapter=True)) == describe(
         Learned(str(frozen), adapter=True)
     )
@@ -164,11 +166,12 @@ def test_a_scorer_without_an_adapter_says_so(first, llava):
         ),
         (
             lambda folder: (folder / "adapter/adapter_model.safetensors").write_bytes(b"x"),
-            "truncated or corrupt",
+            "is truncated",
         ),
     ],
 )
 def test_a_broken_adapter_is_found(frozen, tmp_path, spoil, says):
     broken = shutil.copytree(frozen, tmp_path / "broken")
     spoil(broken)
-    assert says in problems(broken)[0]
+    with pytest.raises(DataError, match=says):
+        asymvlm.load_scorer(broken)

@@ -1,8 +1,8 @@
 """The format of a scorer directory: one schema, and what holds directories against it.
 
-`schema` is data. `asymvlm check`, `load_scorer`, exports and docs/checkpoint-format.md all go by it;
-json, numpy and safetensors are enough to read it. The checkpoint room imports this one; it imports
-the scorers, and torch with them, for kinds that the schema does not list.
+`schema` is data; `asymvlm check`, `load_scorer`, exports and docs/checkpoint-format.md all go by
+it; json, numpy and safetensors are enough. The checkpoint room imports this one; it imports the
+scorers, and torch with them, for kinds alone that the schema does not list.
 """
 
 from .command import main
