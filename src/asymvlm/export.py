@@ -14,6 +14,8 @@ from .checkpoint.scorer import TrainedScorer, check_target, save_scorer, scorer_
 from .cli.command import run_command
 from .errors import DataError
 
+# What the parts of a checkpoint raise that are not what they should be.
+_DAMAGE = (LookupError, TypeError, AttributeError, RuntimeError, ValueError, ArithmeticError)
 CONTENTS = "asymvlm"  # where a training checkpoint keeps the config of its scorer
 
 
@@ -39,7 +41,7 @@ def export_checkpoint(checkpoint: str | Path, directory: str | Path) -> Path:
         card = model_card(config, adapter is not None)
     except DataError as fault:
         raise DataError(one_line(f"{checkpoint}: {fault}")) from None
-    except (LookupError, TypeError, AttributeError, RuntimeError, ValueError, OverflowError) as error:
+    except _DAMAGE as error:
         raise DataError(
             f"{checkpoint} is damaged: its scorer does not fit ({reason(error)}); take another one"
         ) from error

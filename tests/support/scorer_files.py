@@ -175,7 +175,7 @@ def spoilt_tensors(draw, tensors):
             )
         elif one.is_floating_point():
             places = one.view(-1)[: 1 if how == 4 else None]
-            places.fill_(draw(st.sampled_from(FILLS)))
+            places.copy_(torch.tensor(draw(st.sampled_from(FILLS))))
     return tensors
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from ..errors import DataError
 from .adapter_folder import check_adapter
 from .config_file import check_config, read_json
+from .overflow import check_overflow
 from .rules import one_line, reason
 from .schema import CONFIG_FILE, FORMAT, LARGEST_WEIGHT, SCORER_DTYPES, WEIGHTS_FILE
 from .tensor_file import check_shapes, check_values, read_tensors
@@ -42,6 +43,7 @@ def _checked(directory: Path) -> dict[str, Any]:
     tensors = read_tensors(directory / WEIGHTS_FILE, WEIGHTS_FILE)
     check_shapes(config, {name: stored.shape for name, stored in tensors.items()})
     check_values(tensors, SCORER_DTYPES, WEIGHTS_FILE, LARGEST_WEIGHT)
+    check_overflow(config, tensors)
     if "adapter" in config:
         check_adapter(directory)
     return config

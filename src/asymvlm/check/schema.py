@@ -21,8 +21,9 @@ ADAPTER_WEIGHTS_FILE = "adapter_model.safetensors"
 # All that a scorer directory has of the format; other files in it are their owners'.
 OWN_ENTRIES = (CONFIG_FILE, WEIGHTS_FILE, CARD_FILE, ADAPTER_FOLDER)
 
-# Scores of larger weights can overflow: it is the largest fp16 number.
-LARGEST_WEIGHT = 65504
+# Scores of larger weights can overflow: it is the largest fp16 number. A row that goes into a
+# LayerNorm is squared besides.
+LARGEST_WEIGHT, LARGEST_NORM = 65504, 1e18
 SIZE = integer(1, 2**20)
 _WEIGHT = number(-LARGEST_WEIGHT, LARGEST_WEIGHT)
 _EXPORT, _UPDATE = "export the scorer again", "update asymvlm, or export the scorer again"
