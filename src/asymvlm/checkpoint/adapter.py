@@ -99,20 +99,27 @@ def _misfit(model: PreTrainedModel, directory: Path, why: object) -> ValueError:
 
 @contextmanager
 def _left_as_found(model: PreTrainedModel) -> Iterator[None]:
-    """Restore what peft changes in a model besides its layers: modes, gradients, hooks."""
+    """Restore what peft changes in a model: layers, modes, gradients, hooks."""
+    parts = [(module, dict(module._modules), module.training) for module in model.modules()]
     trainable = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-    training = [(module, module.training) for module in model.modules()]
+    had_config = "peft_config" in vars(model)
     hooks = list(getattr(model, "_require_grads_hooks", []))
     try:
         yield
     finally:
+        for module, children, was in parts:
+            # Peft that fails half way leaves layers of its own, and no way to take them out.
+            if module._modules != children:
+                module._modules.clear()
+                module._modules.update(children)
+            module.training = was
         for parameter, before in trainable:
             parameter.requires_grad_(before)
-        for module, was in training:
-            module.training = was
         if list(getattr(model, "_require_grads_hooks", [])) != hooks:
             # Peft's, which transformers remembers instead of the model's own.
             model.disable_input_require_grads()
             if hooks:
                 model._require_grads_hooks = hooks
                 model._require_grads_hook = hooks[0]  # type: ignore[assignment]
+        if not had_config:
+            vars(model).pop("peft_config", None)
