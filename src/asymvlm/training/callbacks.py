@@ -24,6 +24,7 @@ from ..evaluation.questions import held_out, metric_named
 from ..evaluation.report.pictures import page_panels
 from ..export import export_checkpoint, read_checkpoint
 from ..methods import methods
+from ..scorers import scorers
 from .resuming import CONFIG_FILE, of_another_run
 from .scorer_module import ScorerModule
 
@@ -102,6 +103,12 @@ class ExportScorer(CheckedCallback):
         """Raise ValueError or DataError for what would fail at the end; called before `fit`."""
         if trainer.checkpoint_callback is None:
             raise ValueError("trainer.callbacks: ExportScorer needs a ModelCheckpoint beside it")
+        kind = getattr(getattr(module, "scorer", None), "kind", None)
+        if kind is not None and kind not in scorers():
+            raise ValueError(
+                f"model.scorer: kind {kind!r} is none that a scorer directory can be loaded with "
+                f"({', '.join(scorers())}); put the file of its class into asymvlm/scorers"
+            )
         check_target(self.target(trainer))
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

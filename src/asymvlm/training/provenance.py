@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import subprocess
-import tomllib
-from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -15,35 +11,7 @@ import transformers
 
 from .. import __version__
 from ..targets import Target
-
-
-def commit() -> str | None:
-    """The commit of asymvlm's own checkout, with "-dirty" where it has changes.
-
-    None for a copy that is installed, or lies in somebody else's repository, whose commits say
-    nothing of it.
-    """
-    here = Path(__file__).resolve()
-    try:
-        root = Path(_git(here.parent, "rev-parse", "--show-toplevel"))
-        _git(here.parent, "ls-files", "--error-unmatch", "--", here.name)
-        about = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
-        place = root.resolve() / "src/asymvlm"
-        if about.get("project", {}).get("name") != "asymvlm" or place != here.parents[1]:
-            return None
-        changes = _git(root, "status", "--porcelain")
-        return _git(root, "rev-parse", "HEAD") + ("-dirty" if changes else "")
-    except (OSError, ValueError, AttributeError, subprocess.CalledProcessError):
-        return None
-
-
-def _git(folder: Path, *arguments: str) -> str:
-    # A hook's environment names the repository that it runs for.
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
-    done = subprocess.run(
-        ["git", *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=True
-    )
-    return done.stdout.strip()
+from .own_commit import own_commit
 
 
 def provenance(
@@ -70,7 +38,7 @@ def provenance(
             "steps": trainer.global_step,
             "target": settings(target),
             "metrics": metrics,
-            "commit": commit(),
+            "commit": own_commit(),
             "versions": versions,
         },
     }
