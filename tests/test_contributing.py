@@ -14,10 +14,13 @@ from support import ROOT
 TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 TRY = """
 import sys; sys.path.insert(0, "{tests}")
+import tempfile
 import torch
 from jsonargparse import ArgumentParser
 import asymvlm
 from asymvlm.backbone import backbone_of
+from asymvlm.check import main as check
+from asymvlm.checkpoint.scorer import TrainedScorer, save_scorer
 from asymvlm.objectives import Objective, Labels, Prediction
 from asymvlm.registry import import_all
 from asymvlm.scorers import TokenBatch, scorers
@@ -33,6 +36,8 @@ assert report.calls[0].after == [8, 16]
 vision, text, grid = torch.randn(5, 8), torch.randn(2, 8), torch.zeros(5, 3).long()
 batch = TokenBatch.single(vision, text, grid)
 assert scorers()["linear_probe"](8)(batch).shape == (1, 5)
+saved = save_scorer(TrainedScorer(scorers()["linear_probe"](8), None), tempfile.mkdtemp(), "")
+assert check([str(saved)]) == 0 and asymvlm.load_scorer(saved)(batch)[0].shape == (1, 5)
 with asymvlm.evict(model, asymvlm.evictors()["value_norm"](2, 4), text_budget=8) as evictions:
     model.generate(**inputs, max_new_tokens=6, do_sample=False)
 assert max(evictions.calls[0].gone) > 0

@@ -125,6 +125,38 @@ def test_an_adapter_that_does_not_fit_leaves_the_model_alone(frozen, llava, tmp_
         )
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"lora_dropout": "x"},
+        {"init_lora_weights": "x"},
+        {"alpha_pattern": None},
+        {"use_rslora": {"6": []}, "alpha_pattern": []},
+        {"lora_bias": [{}]},
+        {"task_type": "x"},
+        {"bias": ["x"]},
+        {"target_modules": "["},
+    ],
+)
+def test_what_peft_cannot_apply_is_one_line_and_leaves_the_model_alone(
+    frozen, llava, tmp_path, changed
+):
+    """Some of these it finds after it has put in a layer or more."""
+    other = shutil.copytree(frozen, tmp_path / "other")
+    config = json.loads((other / "adapter/adapter_config.json").read_text())
+    (other / "adapter/adapter_config.json").write_text(json.dumps(config | changed))
+    modules, attributes = dict(llava.named_modules()), set(vars(llava))
+    trainable = [parameter.requires_grad for parameter in llava.parameters()]
+    with (
+        pytest.raises(ValueError, match=r"adapter: .* does not fit") as error,
+        asymvlm.prune(llava, asymvlm.load_scorer(other), adapter=True),
+    ):
+        pass
+    assert len(str(error.value).splitlines()) == 1
+    assert dict(llava.named_modules()) == modules and set(vars(llava)) == attributes
+    assert [parameter.requires_grad for parameter in llava.parameters()] == trainable
+
+
 def test_wearing_changes_neither_mode_nor_dice(frozen, llava, batch):
     llava.train()
     llava.gradient_checkpointing_enable()

@@ -13,6 +13,7 @@ import asymvlm
 from asymvlm import export
 from asymvlm.check import main as check
 from asymvlm.checkpoint.scorer import TrainedScorer, save_scorer
+from asymvlm.errors import DataError
 from asymvlm.scorers import BudgetHead, scorers
 
 WIDTH = 16
@@ -133,6 +134,43 @@ def test_a_damaged_checkpoint_is_one_line(checkpoint, tmp_path, capsys, damage):
     assert len(said.splitlines()) == 1 and str(checkpoint) in said
     assert "weights_only" not in said and "Traceback" not in said
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run"]
+
+
+@pytest.mark.parametrize(
+    "part,value,says",
+    [
+        ("budget", [], "scorer config: budget is [], must be null or an object"),
+        ("masked_ids", [-1], "scorer config: masked_ids is [-1], must be a list of integers"),
+        ("input", {"stage": "pixels"}, 'input.stage is "pixels", must be "llm_input"'),
+        ("budget", None, "state_dict: tensor budget.ratio.0.bias is there, must be left out"),
+    ],
+)
+def test_what_check_would_refuse_is_not_written(checkpoint, tmp_path, capsys, part, value, says):
+    stored = torch.load(checkpoint)
+    stored["asymvlm"]["config"][part] = value
+    torch.save(stored, checkpoint)
+    assert exported(checkpoint, tmp_path / "scorer") == 1
+    said = capsys.readouterr().err
+    assert says in said and len(said.splitlines()) == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run"]
+
+
+def test_a_metric_that_was_no_number(checkpoint, tmp_path):
+    stored = torch.load(checkpoint)
+    stored["asymvlm"]["config"]["training"]["metrics"]["val/ndcg"] = None
+    torch.save(stored, checkpoint)
+    assert exported(checkpoint, tmp_path / "scorer") == 0
+    card = (tmp_path / "scorer/README.md").read_text()
+    assert "| val/ndcg | no number |" in card and "| val/loss | 1.0000 |" in card
+
+
+@pytest.mark.parametrize("about", [{"data": {1j: 2}}, {"training": {"seed": Path("x")}}])
+def test_what_json_cannot_write_is_refused(tmp_path, about):
+    trained = made()
+    trained.about = about
+    with pytest.raises(DataError, match=r"is not written, since config.json: "):
+        save_scorer(trained, tmp_path / "scorer", "card")
+    assert not (tmp_path / "scorer").exists()
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

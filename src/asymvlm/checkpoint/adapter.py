@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,35 +66,25 @@ def applied_adapter(model: PreTrainedModel, directory: Path) -> Iterator[None]:
             f"adapter: the model has adapters already; take them off, or load {directory} beside "
             "them with peft"
         )
-    with _left_as_found(model):
+    with _left_as_found(model), ExitStack() as undo:
         try:
             config = PeftConfig.from_pretrained(str(directory))
             config.inference_mode = True
             # Nothing is drawn at random.
             adapted = get_peft_model(model, config, low_cpu_mem_usage=True)
-        except Exception as error:
-            # Whatever peft makes of keys that the format leaves to it.
-            raise _misfit(model, directory, error) from error
-        try:
+            undo.callback(adapted.unload)
             stored = load_peft_weights(str(directory), device=str(model.device))
             expected = {name for name in adapted.state_dict() if ".lora_" in name}
             if len(stored) != len(expected):
-                raise _misfit(model, directory, f"{len(stored)} tensors for {len(expected)} places")
-            try:
-                set_peft_model_state_dict(adapted, stored, low_cpu_mem_usage=True)
-            except RuntimeError as error:  # torch's, of shapes
-                raise _misfit(model, directory, error) from error
-            yield
-        finally:
-            adapted.unload()
-
-
-def _misfit(model: PreTrainedModel, directory: Path, why: object) -> ValueError:
-    said = reason(why) if isinstance(why, Exception) else why
-    return ValueError(
-        f"adapter: {directory} does not fit {type(model).__name__} ({said}); use the model that it "
-        "was trained on"
-    )
+                raise ValueError(f"{len(stored)} tensors for {len(expected)} places")
+            set_peft_model_state_dict(adapted, stored, low_cpu_mem_usage=True)
+        except Exception as error:
+            # Whatever peft makes of another model, and of keys that the format leaves to it.
+            raise ValueError(
+                f"adapter: {directory} does not fit {type(model).__name__} ({reason(error)}); use "
+                "the model that it was trained on"
+            ) from error
+        yield
 
 
 @contextmanager
@@ -102,7 +92,6 @@ def _left_as_found(model: PreTrainedModel) -> Iterator[None]:
     """Restore what peft changes in a model: layers, modes, gradients, hooks."""
     parts = [(module, dict(module._modules), module.training) for module in model.modules()]
     trainable = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-    had_config = "peft_config" in vars(model)
     hooks = list(getattr(model, "_require_grads_hooks", []))
     try:
         yield
@@ -121,5 +110,3 @@ def _left_as_found(model: PreTrainedModel) -> Iterator[None]:
             if hooks:
                 model._require_grads_hooks = hooks
                 model._require_grads_hook = hooks[0]  # type: ignore[assignment]
-        if not had_config:
-            vars(model).pop("peft_config", None)

@@ -28,6 +28,7 @@ from ..check import (
     check_config,
     check_directory,
     is_scorer,
+    reason,
 )
 from ..errors import DataError
 from ..scorers import BudgetHead, Scorer, TokenBatch, scorers
@@ -187,5 +188,6 @@ def _resolve(path: str | Path) -> Path:
         )
     except Exception as error:
         raise DataError(
-            f"{path}: neither a directory here nor a repository that could be fetched ({error})"
+            f"{path}: neither a directory here nor a repository that could be fetched "
+            f"({reason(error)})"
         ) from error
