@@ -26,7 +26,7 @@ from asymvlm.errors import DataError
 from asymvlm.export import export_checkpoint
 from asymvlm.scorers import TokenBatch
 
-EXAMPLES = int(os.environ.get("ASYMVLM_EXAMPLES", "150"))
+EXAMPLES = int(os.environ.get("ASYMVLM_EXAMPLES", "120"))
 ANY = settings(
     max_examples=EXAMPLES,
     deadline=None,
