@@ -32,7 +32,7 @@ test: setup lint types
 
 # The inner loop: rules, exactness on a few families, formats; no training and no child processes.
 QUICK = tests/methods tests/scorers tests/objectives tests/gates tests/targets tests/pruning \
-  tests/eviction/policies tests/checkpoint/test_scorer.py tests/checkpoint/test_tensors.py \
+  tests/eviction/policies tests/check tests/checkpoint/test_scorer.py tests/checkpoint/test_tensors.py \
   tests/evaluation/metrics tests/evaluation/test_metrics.py tests/evaluation/test_summary.py tests/test_selectors.py
 
 quick: export OMP_NUM_THREADS ?= 1
