@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from asymvlm.checkpoint.scorer import TrainedScorer, save_scorer
 from asymvlm.distillation.teacher import Teacher
 from asymvlm.documents.sources.source import DataSource
 from asymvlm.documents.world.generated import fingerprint
+from asymvlm.errors import DataError
 from asymvlm.methods import Learned
 from asymvlm.methods.evidence import Evidence
 from asymvlm.methods.random import Random
@@ -89,6 +91,36 @@ def test_the_code_of_a_user_s_method_counts(tmp_path):
     same = method_of(tmp_path, "two", "tokens.vision.sum(-1)")
     other = method_of(tmp_path, "three", "-tokens.vision.sum(-1)")
     assert key(first) == key(same) != key(other)
+
+
+def test_the_code_that_a_user_s_method_imports_counts(tmp_path, monkeypatch):
+    """Through other modules of theirs, too; libraries beside them do not."""
+    import importlib
+    import sys
+
+    files = {
+        "mine_method.py": "import asymvlm, lib_there\nfrom mine_middle import rule\n"
+        "class Mine(asymvlm.Method):\n    def score(self, tokens):\n        return rule(tokens)\n",
+        "mine_middle.py": "import mine_rule\nrule = mine_rule.rule\n",
+        "mine_rule.py": "def rule(tokens):\n    return tokens.vision.sum(-1)\n",
+        "site-packages/lib_there.py": "version = 1\n",
+    }
+
+    def loaded(folder, changed, old, new):
+        for name, text in files.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(text.replace(old, new) if name == changed else text)
+        with monkeypatch.context() as patch:
+            patch.syspath_prepend(str(folder))
+            patch.syspath_prepend(str(folder / "site-packages"))
+            for name in files:
+                sys.modules.pop(Path(name).stem, None)
+            return key(importlib.import_module("mine_method").Mine())
+
+    first = loaded(tmp_path / "a", None, "", "")
+    assert loaded(tmp_path / "b", None, "", "") == first
+    assert loaded(tmp_path / "c", "mine_rule.py", "sum", "mean") != first
+    assert loaded(tmp_path / "d", "site-packages/lib_there.py", "1", "2") == first
 
 
 def test_what_changes_while_a_method_works_does_not_count():
@@ -176,6 +208,9 @@ def test_a_commit_of_the_hub_counts(teacher, monkeypatch):
         config._commit_hash = commit
         found.append(describe_teacher("some/repository", processor))
     assert differences(*found) == ["commit: aaa -> bbb"]
+    config._commit_hash = None
+    with pytest.raises(DataError, match=r"^some/repository: its commit .* name the folder$"):
+        describe_teacher("some/repository", processor)
 
 
 def test_use_does_not_change_a_teacher_s_description(teacher, page_samples):

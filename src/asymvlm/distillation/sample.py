@@ -33,22 +33,29 @@ class DistillationSample:
 
 
 def to_record(sample: DistillationSample) -> dict[str, bytes]:
-    """Convert to flat bytes for a `datasets` cache, in half precision where it is enough."""
+    """Convert to flat bytes for a `datasets` cache, in half precision where it is enough.
+
+    Raises ValueError for what has no finite values there.
+    """
     record = {}
     for field in fields(sample):
-        value: Tensor = getattr(sample, field.name).cpu()
-        record[field.name] = value.to(_STORED[field.name]).numpy().tobytes()
+        value: Tensor = getattr(sample, field.name).cpu().to(_STORED[field.name])
+        _check_finite(field.name, value)
+        record[field.name] = value.numpy().tobytes()
     return record
 
 
 def from_record(record: dict[str, bytes]) -> DistillationSample:
-    """Invert `to_record`, in fp32."""
+    """Invert `to_record`, in fp32.
+
+    Raises ValueError for bytes that `to_record` has not made.
+    """
     arrays: dict[str, np.ndarray] = {
         name: np.frombuffer(record[name], dtype=_NUMPY[dtype]) for name, dtype in _STORED.items()
     }
     grid = arrays["grid"].reshape(-1, 3)
     width = len(arrays["vision"]) // max(1, len(grid))
-    return DistillationSample(
+    sample = DistillationSample(
         vision=_tensor(arrays["vision"].reshape(len(grid), width)).float(),
         text=_tensor(arrays["text"].reshape(-1, width)).float(),
         text_mask=_tensor(arrays["text_mask"]),
@@ -58,6 +65,15 @@ def from_record(record: dict[str, bytes]) -> DistillationSample:
         key_boxes=_tensor(arrays["key_boxes"]).float(),
         dense_answer_share=_tensor(arrays["dense_answer_share"]),
     )
+    for field in fields(sample):
+        _check_finite(field.name, getattr(sample, field.name))
+    return sample
+
+
+def _check_finite(name: str, value: Tensor) -> None:
+    # NaN stands for a teacher that was not asked.
+    if name != "dense_answer_share" and not bool(value.isfinite().all()):
+        raise ValueError(f"{name}: holds values that are not finite in {_STORED[name]}")
 
 
 def _tensor(array: np.ndarray) -> Tensor:

@@ -11,6 +11,7 @@ import hashlib
 import inspect
 import json
 import pickle
+import sys
 import types
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,10 +24,13 @@ from torch import Tensor, nn
 from transformers import AutoConfig, GenerationConfig
 
 from .. import __version__
+from ..errors import DataError
 from .weights_fingerprint import weights_fingerprint
 
 # Of loaded settings: where they were loaded from, and who wrote them.
 _TORCH_OWN = {"training", *vars(nn.Module())}
+# Folders of libraries, which may lie in a user's own.
+_INSTALLED = {"site-packages", "dist-packages"}
 _NOT_CONTENT = {"_name_or_path", "name_or_path", "transformers_version", "_commit_hash"}
 
 
@@ -61,6 +65,11 @@ def describe_teacher(path: str, processor: Any) -> dict[str, Any]:
     """Describe the VLM at `path` and its processor: all that targets depend on."""
     config = AutoConfig.from_pretrained(path)
     commit = None if Path(path).is_dir() else getattr(config, "_commit_hash", None)
+    if commit is None and not Path(path).is_dir():
+        raise DataError(
+            f"{path}: its commit on the Hub is not known, and the name alone may stand for other "
+            "weights tomorrow; download it and name the folder"
+        )
     try:
         generation = GenerationConfig.from_pretrained(path).to_dict()
     except OSError:
@@ -182,7 +191,8 @@ def _source(value: Any) -> bytes:
     try:
         file = inspect.getsourcefile(value)
         if file is not None and Path(file).is_file():
-            return Path(file).read_bytes()
+            beside = _imported_beside(value.__module__, Path(file).parent)
+            return b"".join(Path(item).read_bytes() for item in [file, *beside])
     except (OSError, TypeError):
         pass
     parts = vars(value).values() if isinstance(value, type) else [value]
@@ -190,6 +200,30 @@ def _source(value: Any) -> bytes:
     return repr(
         [(code.co_name, code.co_code, code.co_names, code.co_consts) for code in codes]
     ).encode()
+
+
+def _imported_beside(module: str, folder: Path) -> list[str]:
+    """List the files in `folder` and below that a module imports, itself or through others.
+
+    Of this package's own modules none: their versions are known.
+    """
+    found: set[str] = set()
+    waiting = [] if module.startswith(f"{__package__.partition('.')[0]}.") else [module]
+    while waiting:
+        own = vars(sys.modules.get(waiting.pop(), types.ModuleType("none")))
+        for value in list(own.values()):
+            is_module = isinstance(value, types.ModuleType)
+            name = str(value.__name__ if is_module else getattr(value, "__module__", None))
+            file = str(getattr(sys.modules.get(name), "__file__", None) or "")
+            if file not in found and _is_own(Path(file), folder):
+                found.add(file)
+                waiting.append(name)
+    return sorted(found)
+
+
+def _is_own(file: Path, folder: Path) -> bool:
+    """Whether a file lies in a folder, and not in a library there."""
+    return folder in file.parents and _INSTALLED.isdisjoint(file.relative_to(folder).parts)
 
 
 def _pickled(value: Any) -> str:

@@ -164,7 +164,7 @@ class PagesData(L.LightningDataModule):
         }
         records = build_once(directory, _observe_all, arguments, about, undecodable.write)
         self._note_skipped(split, SkipReport.read(directory))
-        return _CachedSamples(records)
+        return _CachedSamples(records, directory)
 
     def _about(self, split: str) -> dict[str, Any]:
         """Describe everything that the cached samples depend on."""
@@ -212,14 +212,20 @@ class PagesData(L.LightningDataModule):
 
 
 class _CachedSamples(Dataset[DistillationSample]):
-    def __init__(self, records: datasets.Dataset) -> None:
-        self.records = records
+    def __init__(self, records: datasets.Dataset, directory: Path) -> None:
+        self.records, self.directory = records, directory
 
     def __len__(self) -> int:
         return len(self.records)
 
     def __getitem__(self, index: int) -> DistillationSample:
-        return from_record(self.records[index])
+        try:
+            return from_record(self.records[index])
+        except Exception as error:  # whatever a reader makes of broken bytes
+            raise DataError(
+                f"{self.directory} is damaged at sample {index} ({str(error).splitlines()[0]}); "
+                "move it away, and it is made anew"
+            ) from error
 
 
 class _LiveSamples(Dataset[tuple[Sample, SkipReport]]):
