@@ -31,7 +31,9 @@ def disk_error(error: BaseException, place: Path | None = None) -> str | None:
             # Libraries in other languages have errors of their own.
             if getattr(found, "errno", None) == number or os.strerror(number) in str(found):
                 file = getattr(found, "filename", None)
-                if file is None or (place and str(file).startswith(str(place.parent))):
+                if "shared memory" in str(found):
+                    file = "/dev/shm, the shared memory of loader workers"
+                elif file is None or (place and str(file).startswith(str(place.parent))):
                     file = place or "a file"
                 return f"{file}: {os.strerror(number)}"
         found = found.__cause__ or found.__context__

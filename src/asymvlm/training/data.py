@@ -22,6 +22,7 @@ from ..documents.world.generated import fingerprint
 from ..errors import DataError
 from ..storage.cached_dataset import build_once
 from ..storage.fingerprint import key_of
+from .shared_memory import check_shared_memory
 
 
 class PagesData(L.LightningDataModule):
@@ -110,6 +111,7 @@ class PagesData(L.LightningDataModule):
 
     def prepare_data(self) -> None:
         """Write pages and the cache of targets on one process, for all of them."""
+        check_shared_memory(self.num_workers)
         for split in ("train", "val"):
             self._check_boxes(self.pages(split))
         self._warn_of_shared_pages()
