@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import functools
-import hashlib
 from pathlib import Path
+
+from .file_digest import file_digest
 
 
 def weights_fingerprint(path: str) -> str:
@@ -14,11 +14,4 @@ def weights_fingerprint(path: str) -> str:
         return ""
     for kind in ("safetensors", "bin", "pt", "pth"):
         files = files or sorted(Path(path).glob(f"[!.]*.{kind}")) if Path(path).is_dir() else []
-    return ";".join(f"{file.name}:{_digest(file, file.stat().st_mtime_ns)[:16]}" for file in files)
-
-
-@functools.cache
-def _digest(file: Path, changed: int) -> str:
-    """Digest a file once per change, as shards of a large VLM take a while."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    return ";".join(f"{file.name}:{file_digest(file)[:16]}" for file in files)

@@ -22,6 +22,9 @@ def checked_boxes(record: dict[str, Any], head: Callable[[], PictureHead]) -> di
 
     Raises ValueError, in words, for anything else.
     """
+    none: dict[str, Any] = {key: [] for key in (*_KEYS, "alt_evidence")}
+    if "boxes" not in record and all(record.get(key) in (None, []) for key in none):
+        return none
     form = record.get("boxes") or "xyxy"
     if form not in FORMS:
         raise ValueError(f"boxes is {form!r}, not one of {', '.join(FORMS)}")
@@ -30,7 +33,7 @@ def checked_boxes(record: dict[str, Any], head: Callable[[], PictureHead]) -> di
     named = [*zip(_KEYS, groups, strict=True), *(("alt_evidence", group) for group in alternatives)]
     every = [_four(key, box) for key, group in named for box in _members(key, group)]
     if not every:
-        return {key: [] for key in (*_KEYS, "alt_evidence")}
+        return none
     if form == "xyxy" and all(value <= 1 for box in every for value in box):
         raise ValueError("boxes lie in [0, 1]; if they are shares of the page say boxes: relative")
     page = head()

@@ -11,6 +11,7 @@ from typing import Any
 import datasets
 
 from ...errors import DataError
+from ...storage.file_digest import file_digest
 from ..picture import PictureHead, Stored, picture_head
 from ..sample import FEATURES
 from ..skip_report import SkipReport
@@ -173,8 +174,7 @@ def _named_images(record: Any) -> list[str]:
 def _digest_of_file(path: Path) -> str:
     if not path.is_file():
         raise ValueError(f"image {path} does not exist")
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return file_digest(path)
 
 
 def _page_id(content: tuple[str, ...]) -> str:

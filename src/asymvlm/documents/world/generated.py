@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import io
 from collections.abc import Callable, Iterator
@@ -14,6 +13,7 @@ import datasets
 
 from ...cli.progress import track
 from ...storage.cached_dataset import build_once
+from ...storage.file_digest import file_digest
 from ..sample import FEATURES
 from .generate import generate, generate_dialogue
 from .page import Page, Question
@@ -68,12 +68,10 @@ def fingerprint(pages: datasets.Dataset) -> str:
     def of_bytes(image: bytes) -> str:
         return hashlib.sha256(image).hexdigest()
 
-    # Several pages may show one file.
-    of_file = functools.cache(lambda path: of_bytes(Path(path).read_bytes()))
     for batch in pages.with_format("arrow").iter(64):
         for row in batch.to_pylist():
             images = [
-                of_file(item["path"]) if item["bytes"] is None else of_bytes(item["bytes"])
+                file_digest(item["path"]) if item["bytes"] is None else of_bytes(item["bytes"])
                 for item in row.pop("images")
             ]
             content.update(repr((images, sorted(row.items()))).encode())
