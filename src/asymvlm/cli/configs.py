@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -22,19 +24,15 @@ def find_config(name: str | Path) -> Path:
     and for a file that is no YAML of settings.
     """
     path = Path(name)
-    if path.is_file():
-        _check_settings(path)
+    if os.path.isfile(path):
+        _settings(path)
         return path
-    inner = Path(*path.parts[1:]) if path.parts[:1] == ("configs",) else path
-    found = bundled(Path("configs") / inner.with_suffix(".yaml"))
-    if found is None:
-        names = _names()
-        close = difflib.get_close_matches(str(inner.with_suffix("")), names, 3, 0.5) or names
-        raise ValueError(
-            f"--config: {name} is no file, and none of the package's configurations, such as "
-            f"{', '.join(close)}"
-        )
-    return found
+    named = path.relative_to("configs") if path.is_relative_to("configs") else path
+    found = _packaged().get(str(named).removesuffix(".yaml"))
+    if found is not None:
+        return found
+    why = f"{name} is no file and no name of the package's configurations" if str(name) else "empty"
+    raise ValueError(f"--config: {why}; {_hint(named)}")
 
 
 def find_model(path: str) -> str:
@@ -49,18 +47,22 @@ def find_model(path: str) -> str:
 
 
 def with_configs(arguments: Sequence[str], default: str | None = None) -> list[str]:
-    """Resolve every `--config` of a command line; `default` is taken where there is none."""
+    """Resolve every `--config` of a command line; `default` is taken where there is none.
+
+    Files without settings are left out: parsers take them for something else than YAML.
+    """
     found: list[str] = []
-    names = 0
-    for place, argument in enumerate(arguments):
+    is_named = False
+    rest = iter(arguments)
+    for argument in rest:
         flag, equals, value = argument.partition("=")
-        if flag in _FLAGS and equals:
-            argument = f"{flag}={find_config(value)}"
-        elif place and arguments[place - 1] in _FLAGS:
-            argument = str(find_config(argument))
-        names += flag in _FLAGS
-        found.append(argument)
-    return found if names or default is None else ["--config", str(find_config(default)), *found]
+        if flag not in _FLAGS:
+            found.append(argument)
+            continue
+        is_named = True
+        name = value if equals else next(rest, None)
+        found += ["--config"] if name is None else _flags_of(find_config(name))
+    return found if is_named or default is None else [*_flags_of(find_config(default)), *found]
 
 
 def bundled(path: Path) -> Path | None:
@@ -71,21 +73,44 @@ def bundled(path: Path) -> Path | None:
     return None
 
 
-def _check_settings(path: Path) -> None:
-    """Raise ValueError, in one line, for a file that is no YAML of settings."""
+def _flags_of(config: Path) -> list[str]:
+    return ["--config", str(config)] if _settings(config) else []
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    """Read a file's settings; none where nothing is in it but comments.
+
+    Raises ValueError, in one line, for a file that is no YAML of settings.
+    """
     try:
         settings = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"--config: {path} is no YAML: {reason}") from None
-    if not isinstance(settings, dict):
+    if settings is not None and not isinstance(settings, dict):
         raise ValueError(
-            f"--config: {path} holds no settings but {settings!r:.40}; write them as `key: value`"
+            f"--config: {path} holds {settings!r:.40} instead of settings; write them as "
+            "`key: value`"
         )
+    return settings or {}
 
 
-def _names() -> list[str]:
+def _packaged() -> dict[str, Path]:
+    """Find the package's configurations by name."""
     folder = bundled(Path("configs"))
     if folder is None:
-        return []
-    return sorted(str(file.relative_to(folder).with_suffix("")) for file in folder.rglob("*.yaml"))
+        return {}
+    files = sorted(folder.rglob("*.yaml"))
+    return {str(file.relative_to(folder)).removesuffix(".yaml"): file for file in files}
+
+
+def _hint(named: Path) -> str:
+    """Name the configurations that resemble `named`, else all; those in folders by their folder."""
+    names = list(_packaged())
+    close = [name for name in names if Path(name).name == named.name]
+    close = close or difflib.get_close_matches(str(named), names, 3, 0.6)
+    if close:
+        return f"did you mean {' or '.join(close)}?"
+    here = [name for name in names if "/" not in name]
+    folders = dict.fromkeys(f"{name.partition('/')[0]}/..." for name in names if "/" in name)
+    return f"give a YAML file, or one of {', '.join([*here, *folders])}"
