@@ -5,7 +5,7 @@
 
 import sys
 
-from asymvlm.evaluation.main import main
+from asymvlm.cli.door import enter
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(enter("eval"))

@@ -2,7 +2,7 @@
 
 import sys
 
-from asymvlm.training.main import main
+from asymvlm.cli.door import enter
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(enter("train"))

@@ -3,6 +3,13 @@
 from __future__ import annotations
 
 import sys
+
+from .cli.door import enter
+
+# Before the imports that take seconds: help and signals do not wait for them.
+if __name__ == "__main__":
+    sys.exit(enter("export"))
+
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +102,3 @@ def _export(arguments: list[str]) -> None:
     if len(arguments) != 2:
         raise ValueError("usage: asymvlm export CHECKPOINT.ckpt DIRECTORY")
     print(f"exported scorer: {export_checkpoint(arguments[0], arguments[1])}")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

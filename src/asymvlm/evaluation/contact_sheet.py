@@ -3,6 +3,13 @@
 from __future__ import annotations
 
 import sys
+
+from ..cli.door import enter
+
+# Before the imports that take seconds: help and signals do not wait for them.
+if __name__ == "__main__":
+    sys.exit(enter("contact-sheet"))
+
 from pathlib import Path
 
 import datasets
@@ -27,9 +34,14 @@ def contact_sheet(pages: datasets.Dataset, columns: int = 4, cell: int = 224) ->
     return sheet
 
 
-def _main(arguments: list[str]) -> None:
-    if not 1 <= len(arguments) <= 2:
-        raise ValueError("usage: python -m asymvlm.evaluation.contact_sheet OUT.png [FOLDER]")
+def main(arguments: list[str] | None = None, owns_process: bool | None = None) -> int:
+    """Draw; returns the exit code."""
+    return run_command(_draw, arguments, owns_process)
+
+
+def _draw(arguments: list[str]) -> None:
+    if Path(arguments[0]).suffix.lower() not in Image.registered_extensions():
+        raise ValueError(f"{arguments[0]} is no name of a picture; end it with .png")
     if len(arguments) == 2:
         pages = folder_pages(Path(arguments[1]), "train")[0].select(range(16))
     else:
@@ -37,7 +49,3 @@ def _main(arguments: list[str]) -> None:
         pages = datasets.Dataset.from_list(rows, features=FEATURES)
     contact_sheet(pages).save(arguments[0])
     print(f"contact sheet: {arguments[0]}")
-
-
-if __name__ == "__main__":
-    sys.exit(run_command(_main))

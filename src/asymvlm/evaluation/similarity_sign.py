@@ -9,6 +9,14 @@ every tower has to be asked.
 from __future__ import annotations
 
 import sys
+
+from ..cli.door import enter
+
+# Before the imports that take seconds: help and signals do not wait for them.
+if __name__ == "__main__":
+    sys.exit(enter("similarity-sign"))
+
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -136,5 +144,7 @@ def similarity_sign(
     return check
 
 
-if __name__ == "__main__":
-    sys.exit(run_command(lambda arguments: call_from_flags(similarity_sign, arguments)))
+def main(arguments: list[str] | None = None, owns_process: bool | None = None) -> int:
+    """Measure; returns the exit code."""
+    command = functools.partial(call_from_flags, similarity_sign)
+    return run_command(command, arguments, owns_process)

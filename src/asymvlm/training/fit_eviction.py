@@ -5,8 +5,15 @@
 
 from __future__ import annotations
 
-import functools
 import sys
+
+from ..cli.door import enter
+
+# Before the imports that take seconds: help and signals do not wait for them.
+if __name__ == "__main__":
+    sys.exit(enter("fit-eviction"))
+
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -186,5 +193,6 @@ class _Sums:
         return float(1 - left / (squares - total**2 / count))
 
 
-if __name__ == "__main__":
-    sys.exit(run_command(functools.partial(call_from_flags, fit_eviction)))
+def main(arguments: list[str] | None = None, owns_process: bool | None = None) -> int:
+    """Fit; returns the exit code."""
+    return run_command(functools.partial(call_from_flags, fit_eviction), arguments, owns_process)

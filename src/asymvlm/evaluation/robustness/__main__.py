@@ -1,6 +1,8 @@
 """`python -m asymvlm.evaluation.robustness`."""
 
-from .robustness import main
+import sys
+
+from ...cli.door import enter
 
 if __name__ == "__main__":
-    main()
+    sys.exit(enter("robustness"))

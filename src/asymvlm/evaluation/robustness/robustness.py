@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -184,9 +183,9 @@ def robustness_picture(points: Sequence[RobustnessRow], path: Path, title: str) 
         figure.savefig(draft, dpi=110)
 
 
-def main() -> None:
-    """Run the command and end the process with its exit code."""
-    sys.exit(run_command(_evaluate))
+def main(arguments: list[str] | None = None, owns_process: bool | None = None) -> int:
+    """Measure; returns the exit code."""
+    return run_command(_evaluate, arguments, owns_process)
 
 
 def _evaluate(arguments: list[str]) -> None:
