@@ -72,21 +72,3 @@ def test_a_config_that_cannot_be_read_is_one_line(
     err = capsys.readouterr().err
     assert says in err
     assert err.count("\n") == 1
-
-
-@pytest.mark.parametrize(
-    "command,flags",
-    [
-        (train, ["--trainer.max_epoch", "1"]),
-        (train, ["--trainer.fast_dev_run", "x"]),
-        (train, ["--model.scorer", "Nope"]),
-        (evaluate, ["--keep", "0.5"]),
-        (evaluate, ["--data.val_page", "2"]),
-    ],
-)
-def test_a_flag_that_is_not_known_is_one_line(command, flags, capsys):
-    """Beginnings of a flag's name are not taken for it."""
-    assert command(flags) == USAGE
-    err = capsys.readouterr().err
-    assert err.startswith("error: ") and err.count("\n") == 1
-    assert flags[0].rpartition(".")[2].strip("-") in err

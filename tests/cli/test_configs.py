@@ -154,7 +154,9 @@ def test_eval_configs_round_trip(printed, config, tmp_path):
 
 def test_robustness_config_parses(printed):
     def command(flags):
-        return run_command(lambda given: parameters_of(RobustnessEvaluation, given), flags)
+        return run_command(
+            lambda given: parameters_of(RobustnessEvaluation, given, "robustness"), flags
+        )
 
     methods()
     names = {"atp", "vlm_pruner", "random"}

@@ -12,9 +12,12 @@ from jsonargparse import ArgumentParser
 
 from ..errors import DataError, disk_error
 from .configs import with_configs
+from .hints import parameters
+from .mistakes import Root, check_filled, explained
 from .signals import Stopped, stop_behind, stoppable
 
 USAGE, DATA = 2, 1
+USAGE_LINE = "%(prog)s [--config NAME_OR_FILE] [--flag VALUE]; --print_config shows all"
 # Of all parsers: errors come to `run_command`, and a misspelt flag is none that begins like it.
 PARSER_OPTIONS: dict[str, Any] = {"exit_on_error": False, "allow_abbrev": False}
 _NOW_IN_DATA = ("--path", "--root", "--seed", "--questions")
@@ -50,39 +53,39 @@ def run_command(
     return 0
 
 
-def call_from_flags(
-    function: Callable[..., Any],
-    arguments: list[str],
-    default_config: str | None = None,
-    registries: Sequence[Callable[[], Any]] = (),
-) -> None:
+def call_from_flags(function: Callable[..., Any], arguments: list[str], command: str) -> None:
     """Call `function` with the parameters that `parameters_of` finds."""
-    function(**parameters_of(function, arguments, default_config, registries))
+    function(**parameters_of(function, arguments, command))
 
 
 def parameters_of(
     function: Callable[..., Any],
     arguments: list[str],
+    command: str,
     default_config: str | None = None,
     registries: Sequence[Callable[[], Any]] = (),
+    words: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Parse what `function`, or a class, takes: from `--config FILE` and flags.
 
-    `default_config` is read where no other is given. `registries` are called first, so that configs
-    can name the classes that they import in short.
+    `command` is the name under which people call it. `default_config` is read where no other is
+    given. `registries` are called first, so that configs can name the classes that they import in
+    short. `words` are those that may stand before all flags.
     """
     for registry in registries:
         registry()
-    usage = "%(prog)s [--config NAME_OR_FILE] [--flag VALUE]; --print_config shows all"
-    description = (function.__doc__ or "").splitlines()[0]
-    parser = ArgumentParser(description=description, usage=usage, **PARSER_OPTIONS)
+    options = {"description": (function.__doc__ or "").splitlines()[0], **PARSER_OPTIONS}
+    parser = ArgumentParser(prog=f"asymvlm {command}", usage=USAGE_LINE, **options)
     parser.add_argument("--config", action="config", help="A YAML file with any of these options.")
     if isinstance(function, type):
         parser.add_class_arguments(function)
     else:
         parser.add_function_arguments(function)
     given = _by_new_names(with_configs(arguments, default_config))
-    config = parser.instantiate(parser.parse_args(given))
+    with explained(Root(command, parameters(function), tuple(words)), given):
+        parsed = parser.parse_args(given)
+    check_filled(parsed.as_dict())
+    config = parser.instantiate(parsed)
     config.pop("config", None)
     return {name: getattr(config, name) for name in config.keys()}  # noqa: SIM118 - no dict
 

@@ -24,8 +24,10 @@ def evaluate_from(arguments: list[str]) -> None:
     """
     if arguments[:1] == ["eviction"]:
         settings = parameters_of(
-            EvictionEvaluation, arguments[1:], EVICTION_CONFIG, (methods, evictors)
+            EvictionEvaluation, arguments[1:], "eval eviction", EVICTION_CONFIG, (methods, evictors)
         )
         EvictionEvaluation(**settings).run()
     else:
-        evaluate(**parameters_of(Evaluation, arguments, DEFAULT_CONFIG, (methods,)))
+        words = ("eviction",)
+        settings = parameters_of(Evaluation, arguments, "eval", DEFAULT_CONFIG, (methods,), words)
+        evaluate(**settings)

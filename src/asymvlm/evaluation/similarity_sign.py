@@ -146,5 +146,5 @@ def similarity_sign(
 
 def main(arguments: list[str] | None = None, owns_process: bool | None = None) -> int:
     """Measure; returns the exit code."""
-    command = functools.partial(call_from_flags, similarity_sign)
+    command = functools.partial(call_from_flags, similarity_sign, command="similarity-sign")
     return run_command(command, arguments, owns_process)

@@ -175,7 +175,7 @@ class ResultsTable(CheckedCallback):
         assert isinstance(module, ScorerModule)
         own = {"teacher": module.observer.name, "scorer": str(self._export(trainer))}
         own["output"] = str(Path(trainer.default_root_dir) / "results")
-        given = parameters_of(Evaluation, ["--config", self.config], registries=(methods,))
+        given = parameters_of(Evaluation, ["--config", self.config], "eval", registries=(methods,))
         return given | own | {"data": getattr(data, "source", given["data"])}
 
 

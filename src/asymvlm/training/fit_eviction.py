@@ -195,4 +195,5 @@ class _Sums:
 
 def main(arguments: list[str] | None = None, owns_process: bool | None = None) -> int:
     """Fit; returns the exit code."""
-    return run_command(functools.partial(call_from_flags, fit_eviction), arguments, owns_process)
+    command = functools.partial(call_from_flags, fit_eviction, command="fit-eviction")
+    return run_command(command, arguments, owns_process)

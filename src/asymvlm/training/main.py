@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
@@ -15,9 +15,14 @@ from lightning.fabric.plugins.io import TorchCheckpointIO
 from lightning.pytorch.callbacks import ThroughputMonitor
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import WandbLogger
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
-from ..cli.command import PARSER_OPTIONS, run_command
+from ..cli.command import PARSER_OPTIONS, USAGE_LINE, run_command
 from ..cli.configs import find_config, with_configs
+from ..cli.hints import Parameter, parameters
+from ..cli.mistakes import Root, check_filled, explained
+from ..cli.settings_tree import Group
 from ..cli.signals import known_to_children, stop_behind
 from ..export import read_checkpoint
 from ..registry import import_all
@@ -35,7 +40,6 @@ from .scorer_module import ScorerModule
 _NAMED = (ImportanceModule, GateModule, LoraModule, ThroughputMonitor)
 
 DEFAULT_CONFIG = "tiny"
-USAGE = "%(prog)s [--config NAME_OR_FILE] [--dotted.flag VALUE]; --print_config shows all"
 
 
 class TrainingCLI(LightningCLI):
@@ -48,6 +52,11 @@ class TrainingCLI(LightningCLI):
             default=None,
             help='Checkpoint to resume from: a path, or "last" for the newest of this run.',
         )
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse; raises ValueError for what a configuration leaves open."""
+        super().parse_arguments(parser, args)
+        check_filled(self.config.as_dict())
 
     def before_instantiate_classes(self) -> None:
         """Name the CSV folder after this process, as runs that start together share a number."""
@@ -74,10 +83,9 @@ def main(arguments: list[str] | None = None, owns_process: bool | None = None) -
 
 
 def _train(arguments: list[str]) -> None:
-    for room in ("scorers", "targets", "gates", "objectives"):
-        import_all(f"asymvlm.{room}")  # so that configs can name their classes in short
+    import_rooms()
     arguments = with_configs(arguments, DEFAULT_CONFIG)
-    with _command_line(arguments):
+    with _command_line(arguments), explained(root(), arguments):
         cli = TrainingCLI(
             L.LightningModule,
             L.LightningDataModule,
@@ -89,7 +97,9 @@ def _train(arguments: list[str]) -> None:
             seed_everything_default=0,
             parser_kwargs={
                 "default_config_files": [str(find_config("base"))],
-                "usage": USAGE,
+                "prog": "asymvlm train",
+                "description": "Train an importance scorer and export it.",
+                "usage": USAGE_LINE,
                 **PARSER_OPTIONS,
             },
         )
@@ -113,6 +123,27 @@ def _train(arguments: list[str]) -> None:
             stop.advice = _how_to_go_on(cli.trainer)
             end_other_ranks(cli.trainer)
         raise
+
+
+def import_rooms() -> None:
+    """Import all classes that configs may name in short."""
+    for room in ("scorers", "targets", "gates", "objectives"):
+        import_all(f"asymvlm.{room}")
+
+
+def root() -> Root:
+    """What a training takes, for errors in words."""
+    hints: dict[str, Any] = {
+        "seed_everything": bool | int,
+        "trainer": Group("Lightning's Trainer", parameters(L.Trainer)),
+        "model": L.LightningModule,
+        "data": L.LightningDataModule,
+        "ckpt_path": str | None,
+        "optimizer": Callable[[Any], Optimizer],
+        "lr_scheduler": Callable[[Any], LRScheduler],
+    }
+    settings = {name: Parameter(hint, name == "model") for name, hint in hints.items()}
+    return Root("train", settings, files=(find_config("base"),))
 
 
 @contextmanager

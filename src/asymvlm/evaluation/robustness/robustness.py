@@ -189,5 +189,7 @@ def main(arguments: list[str] | None = None, owns_process: bool | None = None) -
 
 
 def _evaluate(arguments: list[str]) -> None:
-    settings = parameters_of(RobustnessEvaluation, arguments, DEFAULT_CONFIG, (methods,))
+    settings = parameters_of(
+        RobustnessEvaluation, arguments, "robustness", DEFAULT_CONFIG, (methods,)
+    )
     robustness(**settings)
