@@ -1,4 +1,4 @@
-"""A setting that cannot be is one line: the key as it was written, what is nearest, what there is."""
+"""A setting that cannot be is one line: its key as written, what is nearest, what there is."""
 
 from __future__ import annotations
 

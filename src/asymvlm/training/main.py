@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -11,6 +12,7 @@ from typing import Any
 
 import lightning as L
 from jsonargparse import Namespace
+from jsonargparse._deprecated import JsonargparseDeprecationWarning
 from lightning.fabric.plugins.io import TorchCheckpointIO
 from lightning.pytorch.callbacks import ThroughputMonitor
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -57,6 +59,12 @@ class TrainingCLI(LightningCLI):
         """Parse; raises ValueError for what a configuration leaves open."""
         super().parse_arguments(parser, args)
         check_filled(self.config.as_dict())
+
+    def _add_instantiators(self) -> None:
+        # Lightning's, with a way of jsonargparse's that is on its way out; nothing to act on here.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", JsonargparseDeprecationWarning)
+            super()._add_instantiators()
 
     def before_instantiate_classes(self) -> None:
         """Name the CSV folder after this process, as runs that start together share a number."""
