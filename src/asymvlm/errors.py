@@ -12,6 +12,7 @@ _OF_THE_DISK = (
     errno.EFBIG,
     errno.EROFS,
     errno.EACCES,
+    errno.EPERM,
     errno.EIO,
 )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from asymvlm.cli.command import DATA, USAGE, run_command
@@ -34,6 +36,17 @@ def wrapped(inner, outer):
 def test_the_first_cause_is_one_line(inner, outer, code, says, capsys):
     assert run_command(lambda arguments: wrapped(inner, outer), []) == code
     assert capsys.readouterr().err == f"error: {says}\n"
+
+
+@pytest.mark.parametrize("number", [1, 5, 13, 27, 28, 30, 122])
+def test_errors_of_the_disk_are_one_line(number, capsys):
+    """From EPERM and EIO to EROFS and EDQUOT, as Linux numbers them."""
+
+    def fails(arguments):
+        raise OSError(number, os.strerror(number), "out/a")
+
+    assert run_command(fails, []) == DATA
+    assert capsys.readouterr().err == f"error: out/a: {os.strerror(number)}\n"
 
 
 @pytest.mark.parametrize("error", [KeyError("a defect"), RuntimeError("another")])

@@ -2,7 +2,7 @@
 
 import sys
 
-from .command import main
+from ..cli.door import enter
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(enter("check"))

@@ -20,6 +20,7 @@ from ..documents.sample import FEATURES, samples
 from ..documents.sources.folder import folder_pages
 from ..documents.world.generate import generate
 from ..documents.world.generated import page_row
+from ..storage.writable import check_writable
 from .report.pictures import draw_boxes
 
 
@@ -42,6 +43,7 @@ def main(arguments: list[str] | None = None, owns_process: bool | None = None) -
 def _draw(arguments: list[str]) -> None:
     if Path(arguments[0]).suffix.lower() not in Image.registered_extensions():
         raise ValueError(f"{arguments[0]} is no name of a picture; end it with .png")
+    check_writable(Path(arguments[0]).parent, "OUT.png")
     if len(arguments) == 2:
         pages = folder_pages(Path(arguments[1]), "train")[0].select(range(16))
     else:

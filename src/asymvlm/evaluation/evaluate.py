@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..checkpoint.scorer import load_scorer
 from ..distillation.teacher import Teacher
 from ..documents.sources.source import DataSource
 from ..documents.world.generated import fingerprint
@@ -31,6 +30,7 @@ from .report.tables import deviation_notes
 from .report.write import write_tables
 from .run_log import write_json
 from .tracking import log_to_wandb
+from .trained_scorer import named_scorer
 
 _TABLES = ("results.json", "latency.json", "summary.md", "table.md", "table.csv", "table.tex")
 _PICTURES = ("pareto.png", "examples.png", "heat_maps.png")
@@ -109,6 +109,7 @@ class Evaluation:
         out = check_results(Path(self.output), _TABLES + _PICTURES, "answers")
         methods = self._all_methods()
         check_comparisons(self.compare or [], list(methods))
+        self.data.check_root()
         teacher = Teacher.load(self.teacher)
         pages, skipped = held_out(self.data, self.split, self.pages, metric)
         basis = {"pages": fingerprint(pages), "teacher": teacher.description()}
@@ -147,7 +148,7 @@ class Evaluation:
     def _all_methods(self) -> dict[str, Method]:
         own: dict[str, Method] = {}
         if self.scorer is not None:
-            trained = load_scorer(self.scorer)
+            trained = named_scorer(self.scorer)
             own["learned"] = Learned(trained)
             if trained.adapter:
                 own["recovered"] = Learned(trained, adapter=True)

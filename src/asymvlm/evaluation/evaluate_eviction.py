@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas
 
-from ..checkpoint.scorer import load_scorer
 from ..cli.progress import track
 from ..distillation.teacher import Teacher
 from ..documents import Sample
@@ -30,6 +29,7 @@ from .metrics import AnswerMetric
 from .questions import Task, check_answers, labelled, metric_named, usable_questions
 from .report.tables import deviation_notes, markdown, percent, show
 from .run_log import write_json
+from .trained_scorer import named_scorer
 
 FULL = "full cache"
 
@@ -120,8 +120,9 @@ class EvictionEvaluation:
             raise ValueError(f"{named}; give at least one of each, and shares above 0")
         metric = metric_named(self.metric)
         out = check_results(Path(self.output), ("eviction.json", "eviction.md"), "eviction.json")
+        self.data.check_root()
+        method = None if self.scorer is None else Learned(named_scorer(self.scorer))
         teacher = Teacher.load(self.teacher)
-        method = None if self.scorer is None else Learned(load_scorer(self.scorer))
         dialogues, skipped = self.data.dialogues(self.split, self.pages)
         check_answers(dialogues, metric)
         questions = usable_questions(dialogues, skipped, out)

@@ -125,6 +125,7 @@ def similarity_sign(
         split: Split to ask about.
         pages: How many pages.
     """
+    data.check_root()
     vlm = Teacher.load(teacher)
     dataset, _ = data.pages(split, pages)
     check = check_sign(

@@ -19,6 +19,7 @@ from typing import Any
 
 from ..errors import DataError, disk_error
 from .abandoned import new_draft, put_aside
+from .writable import check_writable
 
 
 @contextmanager
@@ -121,7 +122,8 @@ def check_replaceable(place: Path, is_own: Callable[[Path], bool], kind: str) ->
 def check_results(folder: Path, names: Collection[str], sign: str) -> Path:
     """Check a folder for results: none of `names` in it may be somebody else's.
 
-    They are a command's own where `sign` lies beside them. Raises ValueError for another folder.
+    They are a command's own where `sign` lies beside them. Raises ValueError for another folder,
+    DataError for one that cannot be written.
     """
     taken = [name for name in names if (folder / name).exists()]
     if taken and not (folder / sign).exists():
@@ -130,6 +132,7 @@ def check_results(folder: Path, names: Collection[str], sign: str) -> Path:
         )
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"output: {folder} is a file; name a folder")
+    check_writable(folder, "--output")
     return folder
 
 

@@ -37,6 +37,7 @@ from ..eviction.policies.linear import MADE_FOR, SKETCH, is_linear_predictor
 from ..storage.atomic import draft_file
 from ..storage.weight_sketch import sketch_of_model
 from ..storage.weights_fingerprint import weights_fingerprint
+from ..storage.writable import check_writable
 from ..targets import EncodedBatch
 from ..typing import Bool, Float
 
@@ -72,6 +73,8 @@ def fit_eviction(
     target = Path(output)
     if target.exists() and not is_linear_predictor(target):
         raise ValueError(f"output: {output} is there and no fitted rule; name another file")
+    check_writable(target.parent, "--output")
+    data.check_root()
     vlm = Teacher.load(teacher)
     dialogues, skipped = data.dialogues("train", pages)
     questions = list(samples(dialogues, report=skipped))

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -28,6 +29,7 @@ from ..cli.settings_tree import Group
 from ..cli.signals import known_to_children, stop_behind
 from ..export import read_checkpoint
 from ..registry import import_all
+from ..storage.writable import check_writable
 from .callbacks import CheckedCallback
 from .checkpoint_io import WholeFileCheckpointIO
 from .data import PagesData
@@ -117,6 +119,7 @@ def _train(arguments: list[str]) -> None:
     checkpoint = None if given is None else find_checkpoint(given, cli.trainer)
     if checkpoint is not None:
         _same_wandb_run(cli.trainer, read_checkpoint(checkpoint).get("wandb_id"))
+    _check_places(cli.trainer, cli.datamodule)
     for callback in cli.trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, CheckedCallback):
             callback.check(cli.trainer, cli.model, cli.datamodule)
@@ -131,6 +134,18 @@ def _train(arguments: list[str]) -> None:
             stop.advice = _how_to_go_on(cli.trainer)
             end_other_ranks(cli.trainer)
         raise
+
+
+def _check_places(trainer: L.Trainer, data: L.LightningDataModule) -> None:
+    """Raise DataError where something is to be written and cannot be."""
+    if isinstance(data, PagesData):
+        data.source.check_root()
+    if trainer.fast_dev_run:  # type: ignore[attr-defined]
+        return
+    check_writable(Path(trainer.default_root_dir), "--trainer.default_root_dir")
+    for logger in trainer.loggers:
+        if logger.save_dir is not None:
+            check_writable(Path(logger.save_dir), "save_dir of trainer.logger")
 
 
 def import_rooms() -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 import datasets
 
-from ...errors import DataError
+from ...errors import DataError, disk_error
+from ...storage.writable import check_writable
 from ..skip_report import SkipReport
 from ..world.generated import generated_dialogues, generated_pages
 from .conversations import add_conversations
@@ -68,15 +70,32 @@ class DataSource:
                 f"data.path: {self.path} does not exist; see data/README.md for what it may be"
             )
 
+    def check_root(self) -> None:
+        """Raise DataError where pages have to be drawn and nothing can be written to `root`."""
+        root = Path(self.root)
+        if self.path is None and not (root.is_dir() and any(root.iterdir())):
+            check_writable(root, "--data.root")
+
+    @contextmanager
+    def _root_is_named(self) -> Iterator[None]:
+        """Have errors of the disk name the setting."""
+        try:
+            yield
+        except (OSError, DataError) as error:
+            if disk_error(error) is None:
+                raise
+            reason = error if isinstance(error, DataError) else disk_error(error)
+            raise DataError(f"data.root: {reason}; name another folder with --data.root") from error
+
     def pages(self, split: str, count: int) -> _Pages:
         """Return the pages of a split, and what was skipped; `count` of them if generated.
 
         Raises DataError where there are none.
         """
         if self.path is None:
-            return generated_pages(
-                Path(self.root), split, count, self.seed, *self.questions
-            ), SkipReport()
+            with self._root_is_named():
+                drawn = generated_pages(Path(self.root), split, count, self.seed, *self.questions)
+            return drawn, SkipReport()
         place = Path(self.path)
         if place.is_file():
             return self._chosen(split, {"data": lambda: self._file_pages(place)})
@@ -117,7 +136,9 @@ class DataSource:
         Raises DataError where no question has a history.
         """
         if self.path is None:
-            return generated_dialogues(Path(self.root), split, count, self.seed), SkipReport()
+            with self._root_is_named():
+                drawn = generated_dialogues(Path(self.root), split, count, self.seed)
+            return drawn, SkipReport()
         pages, report = self.pages(split, count)
         if not any(question["history"] for page in pages["questions"] for question in page):
             raise DataError(

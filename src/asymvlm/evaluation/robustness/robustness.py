@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from ...checkpoint.scorer import load_scorer
 from ...cli.command import parameters_of, run_command
 from ...distillation.teacher import Teacher
 from ...documents.sources.source import DataSource
@@ -23,6 +22,7 @@ from ..metrics import AnswerMetric
 from ..questions import held_out, metric_named, scores_of, usable_questions
 from ..report.pictures import caption
 from ..run_log import write_json
+from ..trained_scorer import named_scorer
 from .corruptions import PICTURE_CORRUPTIONS, corrupt
 from .rewordings import REWORDINGS
 
@@ -90,6 +90,7 @@ class RobustnessEvaluation:
         out = check_results(Path(self.output), ("robustness.json", "robustness.png"), "answers")
         corruptions = _known(self.corruptions)
         methods = self._all_methods()
+        self.data.check_root()
         teacher = Teacher.load(self.teacher)
         pages, skipped = held_out(self.data, self.split, self.pages, metric)
         basis = {"pages": fingerprint(pages), "teacher": teacher.description()}
@@ -114,7 +115,7 @@ class RobustnessEvaluation:
             )
         methods: dict[str, Method | None] = {"dense": None, **(self.methods or {})}
         if self.scorer is not None:
-            methods["learned"] = Learned(load_scorer(self.scorer))
+            methods["learned"] = Learned(named_scorer(self.scorer))
         return methods
 
     def _rows(
