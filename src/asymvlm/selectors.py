@@ -44,8 +44,8 @@ Keep = float | int | Literal["auto", "gap"]
 _RELATIVE, _ABSOLUTE = 2.0**-18, 2.0**-17
 
 
-def check_keep(keep: Keep) -> Keep:
-    """Return `keep` if it is one of the accepted values.
+def check_keep(keep: Keep, key: str = "keep") -> Keep:
+    """Return `keep` if it is one of the accepted values; `key` is what errors call it.
 
     Raises ValueError for anything else: a float outside (0, 1], an int below 1, a bool, another
     word.
@@ -57,7 +57,7 @@ def check_keep(keep: Keep) -> Keep:
     if isinstance(keep, int) and not isinstance(keep, bool) and keep >= 1:
         return keep
     raise ValueError(
-        f"keep: {keep!r} is not accepted; give a share in (0, 1] as a float (1.0 keeps all), a "
+        f"{key}: {keep!r} is not accepted; give a share in (0, 1] as a float (1.0 keeps all), a "
         "count per sample of at "
         'least 1 as an int, "auto" (the budget head) or "gap" (the score-gap rule)'
     )

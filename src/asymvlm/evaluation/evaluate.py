@@ -13,6 +13,7 @@ from ..distillation.teacher import Teacher
 from ..documents.sources.source import DataSource
 from ..documents.world.generated import fingerprint
 from ..errors import DataError
+from ..limits import check_at_least, check_named, check_share
 from ..methods import Learned, Method
 from ..selectors import Keep, check_keep
 from ..storage.atomic import check_results
@@ -22,7 +23,7 @@ from .comparison import check_comparisons, write_comparisons
 from .cost.equal_cost import Equal, at_equal_cost
 from .cost.latency import latency, method_macs
 from .metrics import AnswerMetric
-from .questions import held_out, metric_named, scores_of, tasks_of, usable_questions
+from .questions import check_split, held_out, metric_named, scores_of, tasks_of, usable_questions
 from .report.example_figures import examples_pictures
 from .report.pareto import pareto_picture
 from .report.results import Costs, Row, ScoredRun, result_row
@@ -101,10 +102,21 @@ class Evaluation:
     compare: list[tuple[str, str]] | None = None
     wandb_project: str | None = None
 
+    def __post_init__(self) -> None:
+        sizes = {"pages": self.pages, "longest_answer": self.longest_answer}
+        check_at_least(1, {**sizes, "batch_size": self.batch_size})
+        check_named({"keeps": self.keeps, "latency_batches": self.latency_batches})
+        for size in self.latency_batches or []:
+            check_at_least(1, {"latency_batches": size})
+        for keep in self.keeps or []:
+            check_keep(keep, "keeps")  # type: ignore[arg-type]
+        check_share({"examples_keep": self.examples_keep})
+        metric_named(self.metric)
+        check_split(self.split)
+
     def run(self) -> list[Row]:
         """Answer, measure and report; returns one row per method, keep and task."""
-        given = self.keeps or [0.5, 0.25, 0.125, 0.0625]
-        keeps: list[Keep] = [check_keep(keep) for keep in given]  # type: ignore[arg-type]
+        keeps: list[Keep] = self.keeps or [0.5, 0.25, 0.125, 0.0625]  # type: ignore[assignment]
         metric = metric_named(self.metric)
         out = check_results(Path(self.output), _TABLES + _PICTURES, "answers")
         methods = self._all_methods()

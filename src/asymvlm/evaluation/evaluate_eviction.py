@@ -18,15 +18,15 @@ from ..documents.sources.source import DataSource
 from ..documents.world.generated import fingerprint
 from ..eviction import Evictor, evict
 from ..eviction.budget import budget_for
+from ..limits import check_above, check_at_least, check_named, check_share
 from ..methods import Learned, Method
 from ..pruning.prune import prune
-from ..selectors import check_keep
 from ..storage.atomic import check_results, draft_file
 from .bootstrap import paired_difference
 from .cost.latency import method_macs
 from .dialogue_replay import DialogueResult, replay
 from .metrics import AnswerMetric
-from .questions import Task, check_answers, labelled, metric_named, usable_questions
+from .questions import Task, check_answers, check_split, labelled, metric_named, usable_questions
 from .report.tables import deviation_notes, markdown, percent, show
 from .run_log import write_json
 from .trained_scorer import named_scorer
@@ -111,13 +111,20 @@ class EvictionEvaluation:
     longest_answer: int = 12
     output: str = "results/eviction"
 
+    def __post_init__(self) -> None:
+        check_at_least(1, {"pages": self.pages, "longest_answer": self.longest_answer})
+        check_named({"shares": self.shares})
+        if not self.policies:
+            raise ValueError("policies: nothing to evaluate; name at least one policy")
+        for share in self.shares or []:
+            check_above(0, {"shares": share})
+        check_share({"keep": self.keep})
+        metric_named(self.metric)
+        check_split(self.split)
+
     def run(self) -> list[EvictionRow]:
         """Replay all dialogues and report; returns one row per policy, budget, keep and task."""
-        check_keep(self.keep)
-        shares = [0.5, 0.25] if self.shares is None else self.shares
-        if self.pages < 1 or not shares or not self.policies or min(shares) <= 0:
-            named = f"pages: {self.pages}, shares: {shares}, policies: {', '.join(self.policies)}"
-            raise ValueError(f"{named}; give at least one of each, and shares above 0")
+        shares = self.shares or [0.5, 0.25]
         metric = metric_named(self.metric)
         out = check_results(Path(self.output), ("eviction.json", "eviction.md"), "eviction.json")
         self.data.check_root()

@@ -13,10 +13,16 @@ import datasets
 from ..documents import Sample, SkipReport, samples
 from ..documents.sources.source import DataSource
 from ..errors import DataError
+from ..limits import check_one_of
 from .answers import Answer
 from .metrics import AnswerMetric, answer_metrics
 
 _Part = tuple[str | None, str | None]  # group and kind
+
+
+def check_split(split: str) -> None:
+    """Raise ValueError for a split that no data has."""
+    check_one_of(("train", "val", "test"), {"split": split})
 
 
 def held_out(

@@ -30,11 +30,13 @@ from ..distillation.teacher import Teacher
 from ..documents import Sample, samples
 from ..documents.cells import token_shares
 from ..documents.sources.source import DataSource
+from ..limits import check_at_least
 from ..methods.base import Method, Tokens
 from ..methods.common.clip_similarity import ClipSimilarity
 from ..typing import Bool, Float, Int64
 from .answers import pruned_prefill
 from .bootstrap import Interval, paired_difference
+from .questions import check_split
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,8 @@ def similarity_sign(
         split: Split to ask about.
         pages: How many pages.
     """
+    check_at_least(1, {"pages": pages})
+    check_split(split)
     data.check_root()
     vlm = Teacher.load(teacher)
     dataset, _ = data.pages(split, pages)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
@@ -30,9 +31,10 @@ class Gate(nn.Module, ABC):
     def __init__(self, temperature: float = 1.0, last_temperature: float | None = None) -> None:
         super().__init__()
         last = temperature if last_temperature is None else last_temperature
-        if min(temperature, last) <= 0:
+        if not (0 < temperature < math.inf and 0 < last < math.inf):
             raise ValueError(
-                f"temperature: {temperature} to {last} must be above 0; lower is harder"
+                f"temperature, last_temperature: {temperature} and {last} must be above 0; lower is "
+                "harder"
             )
         self.first, self.last = temperature, last
 

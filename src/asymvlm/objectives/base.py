@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
@@ -51,10 +52,10 @@ class Objective(nn.Module, ABC):
 
     def __init__(self, weight: float) -> None:
         super().__init__()
-        if weight < 0:
+        if not 0 <= weight < math.inf:
             raise ValueError(
-                f"weight: {weight} of {type(self).__name__} must not be negative; 0 switches the "
-                "term off"
+                f"weight: {weight} of {type(self).__name__} must be a number that is not negative; "
+                "0 switches the term off"
             )
         self.weight = weight
 

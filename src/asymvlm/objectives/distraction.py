@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..limits import check_at_least
 from ..typing import Float
 from .base import Labels, Objective, Prediction
 
@@ -24,6 +25,7 @@ class Distraction(Objective):
 
     def __init__(self, weight: float = 0.0, margin: float = 1.0) -> None:
         super().__init__(weight)
+        check_at_least(0, {"margin": margin})
         self.margin = margin
 
     def forward(self, prediction: Prediction, labels: Labels) -> Float[Tensor, ""]:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..limits import check_at_least
 from ..typing import Float
 from .base import Labels, Objective, Prediction
 
@@ -26,8 +27,8 @@ class Ranking(Objective):
 
     def __init__(self, weight: float = 0.1, best: int = 16, margin: float = 1.0) -> None:
         super().__init__(weight)
-        if best < 1:
-            raise ValueError(f"best: {best} must be at least 1")
+        check_at_least(1, {"best": best})
+        check_at_least(0, {"margin": margin})
         self.best = best
         self.margin = margin
 

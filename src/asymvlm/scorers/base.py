@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from ..limits import check_at_least
 from ..typing import Bool, Float, Int64
 
 
@@ -53,6 +54,10 @@ class TokenBatch:
         )
 
 
+# Arguments of scorers that are numbers of something.
+_SIZES = ("rank", "hidden", "heads")
+
+
 class Scorer(nn.Module, ABC):
     """From vision tokens and text to one score per vision token; higher is kept.
 
@@ -66,6 +71,8 @@ class Scorer(nn.Module, ABC):
         super().__init__()
         if width < 1:
             raise ValueError(f"width: {width} must be the LLM's hidden size, at least 1")
+        sizes = {name: arguments[name] for name in _SIZES if name in arguments}
+        check_at_least(1, sizes)  # type: ignore[arg-type]
         self.width = width
         self.arguments: dict[str, int | float | bool | str] = {"width": width, **arguments}
 

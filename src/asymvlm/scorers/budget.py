@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ..limits import check_at_least
 from ..typing import Float
 from .base import TokenBatch, unit
 
@@ -21,6 +22,7 @@ class BudgetHead(nn.Module):
 
     def __init__(self, width: int, hidden: int = 32) -> None:
         super().__init__()
+        check_at_least(1, {"width": width, "hidden": hidden})
         self.arguments = {"width": width, "hidden": hidden}
         self.text = nn.Linear(width, hidden)
         self.vision = nn.Linear(width, hidden)

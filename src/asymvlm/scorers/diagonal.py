@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ..limits import check_above
 from ..typing import Float
 from .base import Scorer, TokenBatch, max_over_text, unit
 
@@ -20,6 +21,7 @@ class DiagonalScorer(Scorer):
 
     def __init__(self, width: int, scale: float = 10.0) -> None:
         super().__init__(width, scale=scale)
+        check_above(0, {"scale": scale})
         self.weight = nn.Parameter(torch.full((width,), scale))
 
     def forward(self, batch: TokenBatch) -> Float[Tensor, "B N"]:

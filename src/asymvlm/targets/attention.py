@@ -11,6 +11,7 @@ from torch import Tensor
 from ..backbone import Backbone, Call
 from ..backbone.teacher_forcing import append_answers, check_left_padded
 from ..engine import dense
+from ..limits import check_above, check_named, check_one_of
 from ..typing import Float
 from .base import EncodedBatch, Target, normalised
 
@@ -35,10 +36,10 @@ class AttentionTarget(Target):
         heads: str = "mean",
         sharpen: float = 1.0,
     ) -> None:
-        if rows not in ROWS:
-            raise ValueError(f"rows: {rows!r} is not one of {', '.join(ROWS)}")
-        if sharpen <= 0:
-            raise ValueError(f"sharpen: {sharpen} must be above 0; 1 leaves the attention as it is")
+        check_one_of(ROWS, {"rows": rows})
+        check_one_of(("mean", "max"), {"heads": heads})
+        check_named({"layers": layers})
+        check_above(0, {"sharpen": sharpen})
         self.rows, self.layers, self.heads, self.sharpen = rows, layers, heads, sharpen
 
     def __call__(self, backbone: Backbone, batch: EncodedBatch) -> list[Float[Tensor, "n"]]:

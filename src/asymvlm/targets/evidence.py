@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from ..backbone import Backbone
+from ..limits import check_at_least
 from ..typing import Float
 from .base import EncodedBatch, Target, normalised
 
@@ -21,8 +22,7 @@ class EvidenceTarget(Target):
     needs_boxes = True
 
     def __init__(self, key_weight: float = 0.0) -> None:
-        if key_weight < 0:
-            raise ValueError(f"key_weight: {key_weight} must not be negative")
+        check_at_least(0, {"key_weight": key_weight})
         self.key_weight = key_weight
 
     def __call__(self, backbone: Backbone, batch: EncodedBatch) -> list[Float[Tensor, "n"]]:

@@ -18,6 +18,7 @@ from ..documents.world.dialogues import Difficulty
 from ..documents.world.forms import crowded_form
 from ..documents.world.generate import generate
 from ..documents.world.page import Page
+from ..limits import check_above, check_at_least, check_within
 from .blocks import BlockBuilder, Reading, easy_reading, sparse_reading, talking_reading
 from .labels import PatchLabels, patch_labels
 from .recipe import TeacherBatch, TeacherRecipe
@@ -109,6 +110,14 @@ class TeacherPages(L.LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        check_at_least(1, {"data.pages": pages, "data.crowded": crowded})
+        check_at_least(1, {"data.tower_batch": tower_batch, "data.joint_batch": joint_batch})
+        check_at_least(1, {"data.reading_batch": reading_batch})
+        check_within(0, 1, {"data.sparse_from": sparse_from})
+        check_above(0, {"data.tables": tables})
+        for share in talk_share:
+            check_within(0, 1, {"data.talk_share": share})
+        check_at_least(0, {"data.seed": seed})
         self.sizes = (pages, crowded)
         self.batches = (tower_batch, reading_batch, joint_batch)
         self.sparse_from = sparse_from

@@ -10,6 +10,7 @@ import lightning as L
 import torch
 from safetensors.torch import save_file
 
+from ..limits import check_at_least
 from ..methods.common.clip_similarity import HEAD_FILE
 from ..storage.atomic import check_replaceable, draft_directory, draft_file, publish_directory
 from .recipe import TeacherRecipe
@@ -34,6 +35,7 @@ class ExportTeacher(L.Callback):
     """
 
     def __init__(self, directory: str = "checkpoints/tiny-teacher", check_pages: int = 200) -> None:
+        check_at_least(1, {"check_pages": check_pages})
         self.directory, self.check_pages = Path(directory), check_pages
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:

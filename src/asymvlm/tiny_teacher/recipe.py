@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..limits import check_above, check_at_least
 from ..training.lr_schedule import warm_up_cosine
 from .blocks import BlockBatch, block_logits
 from .build import build_teacher, build_text_side
@@ -37,6 +38,10 @@ class Stage:
 
     steps: int
     learning_rate: float
+
+    def __post_init__(self) -> None:
+        check_at_least(1, {"steps": self.steps})
+        check_above(0, {"learning_rate": self.learning_rate})
 
 
 @dataclass
@@ -76,6 +81,7 @@ class TeacherRecipe(L.LightningModule):
         dense: float = 0.3,
     ) -> None:
         super().__init__()
+        check_at_least(0, {"model.contrastive": contrastive, "model.dense": dense})
         # Three optimisers in turn, each with a schedule of its own.
         self.automatic_optimization = False
         self.stages = (tower, reading, joint)

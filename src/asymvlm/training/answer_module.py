@@ -14,6 +14,7 @@ from ..distillation.answer_logits import answer_logits
 from ..distillation.answer_observer import AnswerBatch, AnswerObserver
 from ..engine import attends_through_stages
 from ..export import CONTENTS
+from ..limits import check_named, check_share
 from ..objectives import AnswerDivergence, Labels, Objective, Prediction
 from ..scorers import BudgetHead, Scorer
 from ..selectors import count_for, top_k
@@ -41,6 +42,11 @@ class LLMSettings:
     val_keeps: tuple[float, ...]
     checkpointing: bool
     lora: LoraSettings | None
+
+    def __post_init__(self) -> None:
+        check_named({"model.val_keeps": self.val_keeps})
+        for keep in self.val_keeps:
+            check_share({"model.val_keeps": keep})
 
 
 class AnswerModule(ScorerModule):

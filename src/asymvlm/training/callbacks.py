@@ -23,6 +23,7 @@ from ..evaluation.evaluate import Evaluation
 from ..evaluation.questions import held_out, metric_named
 from ..evaluation.report.pictures import page_panels
 from ..export import export_checkpoint, read_checkpoint
+from ..limits import check_at_least, check_share
 from ..methods import methods
 from ..scorers import scorers
 from .resuming import CONFIG_FILE, of_another_run
@@ -209,6 +210,8 @@ class WatchPages(L.Callback):
     """
 
     def __init__(self, count: int = 6, keep: float = 0.125, every_n_epochs: int = 5) -> None:
+        check_at_least(1, {"count": count, "every_n_epochs": every_n_epochs})
+        check_share({"keep": keep})
         self.count, self.keep, self.every_n_epochs = count, keep, every_n_epochs
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

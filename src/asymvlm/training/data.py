@@ -20,6 +20,7 @@ from ..documents import Sample, SkipReport, samples
 from ..documents.sources.source import DataSource
 from ..documents.world.generated import fingerprint
 from ..errors import DataError
+from ..limits import check_at_least
 from ..storage.cached_dataset import build_once
 from ..storage.fingerprint import key_of
 from .shared_memory import check_shared_memory
@@ -50,8 +51,10 @@ class PagesData(L.LightningDataModule):
         **source: Any,
     ) -> None:
         super().__init__()
-        if batch_size < 1:
-            raise ValueError(f"data.batch_size: {batch_size} must be at least 1")
+        check_at_least(1, {"data.train_pages": train_pages, "data.val_pages": val_pages})
+        check_at_least(1, {"data.batch_size": batch_size})
+        check_at_least(1, {"data.teacher_batch_size": teacher_batch_size})
+        check_at_least(0, {"data.num_workers": num_workers})
         self.source = DataSource(**source)
         self.sizes = {"train": train_pages, "val": val_pages}
         self.batch_size, self.cache, self.teacher_batch_size = batch_size, cache, teacher_batch_size

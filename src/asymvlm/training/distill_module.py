@@ -11,6 +11,7 @@ from torchmetrics import MetricCollection
 from ..distillation.batch import DistillationBatch
 from ..distillation.observer import Observer
 from ..distillation.teacher import vlm_hidden_size
+from ..limits import check_at_least
 from ..objectives import Labels, Objective, Prediction, check_objectives
 from ..scorers import BudgetHead, Scorer
 from ..targets import BudgetTarget, Target
@@ -46,6 +47,7 @@ class ImportanceModule(ScorerModule):
     ) -> None:
         width = vlm_hidden_size(teacher)
         check_objectives(objectives, {"target", "budget"})
+        check_at_least(1, {"model.budget_hidden": budget_hidden})
         # In this order: with a seed, which weights each starts from is part of the result.
         first, head = scorer(width), BudgetHead(width, budget_hidden)
         observer = Observer(teacher, target, budget_target.ladder)

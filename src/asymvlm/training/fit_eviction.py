@@ -34,6 +34,7 @@ from ..engine import attends_through_stages
 from ..errors import DataError
 from ..eviction.checks import full_attention_layers
 from ..eviction.policies.linear import MADE_FOR, SKETCH, is_linear_predictor
+from ..limits import check_at_least
 from ..storage.atomic import draft_file
 from ..storage.weight_sketch import sketch_of_model
 from ..storage.weights_fingerprint import weights_fingerprint
@@ -68,8 +69,8 @@ def fit_eviction(
     Raises DataError for a model without full self-attention over its vision tokens, ValueError for
     no dialogues.
     """
-    if pages < 1:
-        raise ValueError(f"pages: {pages} must be at least 1")
+    check_at_least(1, {"pages": pages, "batch_size": batch_size})
+    check_at_least(0, {"ridge": ridge})
     target = Path(output)
     if target.exists() and not is_linear_predictor(target):
         raise ValueError(f"output: {output} is there and no fitted rule; name another file")

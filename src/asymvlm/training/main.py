@@ -18,6 +18,7 @@ from lightning.fabric.plugins.io import TorchCheckpointIO
 from lightning.pytorch.callbacks import ThroughputMonitor
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -28,6 +29,7 @@ from ..cli.mistakes import Root, check_filled, explained
 from ..cli.settings_tree import Group
 from ..cli.signals import known_to_children, stop_behind
 from ..export import read_checkpoint
+from ..limits import check_at_least
 from ..registry import import_all
 from ..storage.writable import check_writable
 from .callbacks import CheckedCallback
@@ -61,6 +63,8 @@ class TrainingCLI(LightningCLI):
         """Parse; raises ValueError for what a configuration leaves open."""
         super().parse_arguments(parser, args)
         check_filled(self.config.as_dict())
+        seed = self.config.seed_everything
+        check_at_least(0, {"seed_everything": 0 if seed is None else int(seed)})
 
     def _add_instantiators(self) -> None:
         # Lightning's, with a way of jsonargparse's that is on its way out; nothing to act on here.
@@ -80,7 +84,12 @@ class TrainingCLI(LightningCLI):
                 item.init_args.version = f"{datetime.now():%Y%m%d_%H%M%S}-{os.getpid()}"
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
-        trainer = super().instantiate_trainer(**kwargs)
+        """Build the trainer; raises ValueError for settings that it refuses, or should."""
+        try:
+            trainer = super().instantiate_trainer(**kwargs)
+        except MisconfigurationException as error:
+            raise ValueError(f"trainer: {' '.join(str(error).split())}") from error
+        _check_trainer(trainer)
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
             trainer.strategy.checkpoint_io = WholeFileCheckpointIO()
         leave_signals_to_the_command(trainer)
@@ -134,6 +143,17 @@ def _train(arguments: list[str]) -> None:
             stop.advice = _how_to_go_on(cli.trainer)
             end_other_ranks(cli.trainer)
         raise
+
+
+def _check_trainer(trainer: L.Trainer) -> None:
+    """Raise ValueError for what Lightning takes, and fails at or does nothing with."""
+    for name, value in (("epochs", trainer.max_epochs), ("steps", trainer.max_steps)):
+        if value == 0:
+            raise ValueError(f"trainer.max_{name}: 0 trains nothing; give at least 1")
+    check_at_least(1, {"trainer.accumulate_grad_batches": trainer.accumulate_grad_batches})
+    check_at_least(0, {"trainer.gradient_clip_val": trainer.gradient_clip_val or 0})
+    every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
+    check_at_least(0, {"trainer.log_every_n_steps": every})
 
 
 def _check_places(trainer: L.Trainer, data: L.LightningDataModule) -> None:

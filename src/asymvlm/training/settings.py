@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..limits import check_above, check_at_least, check_within
+
 
 @dataclass(frozen=True)
 class OptimizerSettings:
@@ -18,6 +20,11 @@ class OptimizerSettings:
     learning_rate: float = 1e-3
     weight_decay: float = 0.01
     warm_up: float = 0.05
+
+    def __post_init__(self) -> None:
+        check_above(0, {"model.optimizer.learning_rate": self.learning_rate})
+        check_at_least(0, {"model.optimizer.weight_decay": self.weight_decay})
+        check_within(0, 1, {"model.optimizer.warm_up": self.warm_up})
 
 
 @dataclass(frozen=True)
@@ -42,8 +49,8 @@ class BudgetSettings:
                 f"model.budget.keep_range: {list(self.keep_range)} must be a smaller and a larger "
                 "keep ratio, both in (0, 1]"
             )
-        if not 0 <= self.head_share <= 1:
-            raise ValueError(f"model.budget.head_share: {self.head_share} must lie in [0, 1]")
+        check_within(0, 1, {"model.budget.head_share": self.head_share})
+        check_at_least(1, {"model.budget.hidden": self.hidden})
 
 
 @dataclass(frozen=True)
@@ -62,8 +69,6 @@ class LoraSettings:
     targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj")
 
     def __post_init__(self) -> None:
-        for name in ("rank", "alpha"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"model.lora.{name}: {getattr(self, name)} must be at least 1")
+        check_at_least(1, {"model.lora.rank": self.rank, "model.lora.alpha": self.alpha})
         if not self.targets:
             raise ValueError("model.lora.targets: none are named; q_proj and v_proj are usual")

@@ -11,6 +11,7 @@ from pathlib import Path
 import datasets
 
 from ...errors import DataError, disk_error
+from ...limits import check_at_least, check_named
 from ...storage.writable import check_writable
 from ..skip_report import SkipReport
 from ..world.generated import generated_dialogues, generated_pages
@@ -55,6 +56,13 @@ class DataSource:
     def __post_init__(self) -> None:
         self.columns = self.columns or {}
         self._said: set[str] = set()  # what was said of splits
+        if len(self.questions) != 2 or min(self.questions) < 0 or sum(self.questions) < 1:
+            raise ValueError(
+                f"data.questions: {list(self.questions)} must be two counts, of look-ups and of "
+                "whole-page questions, one of them above 0"
+            )
+        check_at_least(0, {"data.seed": self.seed})
+        check_named({"data.path": self.path, "data.root": self.root})
         if not 0 < self.val_share < 1:
             raise ValueError(f"data.val_share: {self.val_share} must lie between 0 and 1")
         if self.path is None:

@@ -13,13 +13,14 @@ from ...cli.command import parameters_of, run_command
 from ...distillation.teacher import Teacher
 from ...documents.sources.source import DataSource
 from ...documents.world.generated import fingerprint
+from ...limits import check_at_least, check_named, check_within
 from ...methods import Learned, Method, methods
 from ...selectors import check_keep
 from ...storage.atomic import check_results, draft_file
 from ..answer_cache import AnswerCache
 from ..bootstrap import paired_difference
 from ..metrics import AnswerMetric
-from ..questions import held_out, metric_named, scores_of, usable_questions
+from ..questions import check_split, held_out, metric_named, scores_of, usable_questions
 from ..report.pictures import caption
 from ..run_log import write_json
 from ..trained_scorer import named_scorer
@@ -83,9 +84,19 @@ class RobustnessEvaluation:
     batch_size: int = 40
     output: str = "results/robustness"
 
+    def __post_init__(self) -> None:
+        sizes = {"pages": self.pages, "longest_answer": self.longest_answer}
+        check_at_least(1, {**sizes, "batch_size": self.batch_size})
+        check_named({"corruptions": self.corruptions, "severities": self.severities})
+        for severity in self.severities or []:
+            check_within(1, 5, {"severities": severity})
+        check_keep(self.keep)
+        metric_named(self.metric)
+        check_split(self.split)
+        _known(self.corruptions)
+
     def run(self) -> list[RobustnessRow]:
         """Answer, compare and draw; returns one row per method, corruption and severity."""
-        check_keep(self.keep)
         metric = metric_named(self.metric)
         out = check_results(Path(self.output), ("robustness.json", "robustness.png"), "answers")
         corruptions = _known(self.corruptions)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ...limits import check_at_least
 from ...typing import Float
 from ..base import Entries, Evictor
 
@@ -28,6 +29,7 @@ class SnapKV(Evictor):
     kernel = 5
 
     def __init__(self, window: int = 32, sinks: int = 0) -> None:
+        check_at_least(1, {"window": window})
         super().__init__(sinks, recent=window)
         self.window = self.rows = window
 
