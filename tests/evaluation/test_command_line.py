@@ -104,8 +104,8 @@ def test_table_results_and_pictures(folder, monkeypatch, capsys):
 @pytest.mark.parametrize(
     "flags,code,says",
     [
-        (["--keeps", "[1.5]"], 2, "keep: 1.5 is not accepted"),
-        (["--keeps", "[0]"], 2, "keep: 0 is not accepted"),
+        (["--keeps", "[1.5]"], 2, "keeps: 1.5 is not accepted"),
+        (["--keeps", "[0]"], 2, "keeps: 0 is not accepted"),
         (["--scorer", "/nowhere"], 1, "/nowhere: no such directory"),
         (["--teacher", "/nowhere"], 1, "teacher: /nowhere"),
         (["--path", "/nowhere"], 1, "/nowhere"),

@@ -117,5 +117,5 @@ def test_of_equal_scores_the_earlier_ones_are_chosen():
 
 
 def test_a_temperature_of_nothing_is_refused():
-    with pytest.raises(ValueError, match=r"temperature: 1\.0 to 0\.0 must be above 0"):
+    with pytest.raises(ValueError, match=r"last_temperature: 1\.0, 0\.0 must be above 0"):
         SoftTopK(1.0, 0.0)

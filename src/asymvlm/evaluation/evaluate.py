@@ -19,6 +19,7 @@ from ..selectors import Keep, check_keep
 from ..storage.atomic import check_results
 from .answer_cache import AnswerCache
 from .answers import pruned_prefill
+from .as_function import as_function
 from .comparison import check_comparisons, write_comparisons
 from .cost.equal_cost import Equal, at_equal_cost
 from .cost.latency import latency, method_macs
@@ -35,11 +36,6 @@ from .trained_scorer import named_scorer
 
 _TABLES = ("results.json", "latency.json", "summary.md", "table.md", "table.csv", "table.tex")
 _PICTURES = ("pareto.png", "examples.png", "heat_maps.png")
-
-
-def evaluate(*settings: Any, **named: Any) -> list[Row]:
-    """Run an `Evaluation` with these settings."""
-    return Evaluation(*settings, **named).run()
 
 
 class Run(NamedTuple):
@@ -200,6 +196,9 @@ class Evaluation:
         slower = [time for time in times if time["is_slower"]]
         named = [f"{item['method']} @ {item['keep']}, batch of {item['batch']}" for item in slower]
         return rows, scored, named
+
+
+evaluate = as_function("evaluate", Evaluation)
 
 
 def runs_that_work(

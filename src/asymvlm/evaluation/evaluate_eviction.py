@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas
@@ -22,6 +22,7 @@ from ..limits import check_above, check_at_least, check_named, check_share
 from ..methods import Learned, Method
 from ..pruning.prune import prune
 from ..storage.atomic import check_results, draft_file
+from .as_function import as_function
 from .bootstrap import paired_difference
 from .cost.latency import method_macs
 from .dialogue_replay import DialogueResult, replay
@@ -60,11 +61,6 @@ class EvictionRow:
     tokens_per_s: float  # read and written after the first turn
     group: str | None  # the task's; None: of all groups
     kind: str | None  # the task's; None: of all kinds
-
-
-def evaluate_eviction(*settings: Any, **named: Any) -> list[EvictionRow]:
-    """Run an `EvictionEvaluation` with these settings."""
-    return EvictionEvaluation(*settings, **named).run()
 
 
 class Setting(NamedTuple):
@@ -172,6 +168,9 @@ class EvictionEvaluation:
             policy.check(teacher.model)
             for budget in budgets.values():
                 budget_for(policy, budget, None)
+
+
+evaluate_eviction = as_function("evaluate_eviction", EvictionEvaluation)
 
 
 def _text_tokens(teacher: Teacher, sample: Sample) -> int:

@@ -33,8 +33,8 @@ class Gate(nn.Module, ABC):
         last = temperature if last_temperature is None else last_temperature
         if not (0 < temperature < math.inf and 0 < last < math.inf):
             raise ValueError(
-                f"temperature, last_temperature: {temperature} and {last} must be above 0; lower is "
-                "harder"
+                f"temperature, last_temperature: {temperature}, {last} must be above 0; lower ones "
+                "are harder"
             )
         self.first, self.last = temperature, last
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -18,6 +17,7 @@ from ...methods import Learned, Method, methods
 from ...selectors import check_keep
 from ...storage.atomic import check_results, draft_file
 from ..answer_cache import AnswerCache
+from ..as_function import as_function
 from ..bootstrap import paired_difference
 from ..metrics import AnswerMetric
 from ..questions import check_split, held_out, metric_named, scores_of, usable_questions
@@ -41,11 +41,6 @@ class RobustnessRow:
     accuracy: float
     dense_accuracy: float
     minus_dense: str  # points, with the paired 95 % interval
-
-
-def robustness(*settings: Any, **named: Any) -> list[RobustnessRow]:
-    """Run a `RobustnessEvaluation` with these settings."""
-    return RobustnessEvaluation(*settings, **named).run()
 
 
 @dataclass
@@ -157,6 +152,9 @@ class RobustnessEvaluation:
             )
             for name, own in scores.items()
         ]
+
+
+robustness = as_function("robustness", RobustnessEvaluation)
 
 
 def _known(corruptions: list[str] | None) -> list[str]:
