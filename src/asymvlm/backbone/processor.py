@@ -10,6 +10,7 @@ from transformers import AutoProcessor, ProcessorMixin
 from transformers.utils import is_torchvision_available
 
 from ..errors import DataError
+from ..storage.loading import UNLOADABLE, reason_of
 
 
 def load_processor(path: str) -> Any:
@@ -19,12 +20,12 @@ def load_processor(path: str) -> Any:
     """
     try:
         if is_torchvision_available():
-            return AutoProcessor.from_pretrained(path)
+            return AutoProcessor.from_pretrained(path, trust_remote_code=False)
         with pictures_only():
-            return AutoProcessor.from_pretrained(path)
-    except (ImportError, OSError, ValueError, KeyError) as error:
+            return AutoProcessor.from_pretrained(path, trust_remote_code=False)
+    except UNLOADABLE as error:
         raise DataError(
-            f"model.teacher: the processor of {path} could not be loaded ({error})"
+            f"teacher: the processor of {path} could not be loaded ({reason_of(error)})"
         ) from error
 
 

@@ -17,6 +17,7 @@ from ..documents import Sample
 from ..documents.cells import lies_on_page, token_shares
 from ..errors import DataError
 from ..storage.fingerprint import describe_model, describe_processor
+from ..storage.loading import UNLOADABLE, reason_of
 from ..targets import EncodedBatch, Target, dense_answer_shares
 from ..typing import Float
 from .sample import DistillationSample
@@ -47,9 +48,11 @@ class Teacher:
         vlm_hidden_size(path)
         prompter = load_prompter(path)
         try:
-            model = AutoModelForImageTextToText.from_pretrained(path, dtype=dtype or "auto")
-        except (OSError, ValueError, KeyError) as error:
-            raise DataError(f"teacher: {path} could not be loaded ({error})") from error
+            model = AutoModelForImageTextToText.from_pretrained(
+                path, dtype=dtype or "auto", trust_remote_code=False
+            )
+        except UNLOADABLE as error:
+            raise DataError(f"teacher: {path} could not be loaded ({reason_of(error)})") from error
         if dtype is None and torch.device(device).type == "cpu":
             model = model.float()  # half precision is stored to save space; a CPU computes in fp32
         return cls(model.to(device), prompter, path)  # type: ignore[arg-type]
@@ -176,11 +179,11 @@ def vlm_hidden_size(path: str) -> int:
     """
     path = find_model(path)
     try:
-        config = AutoConfig.from_pretrained(path)
-    except (OSError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        config = AutoConfig.from_pretrained(path, trust_remote_code=False)
+    except UNLOADABLE as error:
         raise DataError(
-            f"teacher: {path} holds no model ({reason}); give a VLM's directory or repository"
+            f"teacher: {path} holds no model ({reason_of(error)}); give a VLM's directory or "
+            "repository"
         ) from error
     if getattr(config, "vision_config", None) is None:
         raise DataError(

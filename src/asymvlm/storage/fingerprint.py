@@ -63,7 +63,7 @@ def flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def describe_teacher(path: str, processor: Any) -> dict[str, Any]:
     """Describe the VLM at `path` and its processor: all that targets depend on."""
-    config = AutoConfig.from_pretrained(path)
+    config = AutoConfig.from_pretrained(path, trust_remote_code=False)
     commit = None if Path(path).is_dir() else getattr(config, "_commit_hash", None)
     if commit is None and not Path(path).is_dir():
         raise DataError(

@@ -44,6 +44,4 @@ class WholeFileCheckpointIO(TorchCheckpointIO):
         weights_only: bool | None = None,
     ) -> dict[str, Any]:
         """Raises DataError for a file that is damaged or no training checkpoint."""
-        if "://" in str(path):
-            return super().load_checkpoint(path, map_location, weights_only)
         return read_checkpoint(path)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +15,22 @@ from transformers import AutoConfig, AutoTokenizer, CLIPModel, CLIPTextModelWith
 
 from ...cli.configs import find_model
 from ...errors import DataError
+from ...storage.loading import UNLOADABLE, reason_of
 from ...typing import Float
 from ..base import Tokens
 
 HEAD_FILE = "vision_head.safetensors"
+
+
+@contextmanager
+def _files_are_named(clip: str) -> Iterator[None]:
+    """Raise DataError, naming the setting, for files that cannot be loaded."""
+    try:
+        yield
+    except DataError:
+        raise
+    except UNLOADABLE as error:
+        raise DataError(f"clip: {clip} could not be loaded ({reason_of(error)})") from error
 
 
 class ClipSimilarity:
@@ -37,10 +51,14 @@ class ClipSimilarity:
 
     def __init__(self, clip: str, tokenizer: str | None = None) -> None:
         self.clip = clip
-        clip = find_model(clip)
-        self.words = AutoTokenizer.from_pretrained(tokenizer or clip)
-        self.tokenizer = AutoTokenizer.from_pretrained(clip)
-        config = AutoConfig.from_pretrained(clip)
+        with _files_are_named(clip):
+            self._load(find_model(clip), tokenizer)
+        self._known: dict[tuple[int, ...], Float[Tensor, "E"]] = {}
+
+    def _load(self, clip: str, tokenizer: str | None) -> None:
+        self.words = AutoTokenizer.from_pretrained(tokenizer or clip, trust_remote_code=False)
+        self.tokenizer = AutoTokenizer.from_pretrained(clip, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(clip, trust_remote_code=False)
         kind = config.model_type
         if kind not in ("clip", "clip_text_model"):
             raise DataError(
@@ -48,7 +66,6 @@ class ClipSimilarity:
             )
         self.longest = (config.text_config if kind == "clip" else config).max_position_embeddings
         self.embed, self.norm, self.projection = (_whole if kind == "clip" else _text_side)(clip)
-        self._known: dict[tuple[int, ...], Float[Tensor, "E"]] = {}
 
     @torch.no_grad()
     def __call__(self, tokens: Tokens) -> Float[Tensor, "n"]:
