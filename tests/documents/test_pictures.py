@@ -79,3 +79,15 @@ def test_what_cannot_be_a_picture_says_why(tmp_path, monkeypatch):
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
         with pytest.raises(ValueError, match=f"more than {limit} pixels"):
             picture_head(stored(inked()))
+
+
+def test_no_program_is_started_for_a_picture(monkeypatch):
+    """Pillow gives PostScript to Ghostscript."""
+
+    def never(*args, **more):
+        raise AssertionError("a program is started")
+
+    monkeypatch.setattr("subprocess.Popen.__init__", never)
+    with pytest.raises(ValueError, match="cannot be read"):
+        read_picture(stored(inked(), "EPS"))
+    assert read_picture(stored(inked(), "WEBP")).size == (30, 20)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import struct
 import warnings
@@ -18,6 +19,8 @@ from PIL import Image, ImageOps
 Stored = str | Path | bytes | dict[str, Any]
 Box = tuple[float, float, float, float]  # x0, y0, x1, y1 in pixels, x to the right and y down
 _ORIENTATION = 0x0112  # EXIF's tag for how a picture is turned
+# Pillow hands these to a program beside it (Ghostscript).
+_OF_OTHER_PROGRAMS = ("EPS",)
 _SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N", "I")
 
 
@@ -98,7 +101,7 @@ def _opened(stored: Stored) -> Iterator[Image.Image]:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             warnings.simplefilter("ignore", UserWarning)  # of odd metadata
-            image = Image.open(content)
+            image = Image.open(content, formats=_formats())
         with image:
             frames = getattr(image, "n_frames", 1)
             if frames > 1 and image.format != "MPO":  # of a camera: a picture and its previews
@@ -111,6 +114,13 @@ def _opened(stored: Stored) -> Iterator[Image.Image]:
         raise ValueError(f"image {name} cannot be read ({error})") from error
     except ValueError as error:
         raise ValueError(f"image {name} {error}") from error
+
+
+@functools.cache
+def _formats() -> list[str]:
+    """All that Pillow reads by itself."""
+    Image.init()
+    return [name for name in Image.OPEN if name not in _OF_OTHER_PROGRAMS]
 
 
 def _content(stored: Stored) -> tuple[io.BytesIO | Path, str]:
