@@ -71,10 +71,7 @@ def fit_eviction(
     """
     check_at_least(1, {"pages": pages, "batch_size": batch_size})
     check_at_least(0, {"ridge": ridge})
-    target = Path(output)
-    if target.exists() and not is_linear_predictor(target):
-        raise ValueError(f"output: {output} is there and no fitted rule; name another file")
-    check_writable(target.parent, "--output")
+    target = _checked_output(output)
     data.check_root()
     vlm = Teacher.load(teacher)
     dialogues, skipped = data.dialogues("train", pages)
@@ -103,6 +100,14 @@ def fit_eviction(
         f"{target}: {len(sums)} layers; share of the variance explained, layer by layer: "
         f"{', '.join(explained)}"
     )
+    return target
+
+
+def _checked_output(output: str) -> Path:
+    target = Path(output)
+    if target.exists() and not is_linear_predictor(target):
+        raise ValueError(f"output: {output} is there and no fitted rule; name another file")
+    check_writable(target.parent, "--output")
     return target
 
 
