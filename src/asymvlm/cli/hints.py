@@ -96,16 +96,25 @@ def classes(base: type) -> dict[str, type]:
     return dict(sorted(found.items()))
 
 
-def class_named(name: str, base: type) -> type | None:
-    """Find a class by its short name or its path; None where there is none of this kind."""
+def class_named(name: str, base: type) -> Any:
+    """Find a class, or a function that makes an object of it, by its short name or its path.
+
+    Raises LookupError, saying why if that is not plain, where there is none of this kind.
+    """
     if "." not in name:
-        return {base.__name__: base, **classes(base)}.get(name)
+        known = {base.__name__: base, **classes(base)}
+        if name not in known:
+            raise LookupError
+        return known[name]
     module, _, last = name.rpartition(".")
     try:
         found = getattr(importlib.import_module(module), last)
-    except (ImportError, AttributeError, ValueError):
-        return None
-    return found if callable(found) else None
+    except Exception as error:  # whatever is in somebody's module
+        reason = " ".join(str(error).split())
+        raise LookupError(f" ({type(error).__name__}: {reason})") from error
+    if not callable(found) or (isinstance(found, type) and not issubclass(found, base)):
+        raise LookupError(f" (it is no {base.__name__})")
+    return found
 
 
 def fits(hint: Any, value: Any) -> bool:

@@ -161,13 +161,14 @@ class _ObjectNode:
         if os.path.isfile(str(key.value)):
             return  # of settings, which the parser reads
         base, known = self.maker.base, classes(self.maker.base)
-        cls = class_named(str(key.value), base)
-        if cls is None:
+        try:
+            cls = class_named(str(key.value), base)
+        except LookupError as why:
             near = did_you_mean(str(key.value), known)
             raise Mistake(
-                f"{key.shown}: there is no {base.__name__} {key.value!r}; {near}there are "
+                f"{key.shown}: there is no {base.__name__} {key.value!r}{why}; {near}there are "
                 f"{', '.join(known)}"
-            )
+            ) from why
         search.chosen[key.place] = Maker(cls, self.maker.skipped)
 
     def _group(self, search: Visitor, key: Key) -> Group:
