@@ -150,5 +150,5 @@ COMMANDS = {
     "similarity-sign": Command("asymvlm.evaluation.similarity_sign", _SIMILARITY_SIGN),
     "contact-sheet": Command("asymvlm.evaluation.contact_sheet", _CONTACT_SHEET, (1, 2), False),
     "export": Command("asymvlm.export", _EXPORT, (2, 2), False),
-    "check": Command("asymvlm.check", _CHECK, (1, 1), False, is_light=True),
+    "check": Command("asymvlm.check.command", _CHECK, (1, 1), False, is_light=True),
 }
