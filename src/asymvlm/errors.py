@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 _OF_THE_DISK = (
@@ -19,6 +21,23 @@ _OF_THE_DISK = (
 
 class DataError(ValueError):
     """Files that cannot be used (exit code 1); other ValueErrors are about arguments (2)."""
+
+
+@contextmanager
+def renamed_arguments(names: Mapping[str, str]) -> Iterator[None]:
+    """Rename arguments in errors while open, for a caller that has other names for them.
+
+    Messages begin with the argument at fault: "path: ..." becomes "data.path: ..." where `names`
+    has path and data.path. The same error is raised on.
+    """
+    try:
+        yield
+    except ValueError as error:
+        name, colon, rest = str(error).partition(":")
+        first, dot, inner = name.partition(".")
+        if colon and first in names:
+            error.args = (f"{names[first]}{dot}{inner}:{rest}", *error.args[1:])
+        raise
 
 
 def disk_error(error: BaseException, place: Path | None = None) -> str | None:

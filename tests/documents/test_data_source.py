@@ -173,11 +173,11 @@ def test_equal_ids_in_a_file_are_judged_one_by_one(teacher, tmp_path, monkeypatc
     [
         (
             ["--data.columns.question", "query"],
-            "data.columns: describes data that is not named; give data.path",
+            "data.columns: describes data that is not named; give its path",
         ),
         (
             ["--data.images", "pictures"],
-            "data.images: describes data that is not named; give data.path",
+            "data.images: describes data that is not named; give its path",
         ),
         (["--data.val_share", "2"], "data.val_share: 2.0 must lie between 0 and 1"),
     ],

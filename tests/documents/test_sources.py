@@ -100,10 +100,10 @@ def test_a_dataset_with_splits_of_its_own(pictures, tmp_path):
 
 
 def test_bad_sources_say_what_is_wrong(tmp_path):
-    with pytest.raises(DataError, match=r"data\.path: /nowhere does not exist"):
-        DataSource("/nowhere")
-    with pytest.raises(ValueError, match=r"data\.val_share: 2 must lie"):
-        DataSource(str(tmp_path), val_share=2)
+    with pytest.raises(DataError, match=r"^path: /nowhere does not exist"):
+        DataSource("/nowhere").pages("train", 0)
+    with pytest.raises(ValueError, match=r"^val_share: 2 must lie"):
+        DataSource(str(tmp_path), val_share=2).pages("train", 0)
     (tmp_path / "odd.json").write_text('{"a": 1}')
     with pytest.raises(DataError, match="must hold a list of conversations"):
         DataSource(str(tmp_path / "odd.json")).pages("train", 0)

@@ -58,7 +58,7 @@ def test_a_picture_is_in_one_split_whatever_its_name(tmp_path, capsys):
     assert not set(asked["train"]) & set(asked["val"]) and len(asked["val"]) % 3 == 0
     assert len(asked["train"]) + len(asked["val"]) == 90 and 0 < len(asked["val"]) < 45
     said = capsys.readouterr().out.splitlines()
-    assert said[0].startswith("data.path train: 70 % of the pages of 'data', chosen by their")
+    assert said[0].startswith(f"{source.path}, train: 70 % of the pages of 'data', chosen")
     assert len(said) == 2
 
 

@@ -237,7 +237,7 @@ def test_distractors_reach_their_term_and_cost_nothing_without_it(train, monkeyp
         (["--model.budget.head_share", "2"], "model.budget.head_share: 2"),
         (
             ["--model.objectives.mine", "Distillation"],
-            "model.objectives.mine: Distillation has a weight of 1 and needs model.target",
+            "model.objectives.mine: Distillation has a weight of 1 and needs a target",
         ),
         (
             ["--model.objectives.sparsity", "Sparsity"],
@@ -245,7 +245,7 @@ def test_distractors_reach_their_term_and_cost_nothing_without_it(train, monkeyp
         ),
         (
             ["--model.objectives.mine", "Distraction", "--model.objectives.mine.weight", "1"],
-            "needs model.distractors",
+            "needs distractors, a target",
         ),
         (["--data.cache", "true"], "data.cache: true keeps targets alone"),
         (["--model.objectives.hardening.first_weight", "3"], "first_weight: 3"),

@@ -25,7 +25,7 @@ def load_processor(path: str) -> Any:
             return AutoProcessor.from_pretrained(path, trust_remote_code=False)
     except UNLOADABLE as error:
         raise DataError(
-            f"teacher: the processor of {path} could not be loaded ({reason_of(error)})"
+            f"path: {path} holds no processor that could be loaded ({reason_of(error)})"
         ) from error
 
 

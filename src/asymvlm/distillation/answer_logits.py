@@ -36,7 +36,9 @@ def gated_answer_logits(
     log_gates: Sequence[Float[Tensor, "n"]],
     gate_mode: str = "mask",
 ) -> Float[Tensor, "B A V"]:
-    """Compute them with every vision token behind a gate in [0, 1]; gradients reach the gates.
+    """Compute the answers' logits with every vision token behind a gate; gradients reach gates.
+
+    Gates lie in [0, 1].
 
     `gate_mode`: "mask" adds the logarithm to what every row's attention sees of the token, in all
     layers: a shut gate is a dropped token. "scale" multiplies the token by its gate: a shut gate is
@@ -46,10 +48,9 @@ def gated_answer_logits(
         raise ValueError(f"gate_mode: {gate_mode!r} is not one of {', '.join(GATE_MODES)}")
     if not bool(batch.layout.vision.any()):
         raise DataError(
-            f"model.teacher: {type(backbone.model).__name__} has no vision tokens in its sequence "
-            "that gates could stand before; "
-            "train by attention (configs/any.yaml), or take a family whose pictures are rows of "
-            "the prompt (docs/families.md)"
+            f"backbone: {type(backbone.model).__name__} has no vision tokens in its sequence that "
+            "gates could stand before; train by attention (configs/any.yaml), or take a family "
+            "whose pictures are rows of the prompt (docs/families.md)"
         )
     if gate_mode == "scale":
         parts = batch.encoded.rows.split(batch.layout.counts())

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from ..documents import Sample
+from ..errors import renamed_arguments
 from ..targets import EncodedBatch, Target
 from ..typing import Float, Int64
 from .answer_logits import answer_logits
@@ -62,6 +63,7 @@ class AnswerObserver(Observer):
     """
 
     follows_precision = True
+    cacheable = False
 
     def __init__(
         self, teacher: str, target: Target | None, distractors: Target | None, compares: bool
@@ -72,13 +74,6 @@ class AnswerObserver(Observer):
 
     def targets(self) -> list[Target]:
         return super().targets() + ([] if self.distractors is None else [self.distractors])
-
-    def description(self) -> dict[str, Any]:
-        """Raises ValueError: nothing of it can be cached."""
-        raise ValueError(
-            "data.cache: true keeps targets alone; training through the LLM asks the live teacher, "
-            "set it to false"
-        )
 
     def observe(self, samples: Sequence[Sample]) -> list[DistillationSample]:
         return self._observe(samples, self.teacher.encode_batch(samples))
@@ -104,7 +99,8 @@ class AnswerObserver(Observer):
             if self.compares or not training:
                 dense = answer_logits(self.teacher.backbone, plain)
             if self.distractors is not None and training:
-                masses = self.teacher.importances(samples, plain, self.distractors)
+                with renamed_arguments({"target": "distractors"}):
+                    masses = self.teacher.importances(samples, plain, self.distractors)
                 distractors = pad_sequence(masses, batch_first=True)
         ids = pad_sequence(prompts.answer_ids, batch_first=True, padding_value=-100)
         names = [sample.id for sample in samples]

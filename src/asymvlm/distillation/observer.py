@@ -14,6 +14,7 @@ import torch
 from ..backbone.prompt import Prompter
 from ..cli.configs import find_model
 from ..documents import Sample
+from ..errors import renamed_arguments
 from ..storage.fingerprint import describe, describe_teacher
 from ..storage.weight_sketch import sketch_of_files, sketch_of_model
 from ..storage.weights_fingerprint import weights_fingerprint
@@ -36,6 +37,8 @@ class Observer:
 
     # Whether it computes in the trainer's precision; else in that of the teacher's weights.
     follows_precision = False
+    # Whether samples are a function of `description` and the pages.
+    cacheable = True
 
     def __init__(
         self, teacher: str, target: Target | None, ladder: Sequence[float] | None = None
@@ -58,7 +61,8 @@ class Observer:
     @cached_property
     def prompter(self) -> Prompter:
         """The teacher's processor alone."""
-        return load_prompter(self.path)
+        with renamed_arguments({"path": "teacher"}):
+            return load_prompter(self.path)
 
     def targets(self) -> list[Target]:
         """List all targets that the teacher is asked for."""

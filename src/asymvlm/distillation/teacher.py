@@ -15,7 +15,7 @@ from ..backbone.prompt import Prompter, prompter_for
 from ..cli.configs import find_model
 from ..documents import Sample
 from ..documents.cells import lies_on_page, token_shares
-from ..errors import DataError
+from ..errors import DataError, renamed_arguments
 from ..storage.fingerprint import describe_model, describe_processor
 from ..storage.loading import UNLOADABLE, reason_of
 from ..targets import EncodedBatch, Target, dense_answer_shares
@@ -46,7 +46,8 @@ class Teacher:
         """
         path = find_model(path)
         vlm_hidden_size(path)
-        prompter = load_prompter(path)
+        with renamed_arguments({"path": "teacher"}):
+            prompter = load_prompter(path)
         try:
             model = AutoModelForImageTextToText.from_pretrained(
                 path, dtype=dtype or "auto", trust_remote_code=False
@@ -130,7 +131,7 @@ class Teacher:
         ]
         if lost:
             raise DataError(
-                f"model.target: boxes of {lost[0]} cannot be laid on the tokens of "
+                f"target: boxes of {lost[0]} cannot be laid on the tokens of "
                 f"{type(self.model).__name__}, which cuts pictures into "
                 "tiles or resamples them; use AttentionTarget"
             )

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..distillation.teacher import Teacher
-from ..documents.sources.source import DataSource
+from ..documents.sources.source import DataSource, as_data_flags
 from ..documents.world.generated import fingerprint
 from ..errors import DataError
 from ..limits import check_at_least, check_named, check_share
@@ -99,6 +99,8 @@ class Evaluation:
     wandb_project: str | None = None
 
     def __post_init__(self) -> None:
+        with as_data_flags():
+            self.data.check()
         sizes = {"pages": self.pages, "longest_answer": self.longest_answer}
         check_at_least(1, {**sizes, "batch_size": self.batch_size})
         check_named({"keeps": self.keeps, "latency_batches": self.latency_batches})
@@ -117,7 +119,8 @@ class Evaluation:
         out = check_results(Path(self.output), _TABLES + _PICTURES, "answers")
         methods = self._all_methods()
         check_comparisons(self.compare or [], list(methods))
-        self.data.check_root()
+        with as_data_flags():
+            self.data.check_root()
         teacher = Teacher.load(self.teacher)
         pages, skipped = held_out(self.data, self.split, self.pages, metric)
         basis = {"pages": fingerprint(pages), "teacher": teacher.description()}

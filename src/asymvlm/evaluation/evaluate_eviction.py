@@ -14,7 +14,7 @@ import pandas
 from ..cli.progress import track
 from ..distillation.teacher import Teacher
 from ..documents import Sample
-from ..documents.sources.source import DataSource
+from ..documents.sources.source import DataSource, as_data_flags
 from ..documents.world.generated import fingerprint
 from ..eviction import Evictor, evict
 from ..eviction.budget import budget_for
@@ -108,6 +108,8 @@ class EvictionEvaluation:
     output: str = "results/eviction"
 
     def __post_init__(self) -> None:
+        with as_data_flags():
+            self.data.check()
         check_at_least(1, {"pages": self.pages, "longest_answer": self.longest_answer})
         check_named({"shares": self.shares})
         if not self.policies:
@@ -123,10 +125,12 @@ class EvictionEvaluation:
         shares = self.shares or [0.5, 0.25]
         metric = metric_named(self.metric)
         out = check_results(Path(self.output), ("eviction.json", "eviction.md"), "eviction.json")
-        self.data.check_root()
+        with as_data_flags():
+            self.data.check_root()
         method = None if self.scorer is None else Learned(named_scorer(self.scorer))
         teacher = Teacher.load(self.teacher)
-        dialogues, skipped = self.data.dialogues(self.split, self.pages)
+        with as_data_flags():
+            dialogues, skipped = self.data.dialogues(self.split, self.pages)
         check_answers(dialogues, metric)
         questions = usable_questions(dialogues, skipped, out)
         mean = float(np.mean([_text_tokens(teacher, question) for question in questions]))

@@ -11,7 +11,7 @@ from pathlib import Path
 import datasets
 
 from ..documents import Sample, SkipReport, samples
-from ..documents.sources.source import DataSource
+from ..documents.sources.source import DataSource, as_data_flags
 from ..errors import DataError
 from ..limits import check_one_of
 from .answers import Answer
@@ -32,7 +32,8 @@ def held_out(
 
     Raises DataError where there are none, ValueError where the metric cannot score them.
     """
-    found, skipped = data.pages(split, pages)
+    with as_data_flags():
+        found, skipped = data.pages(split, pages)
     check_answers(found, metric)
     return found, skipped
 

@@ -29,7 +29,7 @@ from ..cli.progress import track
 from ..distillation.teacher import Teacher
 from ..documents import Sample, samples
 from ..documents.cells import token_shares
-from ..documents.sources.source import DataSource
+from ..documents.sources.source import DataSource, as_data_flags
 from ..limits import check_at_least
 from ..methods.base import Method, Tokens
 from ..methods.common.clip_similarity import ClipSimilarity
@@ -129,9 +129,12 @@ def similarity_sign(
     """
     check_at_least(1, {"pages": pages})
     check_split(split)
-    data.check_root()
+    with as_data_flags():
+        data.check()
+        data.check_root()
     vlm = Teacher.load(teacher)
-    dataset, _ = data.pages(split, pages)
+    with as_data_flags():
+        dataset, _ = data.pages(split, pages)
     check = check_sign(
         vlm,
         ClipSimilarity(clip, teacher),

@@ -82,18 +82,18 @@ def check_objectives(objectives: Mapping[str, Objective], given: Set[str]) -> No
         missing = sorted(term.needs - given) if term.weight > 0 else []
         if missing:
             raise ValueError(
-                f"model.objectives.{name}: {type(term).__name__} has a weight of {term.weight:g} "
+                f"objectives.{name}: {type(term).__name__} has a weight of {term.weight:g} "
                 f"and needs {_WHERE[missing[0]]}; provide that, or set the weight to 0"
             )
     if not any(term.weight > 0 for term in objectives.values()):
-        raise ValueError("model.objectives: no term has a weight, so nothing would be learned")
+        raise ValueError("objectives: no term has a weight, so nothing would be learned")
 
 
 _WHERE = {
     "answers": "the LLM's answers; train with GateModule or LoraModule",
-    "budget": "a budget head (model.budget.head_share above 0)",
+    "budget": "a budget head (budget.head_share above 0)",
     "dense_answers": "the LLM's dense answers; train with GateModule or LoraModule",
-    "distractors": "model.distractors",
+    "distractors": "distractors, a target",
     "gates": "gates; train with GateModule",
-    "target": "model.target",
+    "target": "a target",
 }

@@ -41,8 +41,7 @@ class BudgetTarget:
         if self.ladder is not None:
             if not bool(torch.isfinite(enough).all()):
                 raise ValueError(
-                    "budget_target.ladder: these samples were observed without it; delete the "
-                    "target cache"
+                    "ladder: these samples were observed without it; delete the target cache"
                 )
             return enough
         order = importance if self.ranking == "target" else scores.detach()

@@ -25,8 +25,8 @@ class OutsideBoxes(Target):
     def __call__(self, backbone: Backbone, batch: EncodedBatch) -> list[Float[Tensor, "n"]]:
         if batch.evidence is None or batch.key_boxes is None:
             raise ValueError(
-                "distractors: OutsideBoxes needs data with evidence_boxes; set "
-                "model.distraction.weight to 0 for data without"
+                "batch: OutsideBoxes needs evidence and key boxes, and there are none; leave the "
+                "distraction term out for data without"
             )
         inside = [
             evidence + keys > 0

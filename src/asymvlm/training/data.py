@@ -17,12 +17,13 @@ from ..distillation.batch import collate
 from ..distillation.observer import Observer
 from ..distillation.sample import DistillationSample, from_record, to_record
 from ..documents import Sample, SkipReport, samples
-from ..documents.sources.source import DataSource
+from ..documents.sources.source import DataSource, as_data_flags
 from ..documents.world.generated import fingerprint
 from ..errors import DataError
 from ..limits import check_at_least
 from ..storage.cached_dataset import build_once
 from ..storage.fingerprint import key_of
+from .settings import as_model_flags
 from .shared_memory import check_shared_memory
 
 
@@ -55,7 +56,9 @@ class PagesData(L.LightningDataModule):
         check_at_least(1, {"data.batch_size": batch_size})
         check_at_least(1, {"data.teacher_batch_size": teacher_batch_size})
         check_at_least(0, {"data.num_workers": num_workers})
-        self.source = DataSource(**source)
+        with as_data_flags():
+            self.source = DataSource(**source)
+            self.source.check()
         self.sizes = {"train": train_pages, "val": val_pages}
         self.batch_size, self.cache, self.teacher_batch_size = batch_size, cache, teacher_batch_size
         self.num_workers = num_workers
@@ -66,10 +69,16 @@ class PagesData(L.LightningDataModule):
         self._pages: dict[str, datasets.Dataset] = {}
         self._observed: dict[str, Dataset] = {}
 
+    def check_root(self) -> None:
+        """Raise DataError where pages have to be drawn and nothing can be written."""
+        with as_data_flags():
+            self.source.check_root()
+
     def pages(self, split: str) -> datasets.Dataset:
         """Return the pages of a split and note their fingerprint."""
         if split not in self._pages:
-            pages, self.skipped[split] = self.source.pages(split, self._page_count(split))
+            with as_data_flags():
+                pages, self.skipped[split] = self.source.pages(split, self._page_count(split))
             self._say_skipped(split)
             self._pages[split] = pages
             self.fingerprints[split] = fingerprint(pages)
@@ -119,6 +128,7 @@ class PagesData(L.LightningDataModule):
             self._check_boxes(self.pages(split))
         self._warn_of_shared_pages()
         if self.cache:
+            self._check_cacheable()
             for split in ("train", "val"):
                 self._cache(split)
 
@@ -140,6 +150,13 @@ class PagesData(L.LightningDataModule):
             self.observer.place(self.trainer.strategy.root_device)
         return self.observer
 
+    def _check_cacheable(self) -> None:
+        if not self._placed_observer().cacheable:
+            raise ValueError(
+                "data.cache: true keeps targets alone; training through the LLM asks the live "
+                "teacher, set it to false"
+            )
+
     def _check_boxes(self, pages: datasets.Dataset) -> None:
         asks = [
             type(target).__name__
@@ -152,8 +169,8 @@ class PagesData(L.LightningDataModule):
             raise DataError(
                 f"model.target: {asks[0]} learns from evidence_boxes, and no question of data.path "
                 f"{self.source.path} has any; "
-                "take asymvlm.targets.AttentionTarget (configs/any.yaml), and where there is one "
-                "set model.distraction.weight to 0"
+                "take AttentionTarget (configs/any.yaml), and where there is one set "
+                "model.objectives.distraction.weight to 0"
             )
 
     def _cache(self, split: str) -> Dataset[DistillationSample]:
@@ -212,7 +229,7 @@ class PagesData(L.LightningDataModule):
         assert trainer is not None
         # The trainer opens its precision's context for steps alone.
         own = trainer.precision_plugin.forward_context()
-        with own if observer.follows_precision else nullcontext():
+        with own if observer.follows_precision else nullcontext(), as_model_flags():
             return observer.batch(batch, trainer.training)
 
 
@@ -284,11 +301,16 @@ def _observe_all(
         for sample in samples(pages, report=skipped):
             waiting.append(sample)
             if len(waiting) == batch_size:
-                yield from map(to_record, observer.observe(waiting))
+                yield from _records(observer, waiting)
                 advance(len(waiting))
                 waiting = []
         if waiting:
-            yield from map(to_record, observer.observe(waiting))
+            yield from _records(observer, waiting)
             advance(len(waiting))
     if len(skipped.skipped) == total:
         raise DataError("; ".join(["data.path: no usable record", *skipped.lines(3)]))
+
+
+def _records(observer: Observer, questions: Sequence[Sample]) -> list[dict[str, bytes]]:
+    with as_model_flags():
+        return list(map(to_record, observer.observe(questions)))

@@ -17,7 +17,7 @@ from ..scorers import BudgetHead, Scorer
 from ..targets import BudgetTarget, Target
 from .metrics import BudgetCoverage, BudgetError, EvidenceKept, GainNDCG, MassKept, RecallAtShare
 from .scorer_module import ScorerModule
-from .settings import OptimizerSettings
+from .settings import OptimizerSettings, as_model_flags
 
 SHARES = (0.05, 0.10, 0.25)  # at which validation looks; metrics are named by the percentage
 
@@ -45,8 +45,9 @@ class ImportanceModule(ScorerModule):
         budget_hidden: int = 32,
         optimizer: OptimizerSettings = OptimizerSettings(learning_rate=3e-3),  # noqa: B008 - frozen
     ) -> None:
-        width = vlm_hidden_size(teacher)
-        check_objectives(objectives, {"target", "budget"})
+        with as_model_flags():
+            width = vlm_hidden_size(teacher)
+            check_objectives(objectives, {"target", "budget"})
         check_at_least(1, {"model.budget_hidden": budget_hidden})
         # In this order: with a seed, which weights each starts from is part of the result.
         first, head = scorer(width), BudgetHead(width, budget_hidden)

@@ -29,7 +29,7 @@ from ..cli.command import call_from_flags, run_command
 from ..cli.progress import track
 from ..distillation.teacher import Teacher
 from ..documents import Sample, samples
-from ..documents.sources.source import DataSource
+from ..documents.sources.source import DataSource, as_data_flags
 from ..engine import attends_through_stages
 from ..errors import DataError
 from ..eviction.checks import full_attention_layers
@@ -72,9 +72,12 @@ def fit_eviction(
     check_at_least(1, {"pages": pages, "batch_size": batch_size})
     check_at_least(0, {"ridge": ridge})
     target = _checked_output(output)
-    data.check_root()
+    with as_data_flags():
+        data.check()
+        data.check_root()
     vlm = Teacher.load(teacher)
-    dialogues, skipped = data.dialogues("train", pages)
+    with as_data_flags():
+        dialogues, skipped = data.dialogues("train", pages)
     questions = list(samples(dialogues, report=skipped))
     for line in skipped.lines():
         print(f"data.path: {line}")

@@ -14,7 +14,7 @@ from ..objectives import Objective, check_objectives, needs
 from ..scorers import BudgetHead, Scorer
 from ..targets import Target
 from .answer_module import AnswerModule, LLMSettings
-from .settings import BudgetSettings, LoraSettings, OptimizerSettings
+from .settings import BudgetSettings, LoraSettings, OptimizerSettings, as_model_flags
 from .start import load_start
 
 
@@ -57,13 +57,14 @@ class GateModule(AnswerModule):
         val_keeps: tuple[float, ...] = (0.0625, 0.25),
         optimizer: OptimizerSettings = OptimizerSettings(),  # noqa: B008 - frozen
     ) -> None:
-        hidden_size = vlm_hidden_size(teacher)
         _check_gate(gate, gate_mode, lora)
         given = {"answers", "gates", "dense_answers"}
         given |= {"budget"} if budget.head_share > 0 else set()
         given |= {"target"} if target is not None else set()
         given |= {"distractors"} if distractors is not None else set()
-        check_objectives(objectives, given)
+        with as_model_flags():
+            hidden_size = vlm_hidden_size(teacher)
+            check_objectives(objectives, given)
         first, head = _begin(teacher, hidden_size, start, scorer, budget)
         needed = needs(objectives)
         observer = AnswerObserver(
@@ -82,9 +83,10 @@ class GateModule(AnswerModule):
         prediction.counts = at_least_one(self.draw_shares(prediction.keep) * mask.sum(-1))
         prediction.log_gates = self.gate(prediction.scores, mask, prediction.counts, self.progress)
         gates = [row[real] for row, real in zip(prediction.log_gates, mask, strict=True)]
-        prediction.answers = gated_answer_logits(
-            self.observer.teacher.backbone, self.prompts(batch), gates, self.gate_mode
-        )
+        with as_model_flags():
+            prediction.answers = gated_answer_logits(
+                self.observer.teacher.backbone, self.prompts(batch), gates, self.gate_mode
+            )
         return self.finish_step(batch, prediction, labels)
 
 

@@ -10,7 +10,7 @@ from ..distillation.teacher import vlm_hidden_size
 from ..gates import at_least_one
 from ..objectives import Objective, check_objectives, needs
 from .answer_module import AnswerModule, LLMSettings
-from .settings import BudgetSettings, LoraSettings, OptimizerSettings
+from .settings import BudgetSettings, LoraSettings, OptimizerSettings, as_model_flags
 from .start import load_start
 
 
@@ -42,8 +42,10 @@ class LoraModule(AnswerModule):
         val_keeps: tuple[float, ...] = (0.0625, 0.25),
         optimizer: OptimizerSettings = OptimizerSettings(),  # noqa: B008 - frozen
     ) -> None:
-        check_objectives(objectives, {"answers", "dense_answers"})
-        trained = load_start(start, teacher, vlm_hidden_size(teacher))
+        with as_model_flags():
+            check_objectives(objectives, {"answers", "dense_answers"})
+            hidden_size = vlm_hidden_size(teacher)
+        trained = load_start(start, teacher, hidden_size)
         head = trained.budget
         if budget.head_share == 0:
             head = None

@@ -159,7 +159,7 @@ def _check_trainer(trainer: L.Trainer) -> None:
 def _check_places(trainer: L.Trainer, data: L.LightningDataModule) -> None:
     """Raise DataError where something is to be written and cannot be."""
     if isinstance(data, PagesData):
-        data.source.check_root()
+        data.check_root()
     if trainer.fast_dev_run:  # type: ignore[attr-defined]
         return
     check_writable(Path(trainer.default_root_dir), "--trainer.default_root_dir")

@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
+from ..errors import renamed_arguments
 from ..limits import check_above, check_at_least, check_within
+
+_FLAGS = {
+    "backbone": "model.teacher",
+    "distractors": "model.distractors",
+    "objectives": "model.objectives",
+    "target": "model.target",
+    "teacher": "model.teacher",
+}
+
+
+def as_model_flags() -> AbstractContextManager[None]:
+    """Name arguments in errors as `train.py` does, `model.target`, while open."""
+    return renamed_arguments(_FLAGS)
 
 
 @dataclass(frozen=True)

@@ -37,8 +37,8 @@ def checked_boxes(record: dict[str, Any], head: Callable[[], PictureHead]) -> di
     if form == "xyxy" and all(value <= 1 for box in every for value in box):
         raise ValueError("boxes lie in [0, 1]; if they are shares of the page say boxes: relative")
     page = head()
-    made = [[list(_on_page(key, box, form, page)) for box in group] for key, group in named]
-    return {_KEYS[0]: made[0], _KEYS[1]: made[1], "alt_evidence": made[2:]}
+    boxes = [[list(_on_page(key, box, form, page)) for box in group] for key, group in named]
+    return {_KEYS[0]: boxes[0], _KEYS[1]: boxes[1], "alt_evidence": boxes[2:]}
 
 
 def _list(record: dict[str, Any], key: str) -> list[Any]:

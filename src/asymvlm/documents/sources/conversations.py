@@ -23,11 +23,9 @@ def add_conversations(records: FileRecords, file: Path) -> None:
     try:
         entries = json.loads(read_bytes(file).decode("utf-8"))
     except (ValueError, RecursionError) as error:
-        raise DataError(f"data.path: {file} is no JSON ({error})") from error
+        raise DataError(f"path: {file} is no JSON ({error})") from error
     if not isinstance(entries, list):
-        raise DataError(
-            f"data.path: {file} must hold a list of conversations, as LLaVA's JSON does"
-        )
+        raise DataError(f"path: {file} must hold a list of conversations, as LLaVA's JSON does")
     for number, entry in enumerate(entries, start=1):
         name = f"{file.name}:{number}"
         try:
@@ -36,7 +34,7 @@ def add_conversations(records: FileRecords, file: Path) -> None:
             records.table.report.skip(name, str(error), str(file))
             continue
         about = {key: entry[key] for key in ("image", "images") if key in entry}
-        records.add_all(({**about, **asked} for asked in _asked(turns)), name, file)
+        records.add_all(({**about, **question} for question in _questions(turns)), name, file)
 
 
 def _turns(entry: Any) -> list[tuple[str, str]]:
@@ -52,7 +50,7 @@ def _turns(entry: Any) -> list[tuple[str, str]]:
     return [(turn["from"], turn["value"].replace("<image>", "").strip()) for turn in turns]
 
 
-def _asked(turns: list[tuple[str, str]]) -> Iterator[dict[str, Any]]:
+def _questions(turns: list[tuple[str, str]]) -> Iterator[dict[str, Any]]:
     history: list[list[str]] = []
     for (asks, question), (answers, answer) in pairwise(turns):
         if asks in _ASKS and answers in _ANSWERS:

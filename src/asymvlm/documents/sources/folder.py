@@ -44,8 +44,7 @@ def check_folder(root: Path) -> None:
     """Raise DataError for a folder without any split."""
     if not split_names(root):
         raise DataError(
-            f"data.path: {root} has no train/*.jsonl and no train.jsonl; see data/README.md for "
-            "the form"
+            f"path: {root} has no train/*.jsonl and no train.jsonl; see data/README.md for the form"
         )
 
 

@@ -24,9 +24,8 @@ def hub_pages(
     missing = [column for column in named.values() if column not in data.column_names]
     if missing:
         raise DataError(
-            f"data.columns: the data has no {', '.join(missing)}; it has "
-            f"{', '.join(data.column_names)}. "
-            "Name them, for example --data.columns.question query"
+            f"columns: the data has no {', '.join(missing)}; it has "
+            f"{', '.join(data.column_names)}; say which is which, such as question: query"
         )
     rows = _undecoded(data.select_columns(list(dict.fromkeys(named.values()))), named["image"])
     table = RecordTable()

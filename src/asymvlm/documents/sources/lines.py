@@ -28,7 +28,7 @@ def read_bytes(file: Path) -> bytes:
         content = file.read_bytes()
         content = gzip.decompress(content) if content.startswith(_GZIP) else content
     except (OSError, EOFError) as error:
-        raise DataError(f"data.path: {file} cannot be read ({error})") from error
+        raise DataError(f"path: {file} cannot be read ({error})") from error
     return content.removeprefix(b"\xef\xbb\xbf")
 
 

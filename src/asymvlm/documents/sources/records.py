@@ -81,7 +81,7 @@ class RecordTable:
         """
         if not self._pages:
             raise DataError(
-                "; ".join([f"data.path: {where} has no usable record", *self.report.lines(3)])
+                "; ".join([f"path: {where} has no usable record", *self.report.lines(3)])
             )
         pages = list(self._pages.values())
         return datasets.Dataset.from_list(pages, features=FEATURES), self.report

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path
 
 import datasets
 
-from ...errors import DataError, disk_error
+from ...errors import DataError, disk_error, renamed_arguments
 from ...limits import check_at_least, check_named
 from ...storage.writable import check_writable
 from ..skip_report import SkipReport
@@ -56,33 +56,39 @@ class DataSource:
     def __post_init__(self) -> None:
         self.columns = self.columns or {}
         self._said: set[str] = set()  # what was said of splits
+
+    def check(self) -> None:
+        """Refuse, before any work, what can be seen to name no data.
+
+        Raises ValueError for settings, DataError for a path that is not there.
+        """
         if len(self.questions) != 2 or min(self.questions) < 0 or sum(self.questions) < 1:
             raise ValueError(
-                f"data.questions: {list(self.questions)} must be two counts, of look-ups and of "
+                f"questions: {list(self.questions)} must be two counts, of look-ups and of "
                 "whole-page questions, one of them above 0"
             )
-        check_at_least(0, {"data.seed": self.seed})
-        check_named({"data.path": self.path, "data.root": self.root})
+        check_at_least(0, {"seed": self.seed})
+        check_named({"path": self.path, "root": self.root})
         if not 0 < self.val_share < 1:
-            raise ValueError(f"data.val_share: {self.val_share} must lie between 0 and 1")
+            raise ValueError(f"val_share: {self.val_share} must lie between 0 and 1")
         if self.path is None:
             given = [name for name in ("images", "columns", "subset") if getattr(self, name)]
             if given:
                 raise ValueError(
-                    f"data.{given[0]}: describes data that is not named; give data.path"
+                    f"{given[0]}: describes data that is not named; give its path, too"
                 )
             return
         local = Path(self.path).is_absolute() or self.path.startswith(".")
         if local and not Path(self.path).exists():
             raise DataError(
-                f"data.path: {self.path} does not exist; see data/README.md for what it may be"
+                f"path: {self.path} does not exist; see data/README.md for what it may be"
             )
 
     def check_root(self) -> None:
         """Raise DataError where pages have to be drawn and nothing can be written to `root`."""
         root = Path(self.root)
         if self.path is None and not (root.is_dir() and any(root.iterdir())):
-            check_writable(root, "--data.root")
+            check_writable(root, "root")
 
     @contextmanager
     def _root_is_named(self) -> Iterator[None]:
@@ -93,13 +99,14 @@ class DataSource:
             if disk_error(error) is None:
                 raise
             reason = error if isinstance(error, DataError) else disk_error(error)
-            raise DataError(f"data.root: {reason}; name another folder with --data.root") from error
+            raise DataError(f"root: {reason}; name another folder") from error
 
     def pages(self, split: str, count: int) -> _Pages:
         """Return the pages of a split, and what was skipped; `count` of them if generated.
 
         Raises DataError where there are none.
         """
+        self.check()
         if self.path is None:
             with self._root_is_named():
                 drawn = generated_pages(Path(self.root), split, count, self.seed, *self.questions)
@@ -127,7 +134,7 @@ class DataSource:
         words = choice.words(split, self.val_share)
         if words and words not in self._said:
             self._said.add(words)
-            print(words)
+            print(f"{self.path}, {words}")
         if choice.shared:
             pages = share_of(pages, split, self.val_share, self.path)
         return pages, report
@@ -150,7 +157,7 @@ class DataSource:
         pages, report = self.pages(split, count)
         if not any(question["history"] for page in pages["questions"] for question in page):
             raise DataError(
-                f"data.path: no question of {self.path} has a history of turns before it; give "
+                f"path: no question of {self.path} has a history of turns before it; give "
                 "dialogues (data/README.md)"
             )
         return pages, report
@@ -163,5 +170,10 @@ class DataSource:
             return datasets.load_dataset(self.path, self.subset)
         except Exception as error:  # whatever goes wrong in somebody's data, or on the way to it
             raise DataError(
-                f"data.path: {self.path} is no folder, no file and no dataset on the Hub ({error})"
+                f"path: {self.path} is no folder, no file and no dataset on the Hub ({error})"
             ) from error
+
+
+def as_data_flags() -> AbstractContextManager[None]:
+    """Name a source's arguments in errors as commands do, `data.path`, while open."""
+    return renamed_arguments({item.name: f"data.{item.name}" for item in fields(DataSource)})

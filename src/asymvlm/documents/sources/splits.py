@@ -28,14 +28,14 @@ class SplitChoice:
         if self.shared:
             share = val_share if split != "train" else 1 - val_share
             return (
-                f"data.path {split}: {share * 100:g} % of the pages of {self.name!r}, chosen by "
-                "their pictures (data.val_share), since the data has no validation split"
+                f"{split}: {share * 100:g} % of the pages of {self.name!r}, chosen by "
+                "their pictures (val_share), since the data has no validation split"
             )
-        return "" if self.name == split else f"data.path {split}: the split {self.name!r}"
+        return "" if self.name == split else f"{split}: the split {self.name!r}"
 
 
-def choose_split(split: str, there: Collection[str], path: str) -> SplitChoice:
-    """Choose among the splits that are there.
+def choose_split(split: str, names: Collection[str], path: str) -> SplitChoice:
+    """Choose among the splits of these names.
 
     `train` and `test` are those of that name. `val` is the one called val, validation, valid, dev
     or eval; where there is none, train and val share the pages of `train`, or those of the only
@@ -43,23 +43,23 @@ def choose_split(split: str, there: Collection[str], path: str) -> SplitChoice:
 
     Raises DataError where that leaves nothing.
     """
-    found = {kind: _named(kind, there) for kind in _NAMES}
+    found = {kind: _named(kind, names) for kind in _NAMES}
     for kind in {"test": ("test", "val"), "val": ("val",), "train": ()}[split]:
         own = found[kind]
         if own is not None:
             return SplitChoice(own, False)
-    unnamed = len(there) == 1 and not any(found.values())
-    base = next(iter(there)) if unnamed else found["train"]
+    unnamed = len(names) == 1 and not any(found.values())
+    base = next(iter(names)) if unnamed else found["train"]
     if base is None:
         raise DataError(
-            f"data.path: {path} has no split for {split!r}, only {', '.join(sorted(there))}; name "
+            f"path: {path} has no split for {split!r}, only {', '.join(sorted(names))}; name "
             f"it one of {', '.join(_NAMES[split])}"
         )
     return SplitChoice(base, found["val"] is None)
 
 
-def _named(kind: str, there: Collection[str]) -> str | None:
-    lower = {name.lower(): name for name in there}
+def _named(kind: str, names: Collection[str]) -> str | None:
+    lower = {name.lower(): name for name in names}
     return next((lower[name] for name in _NAMES[kind] if name in lower), None)
 
 
@@ -72,7 +72,6 @@ def share_of(pages: datasets.Dataset, split: str, val_share: float, path: str) -
     chosen = [row for row, held_out in enumerate(validates) if held_out != (split == "train")]
     if not chosen:
         raise DataError(
-            f"data.path: {path} leaves no page for the split {split!r}; change data.val_share or "
-            "add pages"
+            f"path: {path} leaves no page for the split {split!r}; change val_share or add pages"
         )
     return pages.select(chosen)

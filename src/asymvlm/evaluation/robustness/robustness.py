@@ -10,7 +10,7 @@ import numpy as np
 
 from ...cli.command import parameters_of, run_command
 from ...distillation.teacher import Teacher
-from ...documents.sources.source import DataSource
+from ...documents.sources.source import DataSource, as_data_flags
 from ...documents.world.generated import fingerprint
 from ...limits import check_at_least, check_named, check_within
 from ...methods import Learned, Method, methods
@@ -80,6 +80,8 @@ class RobustnessEvaluation:
     output: str = "results/robustness"
 
     def __post_init__(self) -> None:
+        with as_data_flags():
+            self.data.check()
         sizes = {"pages": self.pages, "longest_answer": self.longest_answer}
         check_at_least(1, {**sizes, "batch_size": self.batch_size})
         check_named({"corruptions": self.corruptions, "severities": self.severities})
@@ -96,7 +98,8 @@ class RobustnessEvaluation:
         out = check_results(Path(self.output), ("robustness.json", "robustness.png"), "answers")
         corruptions = _known(self.corruptions)
         methods = self._all_methods()
-        self.data.check_root()
+        with as_data_flags():
+            self.data.check_root()
         teacher = Teacher.load(self.teacher)
         pages, skipped = held_out(self.data, self.split, self.pages, metric)
         basis = {"pages": fingerprint(pages), "teacher": teacher.description()}
