@@ -18,7 +18,7 @@ class FamilySpec:
     # Whether `token_type_ids` tell the prompt (0), read in both directions, from the answer (1).
     prefix_types: bool = False
     cls: str | None = None  # "kept" where the tower's CLS is among the features; see `TowerWatcher`
-    patch_merge: str | None = None  # how the tower's patches become tokens: see `merging._WAYS_`
+    patch_merge: str | None = None  # patches to tokens: a key of `tower.patch_merging._MERGES`
 
 
 _SPECS = {

@@ -42,7 +42,7 @@ class Evictor(ABC):
     sinks: int = 4
     recent: int | None = 16  # None stands for half the budget
     rows: int = 0  # of how many of the newest query rows it wants the attention
-    window: int = 0  # numbers per entry in `Entries.past`
+    window: int = 0  # numbers per entry in `Entries.attention_window`
     # How it differs from what its authors published; tables of results name it.
     deviations: tuple[str, ...] = ()
 

@@ -13,7 +13,7 @@ from ..cli.signals import launcher
 
 
 def leave_signals_to_the_command(trainer: L.Trainer) -> None:
-    """Take Lightning's own SIGTERM handler out of the way of `stopping.stoppable`.
+    """Take Lightning's own SIGTERM handler out of the way of `cli.signals.stoppable`.
 
     It broadcasts from inside the handler, which no other rank answers, and ends with code 0. What
     it does for SLURM's requeueing stays.
@@ -25,9 +25,10 @@ def leave_signals_to_the_command(trainer: L.Trainer) -> None:
 def end_other_ranks(trainer: L.Trainer) -> None:
     """End the ranks that Lightning started; others get the signal from their launcher.
 
-    A rank that was started so has told rank 0 already (see `stopping`), which may be waiting for it
-    in a collective: it ends at once, since its closed connections end the waiting. It ends with 0,
-    since Lightning kills rank 0 with SIGKILL when it finds another code; rank 0's is the command's.
+    A rank that was started so has told rank 0 already (see `cli.signals`), which may be waiting for
+    it in a collective: it ends at once, since its closed connections end the waiting. It ends with
+    0, since Lightning kills rank 0 with SIGKILL when it finds another code; rank 0's is the
+    command's.
     """
     if launcher() is not None:
         os._exit(0)
