@@ -21,7 +21,7 @@ import torch
 from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from asymvlm.backbone import Encoded, Layout, backbone_of
+from asymvlm.backbone import EncodedPictures, Layout, backbone_of
 from asymvlm.targets import AttentionTarget, EncodedBatch
 
 SIZES = (600, 1200, 2400)
@@ -50,12 +50,12 @@ def build() -> Any:
     ).eval()
 
 
-def prompt(tokens: int) -> tuple[dict[str, torch.Tensor], Encoded]:
+def prompt(tokens: int) -> tuple[dict[str, torch.Tensor], EncodedPictures]:
     """A prompt with `tokens` vision tokens, already encoded."""
     ids = torch.cat([torch.full((1, tokens), IMAGE), torch.randint(10, 1000, (1, WORDS))], dim=1)
     features = torch.randn(1, tokens, WIDTH)
     output = BaseModelOutputWithPooling(pooler_output=tuple(features))
-    return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}, Encoded(
+    return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}, EncodedPictures(
         {"image": output}, list(features), kinds=["image"]
     )
 

@@ -122,7 +122,7 @@ def test_targets_equal_eager_attention(case, rows):
     seen = []
     handles = [
         module.register_forward_hook(lambda module, args, out: seen.append(out[1]))
-        for module in backbone.reading
+        for module in backbone.vision_layers
     ]
     model.set_attn_implementation("eager")
     try:

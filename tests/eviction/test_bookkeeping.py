@@ -27,16 +27,16 @@ def test_every_policy_protects_and_counts(kind, line):
             max(row.layer._num_valid) == row.layer.keys.shape[-2] or not row.layer.has_evicted
         )
         row.add(["t", "t"], torch.rand(2, 1, slots, generator=generator).tolist())
-        entries, seen = row.layer.entries, row.layer.ledger.seen
+        entries, seen = row.layer.entries, row.layer.counts.seen
         for number in range(2):
             held = set(entries.text_position[number][entries.text[number]].tolist())
-            assert len(held) == row.layer.ledger.held[number] == min(40, seen[number])
+            assert len(held) == row.layer.counts.held[number] == min(40, seen[number])
             assert held >= {
                 *range(policy.sinks),
                 *range(max(0, seen[number] - row.budget.recent), seen[number]),
             }
             assert int((entries.valid & ~entries.text)[number].sum()) == (20, 5)[number]
-    assert row.layer.ledger.seen == [60, 85]
+    assert row.layer.counts.seen == [60, 85]
 
 
 class Given(asymvlm.Evictor):
@@ -111,7 +111,7 @@ def test_any_conversation_holds_what_lists_of_positions_say(
                     row.layer.values[number, 0, valid, 0].tolist()
                     == entries.position[number][valid].tolist()
                 ), "slots hold their own"
-                left = {position for position, _ in row.layer.ledger.evicted()[number]}
+                left = {position for position, _ in row.layer.counts.evicted()[number]}
                 assert left == set(range(seen[number])) - {*text, *vision}
                 assert row.layer._num_valid[number] == int(valid.sum())
 
@@ -123,11 +123,11 @@ def test_rows_can_be_chosen_anew_and_begun_again():
     layer.batch_select_indices(torch.tensor([1, 0]))
     layer.batch_repeat_interleave(2)
     layer.reorder_cache(torch.tensor([0, 2, 3]))
-    assert layer.ledger.held == [3, 4, 4] and layer.ledger.seen == [3, 6, 6]
+    assert layer.counts.held == [3, 4, 4] and layer.counts.seen == [3, 6, 6]
     row.mask = row.mask[[1, 0, 0]]
     row.add(["t"] * 3)
     row.add(["t"] * 3)
-    assert [[place for place, _ in rows] for rows in layer.ledger.evicted()] == [
+    assert [[place for place, _ in rows] for rows in layer.counts.evicted()] == [
         [1],
         [1, 2, 3, 4],
         [1, 2, 3, 4],
@@ -135,7 +135,7 @@ def test_rows_can_be_chosen_anew_and_begun_again():
     for _ in range(2):
         layer.reset()
         layer.reorder_cache(torch.tensor([0]))
-        assert layer.get_seq_length() == 0 and layer.ledger.evicted() == []
+        assert layer.get_seq_length() == 0 and layer.counts.evicted() == []
 
 
 def test_evictors_are_found_by_name():

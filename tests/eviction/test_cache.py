@@ -39,7 +39,7 @@ def test_a_full_layer_is_written_in_place(small, monkeypatch):
         evict(self, new, policy, budget)
         after = self.entries.text.sum(-1)
         assert self.entries.valid[self.entries.text].all()
-        counts.append((new.real.shape[1], int(before.max()), after.tolist(), self.ledger.held))
+        counts.append((new.real.shape[1], int(before.max()), after.tolist(), self.counts.held))
         homes.append((self.keys.data_ptr(), self.values.data_ptr(), self.keys.shape[-2]))
 
     monkeypatch.setattr(EvictingLayer, "evict", watched)

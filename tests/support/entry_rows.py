@@ -55,7 +55,7 @@ class Row:
     @property
     def gone(self):
         """Positions that have left the first row, in the order they went."""
-        return [position for position, _ in self.layer.ledger.evicted()[0]]
+        return [position for position, _ in self.layer.counts.evicted()[0]]
 
 
 ATTENTION = [0.30, 0.02, 0.20, 0.01, 0.15, 0.12, 0.20]  # mean 1/7, half of it 0.07

@@ -209,7 +209,7 @@ def test_outside_boxes_is_what_is_left_of_the_inner_target(observed):
         "without boxes nothing is known to be no evidence"
     )
     batch.key_boxes = None
-    with pytest.raises(ValueError, match="OutsideBoxes needs data with evidence_boxes"):
+    with pytest.raises(ValueError, match="OutsideBoxes needs evidence and key boxes"):
         OutsideBoxes(AttentionTarget())(backbone, batch)
 
 

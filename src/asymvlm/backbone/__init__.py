@@ -15,13 +15,13 @@ from transformers import PreTrainedModel
 from ..registry import import_all
 from .attention_recorder import AttentionRecorder
 from .backbone import Backbone
-from .layout import Call, Encoded, Kept, Layout
+from .layout import Call, EncodedPictures, Kept, Layout
 
 __all__ = [
     "AttentionRecorder",
     "Backbone",
     "Call",
-    "Encoded",
+    "EncodedPictures",
     "Kept",
     "Layout",
     "backbone_of",

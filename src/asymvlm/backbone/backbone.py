@@ -24,7 +24,7 @@ from ..typing import Bool, Float, Int64
 from .attention_recorder import AttentionRecorder, record_first_layers
 from .family_spec import SUPPORTED, family_spec
 from .grid import picture_grids
-from .layout import Call, Encoded, Layout, check_placeholders, prompt_mask
+from .layout import Call, EncodedPictures, Layout, check_placeholders, prompt_mask
 from .modalities import (
     NAMES,
     Modality,
@@ -111,7 +111,7 @@ class Backbone:
         """Names of the model's forward arguments, in order."""
         return tuple(inspect.signature(self.model.forward).parameters)
 
-    def encode(self, inputs: Mapping[str, Any], watch_tower: bool = False) -> Encoded:
+    def encode(self, inputs: Mapping[str, Any], watch_tower: bool = False) -> EncodedPictures:
         """Run tower and projector once, for all pictures of the batch.
 
         With `watch_tower` also what the tower computed on the way. Raises ValueError where that is
@@ -125,7 +125,7 @@ class Backbone:
         encoded.tower = one_view(views, encoded) if views else None
         return encoded
 
-    def layout(self, inputs: Mapping[str, Any], encoded: Encoded | None = None) -> Layout:
+    def layout(self, inputs: Mapping[str, Any], encoded: EncodedPictures | None = None) -> Layout:
         """Locate a batch's vision and text tokens, and each vision token in its picture."""
         input_ids = inputs["input_ids"]
         attention_mask = prompt_mask(inputs)
@@ -241,7 +241,7 @@ class Backbone:
     def before_step(self, forward: ForwardPass) -> None:
         """Change the arguments of a forward pass that goes on from a pruned prompt, in place."""
 
-    def with_pictures(self, inputs: Mapping[str, Any], encoded: Encoded) -> dict[str, Any]:
+    def with_pictures(self, inputs: Mapping[str, Any], encoded: EncodedPictures) -> dict[str, Any]:
         """Build the same dense call with encoded pictures instead of pixels."""
         return self.without_pictures(inputs) | {"mm_encoder_outputs": dict(encoded.output)}
 

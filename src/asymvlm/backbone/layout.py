@@ -14,7 +14,7 @@ from .tower.watch import TowerView
 
 
 @dataclass
-class Encoded:
+class EncodedPictures:
     """The pictures of a batch after tower and projector, as the LLM reads them."""
 
     # As the model made it, with all that goes along; by modality where the tokens stand in the
@@ -93,7 +93,7 @@ class Call:
     """
 
     inputs: Mapping[str, Any]  # the caller's, by name
-    encoded: Encoded
+    encoded: EncodedPictures
     layout: Layout
     kept: list[Kept] = field(default_factory=list)  # of each sample, once it is chosen
     # What a family has to know of each row in later steps: `[B, ...]` each.

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..typing import Bool, Float, Int64
 from .family_spec import family_spec
-from .layout import Encoded
+from .layout import EncodedPictures
 from .tower.watch import TowerView, encoding, join_views, watching
 
 NAMES = ("image", "video")
@@ -76,7 +76,7 @@ def encode_modalities(
     return outputs, views
 
 
-def in_reading_order(outputs: Mapping[str, Any], kind: Int64[Tensor, "T"]) -> Encoded:
+def in_reading_order(outputs: Mapping[str, Any], kind: Int64[Tensor, "T"]) -> EncodedPictures:
     """Join the outputs of all modalities in the order of their placeholders.
 
     Raises ValueError where features and placeholders do not add up.
@@ -96,7 +96,7 @@ def in_reading_order(outputs: Mapping[str, Any], kind: Int64[Tensor, "T"]) -> En
         names.append(NAMES[int(kind[at])])
         pictures.append(next(waiting[names[-1]]))
         at += len(pictures[-1])
-    return Encoded(dict(outputs), pictures, kinds=names)
+    return EncodedPictures(dict(outputs), pictures, kinds=names)
 
 
 def _check_count(name: str, placeholders: int, features: int) -> None:
@@ -107,7 +107,7 @@ def _check_count(name: str, placeholders: int, features: int) -> None:
         )
 
 
-def rows_of(encoded: Encoded, name: str) -> Bool[Tensor, "T"]:
+def rows_of(encoded: EncodedPictures, name: str) -> Bool[Tensor, "T"]:
     """Mark the rows in reading order that belong to a modality."""
     masks = [
         torch.full((len(picture),), kind == name)
@@ -116,7 +116,7 @@ def rows_of(encoded: Encoded, name: str) -> Bool[Tensor, "T"]:
     return torch.cat(masks).to(encoded.rows.device)
 
 
-def one_view(views: Mapping[str, TowerView], encoded: Encoded) -> TowerView:
+def one_view(views: Mapping[str, TowerView], encoded: EncodedPictures) -> TowerView:
     """Join the tower views of all modalities, in reading order."""
     if len(views) == 1:
         return next(iter(views.values()))

@@ -45,14 +45,14 @@ class PictureHead:
         return x0, y0, x1, y1
 
 
-def _turned(x: float, y: float, width: int, height: int, way: int) -> tuple[float, float]:
-    if way in (2, 3, 6, 7):  # mirrored left to right, or what comes to the same
-        x, y = (width - x, y) if way in (2, 3) else (x, height - y)
-    if way in (3, 4):
+def _turned(x: float, y: float, width: int, height: int, orientation: int) -> tuple[float, float]:
+    if orientation in (2, 3, 6, 7):  # mirrored left to right, or what comes to the same
+        x, y = (width - x, y) if orientation in (2, 3) else (x, height - y)
+    if orientation in (3, 4):
         y = height - y
-    if way in (7, 8):
+    if orientation in (7, 8):
         x = width - x
-    return (y, x) if way >= 5 else (x, y)
+    return (y, x) if orientation >= 5 else (x, y)
 
 
 def picture_head(stored: Stored) -> PictureHead:
@@ -77,8 +77,9 @@ def read_picture(stored: Stored) -> Image.Image:
         if turned.mode == "F":
             raise ValueError("has floating-point pixels of unknown range; store 8 or 16 bits")
         if turned.has_transparency_data:
-            ink = turned.convert("RGBA")
-            return Image.alpha_composite(Image.new("RGBA", ink.size, "white"), ink).convert("RGB")
+            layer = turned.convert("RGBA")
+            paper = Image.new("RGBA", layer.size, "white")
+            return Image.alpha_composite(paper, layer).convert("RGB")
         return turned.convert("RGB")
 
 
@@ -89,8 +90,8 @@ def _eight_bits(pixels: np.ndarray) -> np.ndarray:
 
 
 def _orientation(image: Image.Image) -> int:
-    way = image.getexif().get(_ORIENTATION, 1)
-    return int(way) if way in range(1, 9) else 1
+    stored = image.getexif().get(_ORIENTATION, 1)
+    return int(stored) if stored in range(1, 9) else 1
 
 
 @contextmanager

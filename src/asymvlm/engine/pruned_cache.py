@@ -196,8 +196,8 @@ def _pruned_class(kind: type) -> type:
 
 
 def _unpickled(kind: type) -> Any:
-    made: Any = _pruned_class(kind)
-    return made.__new__(made)
+    pruned: Any = _pruned_class(kind)
+    return pruned.__new__(pruned)
 
 
 def mark_pruned(cache: Any, state: PromptState) -> None:

@@ -79,8 +79,8 @@ def _line(
     places = list(index)
     (count, scores, left), (other_count, other_scores, other_left) = runs
     first, second = scores[places], other_scores[places]
-    asked = [pages[place] for place in places]
-    difference = paired_difference(first.tolist(), second.tolist(), asked)
+    pages_of = [pages[place] for place in places]
+    difference = paired_difference(first.tolist(), second.tolist(), pages_of)
     return (
         *names,
         f"{keep}",

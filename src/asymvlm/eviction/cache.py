@@ -22,7 +22,7 @@ from .base import Evictor, NewEntries
 from .budget import Budget
 from .entries import Entries
 from .new_tokens import NewTokens
-from .report import Ledger
+from .report import LayerCounts
 
 _MOST_POSITIONS = 2**32
 
@@ -46,7 +46,7 @@ class EvictingLayer(DynamicLayer):
 
     def _empty(self) -> None:
         self.entries: Entries | None = None
-        self.ledger = Ledger()
+        self.counts = LayerCounts()
         self.seen = 0  # tokens per row, padding included
         self.has_evicted = False  # whether anything has left
         self._num_valid: list[int] = []  # valid slots per row
@@ -89,8 +89,8 @@ class EvictingLayer(DynamicLayer):
         assert self._written is not None, "a layer is updated before it attends"
         (keys, values), self._written = self._written, None
         score = policy.initial_score(NewEntries(self.number, keys, values, new.position))
-        past = keys.new_zeros(*new.position.shape, policy.window, dtype=torch.float32)
-        entries = Entries(keys, new.real, new.position, new.text_position, score, past)
+        window = keys.new_zeros(*new.position.shape, policy.window, dtype=torch.float32)
+        entries = Entries(keys, new.real, new.position, new.text_position, score, window)
         if self.entries is None:
             self.entries = entries.changed(self.keys, torch.clone)
         elif self._slot is None:
@@ -103,7 +103,7 @@ class EvictingLayer(DynamicLayer):
                 self._num_valid or [0] * len(new.counts), new.counts, strict=True
             )
         ]
-        self.ledger.add_text(new.texts)
+        self.counts.add_text(new.texts)
         return self._mask(mask, new.real.shape[1]) if self.has_evicted else mask
 
     def _mask(self, mask: Tensor | None, new: int) -> Tensor | None:
@@ -125,8 +125,8 @@ class EvictingLayer(DynamicLayer):
         entries, steps = self.entries, new.real.shape[1]
         assert entries is not None
         if steps == 1:
-            self.ledger.peak = max(self.ledger.peak, *self.ledger.held)
-        held = self.ledger.held
+            self.counts.peak = max(self.counts.peak, *self.counts.held)
+        held = self.counts.held
         texts_over = [max(0, count - budget.text) for count in held]
         visions_over = [0] * len(held)
         if budget.vision is not None:
@@ -136,13 +136,13 @@ class EvictingLayer(DynamicLayer):
             position = entries.text_position
             may = (position >= budget.sinks) & (position < new.text_seen - budget.recent)
             self._evict_lowest(policy.rank(entries), may, texts_over, new)
-            self.ledger.held = [n - gone for n, gone in zip(held, texts_over, strict=True)]
+            self.counts.held = [n - gone for n, gone in zip(held, texts_over, strict=True)]
         if any(visions_over):
             may = entries.valid & ~entries.text
             self._evict_lowest(policy.rank(entries), may, visions_over, new)
         if steps > 1 and self.has_evicted:
             self._compact()
-        self.ledger.update_peak(self.keys.nbytes + self.values.nbytes)
+        self.counts.update_peak(self.keys.nbytes + self.values.nbytes)
 
     def _evict_lowest(
         self,
@@ -159,7 +159,7 @@ class EvictingLayer(DynamicLayer):
                 torch.arange(slots.shape[1], device=slots.device)
                 < torch.tensor(counts, device=slots.device)[:, None]
             )
-        self.ledger.record_evicted(
+        self.counts.record_evicted(
             self.entries.position.gather(1, slots), evicted_mask, new.newest, self.seen
         )
         self.entries.free(slots, evicted_mask)
@@ -212,7 +212,7 @@ class EvictingLayer(DynamicLayer):
         rows = rows.to(self.keys.device)
         self.entries = self.entries.changed(self.keys, lambda item: item[rows])
         self._num_valid = [self._num_valid[row] for row in rows.tolist()]
-        self.ledger.reordered(rows)
+        self.counts.reordered(rows)
 
 
 def make_evicting(cache: Any, config: Any, layers: Sequence[int], policy_name: str) -> None:

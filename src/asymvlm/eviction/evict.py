@@ -25,7 +25,7 @@ from .checks import check_generation, full_attention_layers
 from .new_tokens import NewTokens, new_tokens
 from .policies.linear import LinearEvictor
 from .policies.threshold import Threshold
-from .report import EvictionCall, EvictionReport, Ledger
+from .report import EvictionCall, EvictionReport, LayerCounts
 
 
 @contextmanager
@@ -92,7 +92,7 @@ class EvictStage(Stage):
         self.report = EvictionReport()
         self._layers = full_attention_layers(backbone)
         # Caches that the report tells of.
-        self._known: WeakKeyDictionary[Any, Ledger] = WeakKeyDictionary()
+        self._known: WeakKeyDictionary[Any, LayerCounts] = WeakKeyDictionary()
 
     @property
     def _config(self) -> Any:
@@ -124,11 +124,11 @@ class EvictStage(Stage):
     def _prepare(self, cache: Any) -> None:
         """Let a cache evict, and report on it."""
         make_evicting(cache, self._config, self._layers, type(self.policy).__name__)
-        ledger = cache.layers[self._layers[0]].ledger
-        if self._known.get(cache) is not ledger:
-            self._known[cache] = ledger
-            ledgers = {number: cache.layers[number].ledger for number in self._layers}
-            self.report.calls.append(EvictionCall(ledgers))
+        counts = cache.layers[self._layers[0]].counts
+        if self._known.get(cache) is not counts:
+            self._known[cache] = counts
+            layers = {number: cache.layers[number].counts for number in self._layers}
+            self.report.calls.append(EvictionCall(layers))
 
     def _read(self, forward: ForwardPass) -> NewTokens:
         """Find which of the new tokens are real, and which are text."""
@@ -189,10 +189,12 @@ class EvictStage(Stage):
     def _observe(self, layer: EvictingLayer, new: NewTokens, attention: Iterator[Tensor]) -> None:
         entries = layer.entries
         assert entries is not None
-        score, past = entries.score, entries.attention_window
+        score, before = entries.score, entries.attention_window
         for rows in attention:
             self.policy.update(entries, rows)
         if min(new.counts) == 0:  # rows that padding alone was added to have seen nothing
             real = new.real.any(-1, keepdim=True)
             entries.score = torch.where(real, entries.score, score)
-            entries.attention_window = torch.where(real[..., None], entries.attention_window, past)
+            entries.attention_window = torch.where(
+                real[..., None], entries.attention_window, before
+            )

@@ -13,7 +13,7 @@ _ROOM = 256  # columns by which the record of departures grows
 
 
 @dataclass
-class Ledger:
+class LayerCounts:
     """Counts of one layer per row of the batch (per live beam), after the last step."""
 
     seen: list[int] = field(default_factory=list)  # text tokens
@@ -86,11 +86,11 @@ class Ledger:
 class EvictionCall:
     """One prompt and what followed on its cache, further turns included."""
 
-    ledgers: dict[int, Ledger]  # by the layers that evict: those with full attention
+    layers: dict[int, LayerCounts]  # by the layers that evict: those with full attention
 
     @property
-    def _any(self) -> Ledger:
-        return next(iter(self.ledgers.values()))
+    def _any(self) -> LayerCounts:
+        return next(iter(self.layers.values()))
 
     @property
     def seen(self) -> list[int]:
@@ -110,17 +110,17 @@ class EvictionCall:
     @property
     def peak(self) -> int:
         """The most text entries that a layer held of a row, counted after it has evicted."""
-        return max(ledger.peak for ledger in self.ledgers.values())
+        return max(counts.peak for counts in self.layers.values())
 
     @property
     def bytes(self) -> int:
         """Keys and values of these layers after the last step."""
-        return sum(ledger.bytes for ledger in self.ledgers.values())
+        return sum(counts.bytes for counts in self.layers.values())
 
     @property
     def peak_bytes(self) -> int:
         """The same at its largest, between steps."""
-        return sum(ledger.peak_bytes for ledger in self.ledgers.values())
+        return sum(counts.peak_bytes for counts in self.layers.values())
 
     @property
     def evicted(self) -> dict[int, list[list[tuple[int, int]]]]:
@@ -129,7 +129,7 @@ class EvictionCall:
         Positions count the real tokens of the row as the LLM was given it, so what `asymvlm.prune`
         dropped before is not counted.
         """
-        return {layer: ledger.evicted() for layer, ledger in self.ledgers.items()}
+        return {layer: counts.evicted() for layer, counts in self.layers.items()}
 
 
 @dataclass

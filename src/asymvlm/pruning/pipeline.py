@@ -31,8 +31,8 @@ def pruned_pipeline(
             self, model_inputs: Any, generate_kwargs: Any = None
         ) -> Any:
             with prune(self.model, scorer, keep) as report:
-                made = super()._forward(model_inputs, generate_kwargs)
+                output = super()._forward(model_inputs, generate_kwargs)
             self.report = report
-            return made
+            return output
 
     return PrunedPipeline

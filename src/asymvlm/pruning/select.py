@@ -32,8 +32,8 @@ def select_tokens(method: Method, keep: Keep, tokens: Tokens) -> Kept:
         scores = _scores(method, tokens) if type(method).select is Method.select else None
         count = _count(method, keep, tokens, scores)
         index = top_k(scores, count) if scores is not None else _selected(method, tokens, count)
-        merges = type(method).merge is not Method.merge
-        return Kept(index, _merged(method, tokens, index) if merges else None, scores)
+        fuses = type(method).merge is not Method.merge
+        return Kept(index, _merged(method, tokens, index) if fuses else None, scores)
 
 
 def _scores(method: Method, tokens: Tokens) -> Tensor:

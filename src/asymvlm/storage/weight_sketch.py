@@ -104,9 +104,9 @@ def differs(made_for: Mapping[str, str], model: Any) -> bool:
 
 def same_weights(first: str, second: str) -> bool:
     """Whether two sketches are those of the same weights, perhaps of other number types."""
-    one, other = set(first.split()), set(second.split())
-    smallest = sorted(one | other)[:_HASHES]
-    return sum(item in one and item in other for item in smallest) >= _SAME * len(smallest)
+    left, right = set(first.split()), set(second.split())
+    smallest = sorted(left | right)[:_HASHES]
+    return sum(item in left and item in right for item in smallest) >= _SAME * len(smallest)
 
 
 def _smallest(hashes: set[str]) -> str:

@@ -53,7 +53,7 @@ class AttentionTarget(Target):
 
     def _mass(self, backbone: Backbone, batch: EncodedBatch) -> list[Float[Tensor, "n"]]:
         call, rows = self._call(backbone, batch)
-        layers = _wanted_layers(self.layers, backbone.attending_layers)
+        layers = _layer_numbers(self.layers, backbone.attending_layers)
         return backbone.attention(call, batch.layout, rows, layers, self.heads)
 
     def _call(
@@ -74,8 +74,8 @@ class AttentionTarget(Target):
         if self.rows == "last":
             return call, rows
         check_left_padded(layout)
-        call, there = append_answers(backbone, call, [ids[:-1] for ids in batch.answer_ids])
-        return call, torch.cat([rows, there.to(rows)], dim=-1)
+        call, answer_mask = append_answers(backbone, call, [ids[:-1] for ids in batch.answer_ids])
+        return call, torch.cat([rows, answer_mask.to(rows)], dim=-1)
 
 
 def dense_answers(backbone: Backbone, inputs: Mapping[str, Any], longest: int = 16) -> list[Tensor]:
@@ -90,7 +90,7 @@ def dense_answers(backbone: Backbone, inputs: Mapping[str, Any], longest: int = 
     return [row[row != pad] for row in output]
 
 
-def _wanted_layers(layers: list[int] | None, count: int) -> list[int]:
+def _layer_numbers(layers: list[int] | None, count: int) -> list[int]:
     if layers is None:
         return list(range(count))
     chosen = [layer + count if layer < 0 else layer for layer in layers]

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..backbone import Backbone, Encoded, Layout
+from ..backbone import Backbone, EncodedPictures, Layout
 from ..typing import Float
 
 
@@ -23,7 +23,7 @@ class EncodedBatch:
     """
 
     inputs: Mapping[str, Any]
-    encoded: Encoded
+    encoded: EncodedPictures
     layout: Layout
     text_mask: Tensor  # [B, S], the question's rows: `Layout.question`
     answer_ids: list[Tensor]

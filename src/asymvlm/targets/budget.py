@@ -35,15 +35,15 @@ class BudgetTarget:
         importance: Float[Tensor, "B N"],
         scores: Float[Tensor, "B N"],
         mask: Bool[Tensor, "B N"],
-        enough: Float[Tensor, "B"],
+        dense_answer_shares: Float[Tensor, "B"],
     ) -> Float[Tensor, "B"]:
         """Compute shares in (0, 1], at least 1 / n."""
         if self.ladder is not None:
-            if not bool(torch.isfinite(enough).all()):
+            if not bool(torch.isfinite(dense_answer_shares).all()):
                 raise ValueError(
                     "ladder: these samples were observed without it; delete the target cache"
                 )
-            return enough
+            return dense_answer_shares
         order = importance if self.ranking == "target" else scores.detach()
         ranked = importance.gather(
             -1, order.masked_fill(~mask, -torch.inf).argsort(dim=-1, descending=True, stable=True)

@@ -24,7 +24,7 @@ def dense_answer_shares(
     1 where none does. Tokens are kept along `importance`, the best first.
     """
     dense = dense_answers(backbone, dict(batch.inputs))
-    enough = torch.ones(len(importance))
+    smallest = torch.ones(len(importance))
     # No disagreement yet, coming from above.
     open_still = torch.ones(len(importance), dtype=torch.bool)
     for share in sorted(ladder, reverse=True):
@@ -34,5 +34,5 @@ def dense_answer_shares(
         answers = dense_answers(backbone, pruned)
         for sample, (got, want) in enumerate(zip(answers, dense, strict=True)):
             open_still[sample] &= torch.equal(got, want)
-        enough[open_still] = float(share)
-    return enough
+        smallest[open_still] = float(share)
+    return smallest

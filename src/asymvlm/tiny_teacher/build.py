@@ -200,9 +200,10 @@ def _init_heads(
     query.mul_(0.3)
     key.mul_(0.3)
     for head in range(attention.num_heads):
-        look = looks[head % len(looks)]
+        pattern = looks[head % len(looks)]
         # Offsets down and right; None where a head does not care for the row, or the column.
-        offsets = {_ROW: (0.0, None), _COLUMN: (None, 0.0)}[look] if isinstance(look, str) else look
+        on_axis = {_ROW: (0.0, None), _COLUMN: (None, 0.0)}
+        offsets = on_axis[pattern] if isinstance(pattern, str) else pattern
         for axis, offset in enumerate(offsets):
             if offset is None:
                 continue

@@ -69,8 +69,8 @@ def patch_labels(page: Page, patch: int, smallest_share: float = 0.12) -> PatchL
         own = np.flatnonzero(owner == number)
         for which, box in enumerate((field.name_box, field.column_box)):
             if box is not None:
-                there = np.flatnonzero(sheet.shares(box) > smallest_share)
-                sees[which][np.ix_(own, there)] = True
+                boxed = np.flatnonzero(sheet.shares(box) > smallest_share)
+                sees[which][np.ix_(own, boxed)] = True
     return PatchLabels(
         torch.from_numpy(sheet.word.reshape(-1)),
         torch.from_numpy(sheet.name.reshape(-1)),

@@ -30,13 +30,13 @@ def reading_report(directory: str, pages: int, seed: int = 0) -> dict[str, Any]:
     return {
         "pages": pages,
         "questions": len(questions),
-        "dense": _marks(teacher, questions, None),
-        "random 12.5 %": _marks(teacher, questions, Random()),
-        "dialogues": _marks(teacher, talked, None),
+        "dense": _accuracies(teacher, questions, None),
+        "random 12.5 %": _accuracies(teacher, questions, Random()),
+        "dialogues": _accuracies(teacher, talked, None),
     }
 
 
-def _marks(
+def _accuracies(
     teacher: Teacher, questions: Sequence[Sample], method: Method | None, size: int = 40
 ) -> dict[str, float]:
     """Share of right answers by group and kind."""
@@ -49,4 +49,4 @@ def _marks(
     for sample, given in zip(questions, answers, strict=True):
         for key in {sample.group, sample.kind}:
             right[key].append(ExactMatch().score(given.text, sample.answers))
-    return {key: round(float(np.mean(marks)), 4) for key, marks in sorted(right.items())}
+    return {key: round(float(np.mean(scores)), 4) for key, scores in sorted(right.items())}

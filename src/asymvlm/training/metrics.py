@@ -101,12 +101,12 @@ class BudgetCoverage(_MeanOverSamples):
     Compare it with the quantile that was trained.
     """
 
-    def update(self, predicted: Tensor, enough: Tensor) -> None:
-        self.add((predicted >= enough - 1e-6).float())
+    def update(self, predicted: Tensor, target: Tensor) -> None:
+        self.add((predicted >= target - 1e-6).float())
 
 
 class BudgetError(_MeanOverSamples):
     """Mean absolute error of the keep ratio, in shares."""
 
-    def update(self, predicted: Tensor, enough: Tensor) -> None:
-        self.add((predicted - enough).abs())
+    def update(self, predicted: Tensor, target: Tensor) -> None:
+        self.add((predicted - target).abs())

@@ -14,14 +14,14 @@ from ...errors import DataError
 from ...typing import Bool, Float, Int64
 from ..attention_recorder import AttentionRecorder, record_first_layers
 from ..backbone import Backbone
-from ..layout import Call, Encoded, Layout
+from ..layout import Call, EncodedPictures, Layout
 from ..tower.watch import encoding
 
 
 class CrossAttention(Backbone):
     """Common parts of such families: pictures (or tiles) of equal length, padded ones masked.
 
-    `Encoded.output` holds the states as the model pads them, `[B, ..., L, E]`.
+    `EncodedPictures.output` holds the states as the model pads them, `[B, ..., L, E]`.
     """
 
     mask_argument: str  # [B, S, pictures...], 1 where a row of the text may look
@@ -42,7 +42,7 @@ class CrossAttention(Backbone):
 
     @property
     @abstractmethod
-    def reading(self) -> list[nn.Module]:
+    def vision_layers(self) -> list[nn.Module]:
         """Modules that attend to pictures."""
 
     @abstractmethod
@@ -57,14 +57,14 @@ class CrossAttention(Backbone):
         """Project states to the LLM's hidden size, for scorers."""
         return states
 
-    def encode(self, inputs: Mapping[str, Any], watch_tower: bool = False) -> Encoded:
+    def encode(self, inputs: Mapping[str, Any], watch_tower: bool = False) -> EncodedPictures:
         if watch_tower:
             raise ValueError(
                 f"the tower of {type(self.model).__name__} cannot be watched; choose another method"
             )
         with encoding(self.model):
             states = self.states(inputs)
-        return Encoded(states, list(self.features(states[self._real_pictures(inputs)])))
+        return EncodedPictures(states, list(self.features(states[self._real_pictures(inputs)])))
 
     def _real_pictures(self, inputs: Mapping[str, Any]) -> Bool[Tensor, "B ..."]:
         """Mark the real pictures: those that any text row may attend to."""
@@ -81,7 +81,7 @@ class CrossAttention(Backbone):
             for real in self._real_pictures(inputs).flatten(1)
         ]
 
-    def layout(self, inputs: Mapping[str, Any], encoded: Encoded | None = None) -> Layout:
+    def layout(self, inputs: Mapping[str, Any], encoded: EncodedPictures | None = None) -> Layout:
         ids = inputs["input_ids"]
         grids = []
         for real in self._real_pictures(inputs).flatten(1):
@@ -125,7 +125,7 @@ class CrossAttention(Backbone):
     def generation_arguments(self, call: Call) -> dict[str, Any]:
         return self.drop(call, generating=True)
 
-    def with_pictures(self, inputs: Mapping[str, Any], encoded: Encoded) -> dict[str, Any]:
+    def with_pictures(self, inputs: Mapping[str, Any], encoded: EncodedPictures) -> dict[str, Any]:
         return self.without_pictures(inputs) | {self.states_argument: encoded.output}
 
     def extended(
@@ -139,7 +139,7 @@ class CrossAttention(Backbone):
 
     @property
     def attending_layers(self) -> int:
-        return len(self.reading)
+        return len(self.vision_layers)
 
     @torch.no_grad()
     def attention(
@@ -159,7 +159,9 @@ class CrossAttention(Backbone):
         )
         for row, own in zip(columns, slots, strict=True):
             row[own] = True
-        recorder = AttentionRecorder(rows, columns, heads, only=self.reading, count=max(layers) + 1)
+        recorder = AttentionRecorder(
+            rows, columns, heads, only=self.vision_layers, count=max(layers) + 1
+        )
         record_first_layers(self.model, call, recorder)
         mass = torch.stack([recorder.layers[layer] for layer in layers]).mean(0)
         return [row[own] for row, own in zip(mass, slots, strict=True)]

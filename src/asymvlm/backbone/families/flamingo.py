@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ...engine import ForwardPass
 from ...typing import Bool, Float, Int64
 from ..grid import ordered_places, square_places
-from ..layout import Call, Encoded
+from ..layout import Call, EncodedPictures
 from ..tower.watch import encoding, watching
 from .cross_attention import CrossAttention
 
@@ -49,7 +49,7 @@ class Flamingo(CrossAttention):
         return config.perceiver_config.resampler_n_latents if config.use_resampler else patches + 1
 
     @property
-    def reading(self) -> list[nn.Module]:
+    def vision_layers(self) -> list[nn.Module]:
         inner: Any = self.model.base_model
         return [layer.cross_attn for layer in inner.gated_cross_attn_layers]
 
@@ -69,7 +69,7 @@ class Flamingo(CrossAttention):
             states = inner.perceiver_resampler(states)
         return states.unflatten(0, pixels.shape[:2])
 
-    def encode(self, inputs: Mapping[str, Any], watch_tower: bool = False) -> Encoded:
+    def encode(self, inputs: Mapping[str, Any], watch_tower: bool = False) -> EncodedPictures:
         if not watch_tower:
             return super().encode(inputs)
         with encoding(self.model), watching(self.model) as watcher:
@@ -86,7 +86,7 @@ class Flamingo(CrossAttention):
         return encoded
 
     def features(self, states: Float[Tensor, "*n E"]) -> Float[Tensor, "*n D"]:
-        first: Any = self.reading[0]
+        first: Any = self.vision_layers[0]
         return first.o_proj(first.v_proj(states))
 
     def drop(self, call: Call, generating: bool) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ...engine import ForwardPass, hooked
 from ...typing import Bool, Float, Int64
 from ..grid import square_places
-from ..layout import Call, Encoded
+from ..layout import Call, EncodedPictures
 from .cross_attention import CrossAttention
 
 _ROWS_THAT_LOOK = "full_text_row_masked_out_mask"
@@ -42,7 +42,7 @@ class Mllama(CrossAttention):
         return int(inner.vision_model.num_patches)
 
     @property
-    def reading(self) -> list[nn.Module]:
+    def vision_layers(self) -> list[nn.Module]:
         layers = self.decoder.layers
         return [
             layers[number].cross_attn
@@ -58,7 +58,7 @@ class Mllama(CrossAttention):
             inner.vision_model(**self.picture_arguments(inputs)).last_hidden_state
         )
 
-    def with_pictures(self, inputs: Mapping[str, Any], encoded: Encoded) -> dict[str, Any]:
+    def with_pictures(self, inputs: Mapping[str, Any], encoded: EncodedPictures) -> dict[str, Any]:
         return self.without_pictures(inputs) | {self.states_argument: encoded.output.flatten(1, -2)}
 
     def drop(self, call: Call, generating: bool) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from ...engine import ForwardPass
 from ...errors import DataError
 from ...typing import Float
 from ..backbone import Backbone
-from ..layout import Call, Encoded
+from ..layout import Call, EncodedPictures
 from ..pruned_inputs import kept_columns, read_columns
 
 
@@ -44,7 +44,7 @@ class QFormer(Backbone):
     def drop(self, call: Call, generating: bool) -> dict[str, Any]:
         return super().drop(call, generating) | self._required
 
-    def with_pictures(self, inputs: Mapping[str, Any], encoded: Encoded) -> dict[str, Any]:
+    def with_pictures(self, inputs: Mapping[str, Any], encoded: EncodedPictures) -> dict[str, Any]:
         return super().with_pictures(inputs, encoded) | self._required
 
     @property

@@ -72,12 +72,12 @@ def paraphrase(question: str, severity: int, rng: np.random.Generator) -> str:
     there are fewer than five others, severities share one.
     """
     opening = next((item for item in words.FILLERS if item and question.startswith(item)), "")
-    asked = question[len(opening) :]
-    others = _others(asked)
+    bare = question[len(opening) :]
+    others = _others(bare)
     # Decides between equally distant ones.
     drawn = [others[index] for index in rng.permutation(len(others))]
     ranked = sorted(
-        drawn, key=lambda other: -SequenceMatcher(None, asked.split(), other.split()).ratio()
+        drawn, key=lambda other: -SequenceMatcher(None, bare.split(), other.split()).ratio()
     )
     return opening + ranked[math.ceil(len(ranked) * severity / 5) - 1]
 
