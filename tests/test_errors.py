@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
+import errno
+import os
 import re
 
 import pytest
 from support import ROOT
 
-from asymvlm.errors import DataError, renamed_arguments
+from asymvlm.errors import DataError, disk_error, renamed_arguments
 
 # Rooms that know of no command.
 LIBRARY = (
@@ -57,3 +59,11 @@ def test_library_errors_name_no_flag_of_a_command():
             ]
             found += [(str(file), text) for text in texts if FLAG.search(text)]
     assert found == []
+
+
+@pytest.mark.parametrize("name", ["ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EACCES", "EIO"])
+def test_errors_of_the_disk_name_the_file(name):
+    number = getattr(errno, name)
+    error = OSError(number, os.strerror(number), "out/a")
+    assert disk_error(error) == f"out/a: {os.strerror(number)}"
+    assert disk_error(OSError(errno.ENOENT, "no such file", "out/a")) is None

@@ -19,7 +19,7 @@ def test_paired_difference_resamples_pages():
     noisy = rng.random(400) < 0.6
     wide = paired_difference(noisy, np.zeros(400), np.arange(400))
     assert wide.low < 60 < wide.high and wide.high - wide.low == pytest.approx(
-        2 * 196 * 0.49 / 20, rel=0.2
+        2 * 196 * 0.49 / 20, rel=0.06
     )
     clustered = paired_difference(
         np.repeat(noisy[:40], 10), np.zeros(400), np.repeat(np.arange(40), 10)

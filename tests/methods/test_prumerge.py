@@ -111,6 +111,12 @@ def test_prumerge_plus_keeps_the_authors_tokens_where_others_would_fit_too():
     assert PruMergePlus().select(tokens, 5).tolist() == [0, 4, 8, 9, 11]
 
 
+def test_outliers_lie_one_and_a_half_quartile_distances_above():
+    """Of these nine the quartiles are 2 and 6, so outliers lie above 6 + 1.5 * 4 = 12."""
+    values = torch.tensor([0.0, 1, 2, 3, 4, 5, 6, 11.9, 12.1])
+    assert prumerge_plain.outliers(values) == 1
+
+
 def test_without_outliers_one_token_carries_all():
     tokens = make(torch.ones(8, 1), single_head=[0.1] * 8, keys=torch.ones(8, 1))
     for method in (PruMerge(), PruMergePlus()):
