@@ -83,73 +83,126 @@ def test_the_policy_may_be_left_out_or_be_a_file(small, tmp_path):
     assert fixed != learned and any(map(len, fixed[0]))
 
 
-def test_bad_use_is_refused(small):
+@pytest.mark.parametrize(
+    "says,given",
+    [
+        ("text_budget: 6 is less than the 7 that Threshold needs: 2 first and 4 newest", (None, 6)),
+        *(
+            ("text_budget: .* an int of at least 1", (None, bad))
+            for bad in (16.0, True, 0, "16", None)
+        ),
+        ("policy: 'threshold' is neither an asymvlm.Evictor nor the file", ("threshold", BUDGET)),
+        ("policy: 7 is neither", (7, BUDGET)),
+        ("policy: .*Threshold.* is neither an asymvlm.Evictor", (Threshold, BUDGET)),
+    ],
+)
+def test_bad_settings_are_refused(small, says, given):
+    policy, budget = given
+    with pytest.raises(ValueError, match=says), asymvlm.evict(small[0], policy or rule(), budget):
+        pass
+
+
+@pytest.mark.parametrize(
+    "says,call",
+    [
+        ("use_cache: False leaves no cache", lambda model: {"use_cache": False}),
+        (
+            "cache_implementation: 'static' cannot lose entries",
+            lambda model: {"cache_implementation": "static"},
+        ),
+        (
+            "cache_implementation: 'offloaded' cannot lose entries",
+            lambda model: {
+                "generation_config": tf.GenerationConfig(cache_implementation="offloaded")
+            },
+        ),
+        (
+            "past_key_values: a StaticCache that is static or offloaded",
+            lambda model: {
+                "past_key_values": tf.StaticCache(config=model.config, max_cache_len=64)
+            },
+        ),
+        (
+            "prompt_lookup_num_tokens: guessed tokens are taken back",
+            lambda model: {"prompt_lookup_num_tokens": 3},
+        ),
+        (
+            "assistant_model: guessed tokens are taken back",
+            lambda model: {"assistant_model": model},
+        ),
+    ],
+)
+def test_bad_use_is_refused(small, says, call):
     model, inputs = small
-    width = inputs["input_ids"].shape[1]
+    prompt = {
+        "input_ids": inputs["input_ids"][:1, 19:],
+        "attention_mask": torch.ones(1, 20).long(),
+    }
+    with pytest.raises(ValueError, match=says), asymvlm.evict(model, rule(), BUDGET):
+        model.generate(**prompt, max_new_tokens=2, **call(model))
 
-    def refused(match, policy=None, error=ValueError, budget=BUDGET, **call):
-        prompt = {
-            "input_ids": inputs["input_ids"][:1, 19:],
-            "attention_mask": torch.ones(1, 20).long(),
-        }
-        with (
-            pytest.raises(error, match=match),
-            asymvlm.evict(model, policy or rule(), budget, **call.pop("more", {})),
-        ):
-            model.generate(**prompt, max_new_tokens=2, **call)
 
-    refused(
-        "text_budget: 6 is less than the 7 that Threshold needs: 2 first and 4 newest", budget=6
-    )
-    for bad in (16.0, True, 0, "16", None):
-        refused("text_budget: .* an int of at least 1", budget=bad)
-    refused("vision_budget: 0.5 is not accepted", more={"vision_budget": 0.5})
-    refused("policy: 'threshold' is neither an asymvlm.Evictor nor the file", policy="threshold")
-    refused("policy: 7 is neither", policy=7)
-    refused("policy: .*Threshold.* is neither an asymvlm.Evictor", policy=Threshold)
-    refused("use_cache: False leaves no cache", use_cache=False)
-    refused("cache_implementation: 'static' cannot lose entries", cache_implementation="static")
-    refused(
-        "cache_implementation: 'offloaded' cannot lose entries",
-        generation_config=tf.GenerationConfig(cache_implementation="offloaded"),
-    )
-    static = tf.StaticCache(config=model.config, max_cache_len=64)
-    refused("past_key_values: a StaticCache that is static or offloaded", past_key_values=static)
-    refused("prompt_lookup_num_tokens: guessed tokens are taken back", prompt_lookup_num_tokens=3)
-    refused("assistant_model: guessed tokens are taken back", assistant_model=model)
+@pytest.mark.parametrize(
+    "says,arguments",
+    [
+        ("vision_budget: 0.5 is not accepted", {"vision_budget": 0.5}),
+        ("asymvlm.evict is open on it already", {}),
+    ],
+)
+def test_a_second_context_and_a_vision_budget_are_refused(small, says, arguments):
+    model, _ = small
+    with (
+        pytest.raises(ValueError, match=says),
+        asymvlm.evict(model, rule(), BUDGET, **arguments),
+        asymvlm.evict(model, rule(), BUDGET),
+    ):
+        pass
+    assert (
+        "generate" not in vars(model) and model.config.text_config._attn_implementation == "sdpa"
+    ), "everything is put back"
+
+
+@torch.no_grad()
+def test_calls_of_an_open_context_that_are_refused(small):
+    model, inputs = small
+    columns = inputs["input_ids"].shape[1] + 1
     with asymvlm.evict(model, rule(), BUDGET):
-        refused("asymvlm.evict is open on it already")
-        with torch.no_grad():
-            out = model(**inputs)
-            with pytest.raises(ValueError, match="input_ids and pixel_values"):
-                model(inputs_embeds=torch.zeros(1, 3, families.D))
-            with pytest.raises(ValueError, match="cannot be taken back"):
-                out.past_key_values.crop(-1)
-            step = {"input_ids": MORE[:, :1], "past_key_values": out.past_key_values}
-            with pytest.raises(
-                ValueError, match=rf"attention_mask: \(2, 5\) must be \(2, {width + 1}\)"
-            ):
-                model(**step, attention_mask=torch.ones(2, 5).long())
+        cache = model(**inputs).past_key_values
+        with pytest.raises(ValueError, match="input_ids and pixel_values"):
+            model(inputs_embeds=torch.zeros(1, 3, families.D))
+        with pytest.raises(ValueError, match="cannot be taken back"):
+            cache.crop(-1)
+        with pytest.raises(ValueError, match=rf"attention_mask: \(2, 5\) must be \(2, {columns}\)"):
+            model(
+                input_ids=MORE[:, :1],
+                past_key_values=cache,
+                attention_mask=torch.ones(2, 5).long(),
+            )
+
+
+@torch.no_grad()
+def test_a_cache_goes_on_under_the_policy_that_began_it(small):
+    model, inputs = small
     mask = torch.nn.functional.pad(inputs["attention_mask"], (0, 1), value=1)
+    with asymvlm.evict(model, rule(), BUDGET):
+        cache = model(**inputs).past_key_values
+    step = {"input_ids": MORE[:, :1], "past_key_values": cache, "attention_mask": mask}
     with pytest.raises(ValueError, match=r"understood by asymvlm\.evict alone"):
-        model(**step, attention_mask=mask)
+        model(**step)
     with (
         pytest.raises(ValueError, match="was scored by Threshold"),
         asymvlm.evict(model, rule("tova"), BUDGET),
     ):
-        model(**step, attention_mask=mask)
-    with torch.no_grad(), asymvlm.evict(model, rule(), BUDGET) as report:
-        model(**step, attention_mask=mask)
+        model(**step)
+    with asymvlm.evict(model, rule(), BUDGET) as report:
+        model(**step)
     assert report.calls[0].held == [BUDGET, 10]
     plain = model(**inputs).past_key_values
     with (
         pytest.raises(ValueError, match=r"begun outside of asymvlm\.evict"),
         asymvlm.evict(model, rule(), BUDGET),
     ):
-        model(**{**step, "past_key_values": plain}, attention_mask=mask)
-    assert (
-        "generate" not in vars(model) and model.config.text_config._attn_implementation == "sdpa"
-    ), "everything is put back"
+        model(**{**step, "past_key_values": plain})
 
 
 @pytest.mark.parametrize(
