@@ -4,7 +4,8 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 
 # The slowest files first, so that no core waits for one at the end.
-TESTS = tests/test_readme.py tests/test_readme_tables.py tests/training/test_signals.py tests --numprocesses auto --dist loadfile --no-loadscope-reorder
+TESTS = tests/test_readme.py tests/test_readme_tables.py tests/training/test_signals.py tests \
+  --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 .PHONY: setup train eval test quick coverage lint types clean
 
@@ -32,8 +33,9 @@ test: setup lint types
 
 # The inner loop: rules, exactness on a few families, formats; no training and no child processes.
 QUICK = tests/methods tests/scorers tests/objectives tests/gates tests/targets tests/pruning \
-  tests/eviction/policies tests/check tests/checkpoint/test_scorer.py tests/checkpoint/test_tensors.py \
-  tests/evaluation/metrics tests/evaluation/test_metrics.py tests/evaluation/test_summary.py tests/test_selectors.py
+  tests/eviction/policies tests/check tests/checkpoint/test_scorer.py \
+  tests/checkpoint/test_tensors.py tests/evaluation/metrics tests/evaluation/test_metrics.py \
+  tests/evaluation/test_summary.py tests/test_selectors.py tests/test_style.py
 
 quick: export OMP_NUM_THREADS ?= 1
 quick: export OMP_WAIT_POLICY ?= PASSIVE
