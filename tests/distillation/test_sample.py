@@ -8,7 +8,7 @@ import torch
 
 from asymvlm.distillation.sample import DistillationSample, from_record, to_record
 from asymvlm.errors import DataError
-from asymvlm.training.data import _CachedSamples
+from asymvlm.training.observed_samples import CachedSamples
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def test_what_half_precision_cannot_hold_is_refused(sample, value):
 def test_a_damaged_cache_is_one_line_that_names_it(sample, spoiled, tmp_path):
     """Not a loss that is NaN, and advice about the learning rate."""
     records = datasets.Dataset.from_list([to_record(sample), to_record(sample) | spoiled])
-    cached = _CachedSamples(records, tmp_path / "train-1")
+    cached = CachedSamples(records, tmp_path / "train-1")
     assert cached[0].importance.sum() == 1
     with pytest.raises(DataError, match=r"train-1 is damaged at sample 1 .* made anew$"):
         cached[1]

@@ -110,16 +110,15 @@ STAGE_TWO = {"model.start": "null", "model.scorer": "asymvlm.scorers.low_rank.Lo
     ],
 )
 @pytest.mark.parametrize(
-    "config,target,more",
+    "stage",
     [
         ("tiny.yaml", "MixedTarget", {}),
         ("tiny-stage2.yaml", "EvidenceTarget", STAGE_TWO),
     ],
     ids=["stage one", "stage two"],
 )
-def test_missing_boxes_are_one_message(
-    config, target, more, name, boxes, says, tmp_path, monkeypatch, capsys
-):
+def test_missing_boxes_are_one_message(stage, name, boxes, says, tmp_path, monkeypatch, capsys):
+    config, target, more = stage
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["train.py"])
     saved(name, tmp_path / "teacher")

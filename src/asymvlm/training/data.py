@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -12,17 +11,17 @@ import datasets
 import lightning as L
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
-from ..cli.progress import track
 from ..distillation.batch import collate
 from ..distillation.observer import Observer
-from ..distillation.sample import DistillationSample, from_record, to_record
-from ..documents import Sample, SkipReport, samples
+from ..distillation.sample import DistillationSample
+from ..documents import SkipReport
 from ..documents.sources.source import DataSource, as_data_flags
 from ..documents.world.generated import fingerprint
 from ..errors import DataError
 from ..limits import check_at_least
 from ..storage.cached_dataset import build_once
 from ..storage.fingerprint import key_of
+from .observed_samples import CachedSamples, LiveSamples, collate_live, observe_all
 from .settings import as_model_flags
 from .shared_memory import check_shared_memory
 
@@ -137,7 +136,7 @@ class PagesData(L.LightningDataModule):
             self._observed[split] = (
                 self._cache(split)
                 if self.cache
-                else _LiveSamples(self.pages(split), self.skipped[split].origins)
+                else LiveSamples(self.pages(split), self.skipped[split].origins)
             )
 
     def _placed_observer(self) -> Observer:
@@ -184,9 +183,9 @@ class PagesData(L.LightningDataModule):
             "batch_size": self.teacher_batch_size,
             "title": f"targets ({split})",
         }
-        records = build_once(directory, _observe_all, arguments, about, undecodable.write)
+        records = build_once(directory, observe_all, arguments, about, undecodable.write)
         self._note_skipped(split, SkipReport.read(directory))
-        return _CachedSamples(records, directory)
+        return CachedSamples(records, directory)
 
     def _about(self, split: str) -> dict[str, Any]:
         """Describe everything that the cached samples depend on."""
@@ -209,7 +208,7 @@ class PagesData(L.LightningDataModule):
             batch_size=self.batch_size,
             sampler=sampler,
             num_workers=self.num_workers,
-            collate_fn=collate if self.cache else _collate_live,
+            collate_fn=collate if self.cache else collate_live,
             persistent_workers=self.num_workers > 0,
         )
 
@@ -231,86 +230,3 @@ class PagesData(L.LightningDataModule):
         own = trainer.precision_plugin.forward_context()
         with own if observer.follows_precision else nullcontext(), as_model_flags():
             return observer.batch(batch, trainer.training)
-
-
-class _CachedSamples(Dataset[DistillationSample]):
-    def __init__(self, records: datasets.Dataset, directory: Path) -> None:
-        self.records, self.directory = records, directory
-
-    def __len__(self) -> int:
-        return len(self.records)
-
-    def __getitem__(self, index: int) -> DistillationSample:
-        try:
-            return from_record(self.records[index])
-        except Exception as error:  # whatever a reader makes of broken bytes
-            raise DataError(
-                f"{self.directory} is damaged at sample {index} ({str(error).splitlines()[0]}); "
-                "move it away, and it is made anew"
-            ) from error
-
-
-class _LiveSamples(Dataset[tuple[Sample, SkipReport]]):
-    """Questions of pages; where a page cannot be decoded, the next that can takes its place."""
-
-    def __init__(
-        self, pages: datasets.Dataset, origins: dict[tuple[str, int], tuple[str, str]]
-    ) -> None:
-        self.pages, self.origins = pages, origins
-        self._broken: set[int] = set()
-        self.index = [
-            (row, place)
-            for row, page in enumerate(pages["questions"])
-            for place in range(len(page))
-        ]
-
-    def __len__(self) -> int:
-        return len(self.index)
-
-    def __getitem__(self, index: int) -> tuple[Sample, SkipReport]:
-        skipped = SkipReport(origins=self.origins)
-        for step in range(len(self)):
-            row, place = self.index[(index + step) % len(self)]
-            if row in self._broken:
-                continue
-            found = list(samples(self.pages, [row], skipped))
-            if found:
-                return found[place], SkipReport(skipped.skipped)
-            self._broken.add(row)
-        raise DataError("; ".join(["data.path: no usable record", *skipped.lines(3)]))
-
-
-def _collate_live(
-    items: Sequence[tuple[Sample, SkipReport]],
-) -> tuple[list[Sample], SkipReport]:
-    return [sample for sample, _ in items], SkipReport(
-        [skipped for _, report in items for skipped in report.skipped]
-    )
-
-
-def _observe_all(
-    pages: datasets.Dataset,
-    skipped: SkipReport,
-    observer: Observer,
-    batch_size: int,
-    title: str,
-) -> Iterator[dict[str, bytes]]:
-    total = sum(len(questions) for questions in pages["questions"])
-    waiting: list[Sample] = []
-    with track(title, total) as advance:
-        for sample in samples(pages, report=skipped):
-            waiting.append(sample)
-            if len(waiting) == batch_size:
-                yield from _records(observer, waiting)
-                advance(len(waiting))
-                waiting = []
-        if waiting:
-            yield from _records(observer, waiting)
-            advance(len(waiting))
-    if len(skipped.skipped) == total:
-        raise DataError("; ".join(["data.path: no usable record", *skipped.lines(3)]))
-
-
-def _records(observer: Observer, questions: Sequence[Sample]) -> list[dict[str, bytes]]:
-    with as_model_flags():
-        return list(map(to_record, observer.observe(questions)))

@@ -90,14 +90,8 @@ def fit_eviction(
         raise DataError(
             f"{teacher}: its values are not finite, so no rule can be fitted; check its weights"
         )
-    target.parent.mkdir(parents=True, exist_ok=True)
-    tensors = {
-        "weight": predictors[:, :-1].float().contiguous(),
-        "bias": predictors[:, -1].float().contiguous(),
-    }
-    with draft_file(target) as draft:
-        made_for = {MADE_FOR: weights_fingerprint(teacher), SKETCH: sketch_of_model(vlm.model)}
-        save_file(tensors, draft, metadata=made_for)
+    made_for = {MADE_FOR: weights_fingerprint(teacher), SKETCH: sketch_of_model(vlm.model)}
+    _save(predictors, target, made_for)
     explained = [f"{each.explained(predictors[layer]):.2f}" for layer, each in sums.items()]
     print(
         f"{target}: {len(sums)} layers; share of the variance explained, layer by layer: "
@@ -112,6 +106,16 @@ def _checked_output(output: str) -> Path:
         raise ValueError(f"output: {output} is there and no fitted rule; name another file")
     check_writable(target.parent, "--output")
     return target
+
+
+def _save(predictors: Float[Tensor, "layers v+1"], file: Path, made_for: dict[str, str]) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    tensors = {
+        "weight": predictors[:, :-1].float().contiguous(),
+        "bias": predictors[:, -1].float().contiguous(),
+    }
+    with draft_file(file) as draft:
+        save_file(tensors, draft, metadata=made_for)
 
 
 def _accumulate(vlm: Teacher, questions: Sequence[Sample], batch_size: int) -> dict[int, _Sums]:
