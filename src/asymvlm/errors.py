@@ -1,4 +1,4 @@
-"""Errors in words for the person who can mend them."""
+"""Errors whose one-line message names the fault and the fix."""
 
 from __future__ import annotations
 

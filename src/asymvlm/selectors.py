@@ -135,7 +135,7 @@ def _equal(ranked: Float[Tensor, "*B N"]) -> Tensor:
 
 
 def _tolerance(ranked: Float[Tensor, "*B N"]) -> Float[Tensor, "*B N-1"]:
-    """How far a sorted score may be from the one before it and still be equal to it."""
+    """The distance from the score before it within which a sorted score counts as equal."""
     size = ranked.abs()
     middle = size.masked_fill(size == torch.inf, torch.nan).nanmedian(-1, keepdim=True).values
     return (

@@ -20,7 +20,7 @@ from .attention_probs import attention_probs, causal_rows
 
 
 class _EnoughError(Exception):
-    """Ends a forward pass whose remaining layers nobody asks about."""
+    """Raised to end a forward pass once enough layers are recorded."""
 
 
 class AttentionRecorder:
@@ -82,6 +82,6 @@ class AttentionRecorder:
 def record_first_layers(
     model: PreTrainedModel, call: Mapping[str, Any], recorder: AttentionRecorder
 ) -> None:
-    """Run the model until `recorder` has as many layers as it wants."""
+    """Run the model until `recorder` has `recorder.count` layers."""
     with attends_through_stages(model), suppress(_EnoughError):
         model.base_model(**call, use_cache=False, attention_stage=recorder)

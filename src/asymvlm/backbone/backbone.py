@@ -70,7 +70,7 @@ class Backbone:
 
     @cached_property
     def modalities(self) -> list[Modality]:
-        """What the model takes: pictures, and perhaps videos."""
+        """The kinds of input that the model encodes: pictures, and perhaps videos."""
         return modalities_of(self.model)
 
     @property
@@ -87,12 +87,12 @@ class Backbone:
         return {name: inputs[name] for name in self.picture_names if inputs.get(name) is not None}
 
     def brings_pictures(self, inputs: Mapping[str, Any]) -> bool:
-        """Whether a call comes with pixels, or with pictures that are encoded already."""
+        """Return whether a call comes with pixels, or with pictures that are encoded already."""
         given = self.picture_arguments(inputs)
         return self.has_encoded(inputs) or any(name.startswith("pixel_values") for name in given)
 
     def has_encoded(self, inputs: Mapping[str, Any]) -> bool:
-        """Whether a call comes with pictures that are encoded already."""
+        """Return whether a call comes with pictures that are encoded already."""
         return any((inputs.get("mm_encoder_outputs") or {}).values())
 
     def encoded_argument(self, inputs: Mapping[str, Any]) -> str | None:
@@ -259,7 +259,7 @@ class Backbone:
 
     @property
     def attending_layers(self) -> int:
-        """How many decoder layers attend to vision tokens."""
+        """The number of decoder layers that attend to vision tokens."""
         return len(self.decoder.layers)
 
     @property

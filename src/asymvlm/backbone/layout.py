@@ -33,7 +33,7 @@ class EncodedPictures:
 
 @dataclass
 class Layout:
-    """Where vision and text tokens are in a batch of prompts. S is the padded length."""
+    """Places of vision and text tokens in a batch of prompts. S is the padded length."""
 
     input_ids: Int64[Tensor, "B S"]
     attention_mask: Int64[Tensor, "B S"]
@@ -76,7 +76,7 @@ class Layout:
 
 @dataclass
 class Kept:
-    """What is kept of one sample."""
+    """The kept tokens of one sample."""
 
     index: Int64[Tensor, "k"]  # ascending, into the sample's vision tokens
     # Where the method fuses; None keeps them as they are.
@@ -101,7 +101,7 @@ class Call:
 
     @property
     def drops(self) -> bool:
-        """Whether any vision token is dropped or fused."""
+        """Return whether any vision token is dropped or fused."""
         return any(
             len(choice.index) < count or choice.features is not None
             for choice, count in zip(self.kept, self.layout.counts(), strict=True)

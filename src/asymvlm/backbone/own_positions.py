@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class OwnPositions(Stage):
-    """Has whatever goes on from a cache count from the prompt in it."""
+    """Makes a cache's next tokens count their positions from the prompt in that cache."""
 
     name = "positions"
     order = 0

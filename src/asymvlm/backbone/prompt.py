@@ -97,7 +97,7 @@ class Prompter:
 
 
 def _padded(processor: Any) -> dict[str, Any]:
-    """What asks `apply_chat_template` for padding, which newer versions of it take in a dict."""
+    """Arguments of `apply_chat_template` for padding, which newer versions take in a dict."""
     known = inspect.signature(processor.apply_chat_template).parameters
     return (
         {"processor_kwargs": {"padding": True}}
@@ -121,7 +121,7 @@ def _messages(
 
 @dataclass(frozen=True)
 class _Cut:
-    """The beginning of a dialogue with another question behind it."""
+    """A dialogue's first turns, with another question after them."""
 
     images: Sequence[Image.Image]
     question: str

@@ -23,7 +23,8 @@ def prompt_positions(model: PreTrainedModel, inputs: Mapping[str, Any], generati
     if given is not None:
         return given
     # Private, but the one place where every family's own positions (M-RoPE included) are made.
-    positions: Tensor = model._prepare_position_ids_for_generation(ids, dict(inputs))  # type: ignore[operator]
+    prepare: Any = model._prepare_position_ids_for_generation
+    positions: Tensor = prepare(ids, dict(inputs))
     if generating:
         return positions
     about = family_spec(model.config)
@@ -37,7 +38,7 @@ def prompt_positions(model: PreTrainedModel, inputs: Mapping[str, Any], generati
 
 
 def _counts_columns(model: PreTrainedModel, inputs: Mapping[str, Any]) -> bool:
-    """Whether a plain call of a model with several axes leaves all of them to columns.
+    """Return whether a plain call of a model with several axes leaves all of them to columns.
 
     Raises what the model raises where it does not.
     """

@@ -16,7 +16,7 @@ from .tensor_file import check_shapes, check_values, read_tensors
 
 
 def is_scorer(directory: Path) -> bool:
-    """Whether a directory is a scorer checkpoint, by what its config.json says, whole or not."""
+    """Return whether a directory's config.json names the format, whatever else is in there."""
     try:
         config = json.loads((directory / CONFIG_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):

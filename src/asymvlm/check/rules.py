@@ -1,4 +1,4 @@
-"""What a value of a JSON file must be, in words and as a test; and how values are shown."""
+"""Rules for values of a JSON file, in words and as tests, and values as text."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _LONGEST = 80  # characters of a value that a message shows
 
 @dataclass(frozen=True)
 class Rule:
-    """What a value must be: `allowed` in words, `holds` as a test that never raises."""
+    """A rule for a value: `allowed` in words, `holds` as a test that never raises."""
 
     allowed: str
     holds: Callable[[Any], bool]

@@ -27,7 +27,7 @@ class SwitchableAdapters(Protocol):
     before_llm: bool
 
     def off(self) -> AbstractContextManager[None]:
-        """While open, the VLM is the one without adapters."""
+        """Switch the adapters off while open."""
 
 
 @dataclass
@@ -48,7 +48,7 @@ class AnswerBatch:
         return len(self.distillation)
 
     def to(self, *args: object, **kwargs: object) -> AnswerBatch:
-        """Return itself: the teacher made it on its own device."""
+        """Return the batch as it is: it was made on the teacher's device."""
         return self
 
 

@@ -74,7 +74,7 @@ class Observer:
         return self.teacher.observe(samples, self.target, self.ladder)
 
     def teacher_weights(self) -> dict[str, str]:
-        """Return the teacher's name, and what its weights are known again by."""
+        """Return the teacher's name, and fingerprint and sketch of its weights."""
         sketch = sketch_of_files(self.path)
         if not sketch and "teacher" in vars(self):
             sketch = sketch_of_model(self.teacher.model)

@@ -1,4 +1,4 @@
-"""What a scorer learns from, sample by sample, and its form on disk.
+"""Training samples of a scorer, and their form on disk.
 
 n vision tokens, L text tokens, D the LLM's hidden size.
 """

@@ -22,7 +22,7 @@ def box_shares(box: Box, size: tuple[float, float], shape: tuple[int, int]) -> n
 
 
 def lies_on_page(sample: Sample, grid: Int64[Tensor, "n 3"]) -> bool:
-    """Whether the grid gives places on the first page: not for tiles and resamplers."""
+    """Return whether the grid gives places on the first page: not for tiles and resamplers."""
     return int(grid[:, 0].max()) + 1 == len(sample.images) and bool(
         (grid[grid[:, 0] == 0, 1:] >= 0).all(-1).any()
     )

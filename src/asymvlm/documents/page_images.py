@@ -64,5 +64,5 @@ class PageImages(Sequence[Image.Image]):
         return hash((id(self._pages), self._row))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Travel as pictures: the dataset may be all of somebody's data."""
+        """Pickle the decoded pictures, not the dataset, which may be large."""
         return tuple, (list(self._read()),)

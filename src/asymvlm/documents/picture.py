@@ -26,7 +26,7 @@ _SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N", "I")
 
 @dataclass(frozen=True)
 class PictureHead:
-    """What a file says of its picture before any pixel is decoded."""
+    """Size and orientation of a picture, read before any pixel is decoded."""
 
     stored_size: tuple[int, int]  # width and height as they are in the file
     orientation: int  # EXIF's, 1 to 8

@@ -58,7 +58,7 @@ class Sample:
 
     @property
     def key(self) -> str:
-        """Which question of its dataset it is; ids may be shared."""
+        """The question's number in its dataset; ids may be shared."""
         return f"{self.page}.{self.place}"
 
     @property

@@ -57,7 +57,7 @@ def register(name: str, function: Callable[..., Any]) -> None:
 
 @contextmanager
 def attends_through_stages(model: PreTrainedModel) -> Iterator[None]:
-    """Let the LLM heed `attention_stage` while open; it may be open several times at once."""
+    """Make the LLM's attention use `attention_stage` while open; contexts may be nested."""
     register(ATTENTION_NAME, _attention)
     text = model.config.get_text_config()
     place = "" if text is model.config else "text_config"
@@ -78,7 +78,7 @@ def attends_through_stages(model: PreTrainedModel) -> Iterator[None]:
 
 
 def always_masks(model: PreTrainedModel) -> bool:
-    """Whether a model, without what is open on it, masks layers even where nothing is hidden."""
+    """Return whether a model of its own, without contexts, makes masks where nothing is hidden."""
     now = model.config.get_text_config()._attn_implementation
     with _lock:
         _, before = _open.get(model, (0, now))

@@ -1,4 +1,4 @@
-"""What a layer's attention function is called with, and what may be done beside it."""
+"""The arguments of a layer's attention function, and stages that act beside it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class AttentionInputs:
 
     @property
     def scaling(self) -> float | None:
-        """What logits are multiplied by; None is d ** -0.5."""
+        """The factor of the logits; None is d ** -0.5."""
         return self.options.get("scaling")
 
 
@@ -32,7 +32,7 @@ Attend = Callable[[AttentionInputs], tuple[Tensor, Any]]
 
 
 class AttentionStage(Protocol):
-    """What a forward pass hands along as `attention_stage`."""
+    """The interface of what a forward pass takes as `attention_stage`."""
 
     def attend(self, next_attention: Attend, given: AttentionInputs) -> tuple[Tensor, Any]:
         """Do what there is to do beside `next_attention(given)`."""

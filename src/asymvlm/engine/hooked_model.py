@@ -1,4 +1,4 @@
-"""What the hooks have to know of a model, and models that they refuse."""
+"""The interface between hooks and a model, and models that are refused."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .stage import ForwardPass, Stage
 
 
 class HookedModel(Protocol):
-    """What the hooks have to know of a model; a `Backbone` is one."""
+    """The parts and facts of a model that the hooks use; a `Backbone` is one."""
 
     @property
     def model(self) -> PreTrainedModel: ...

@@ -27,7 +27,7 @@ _open: WeakKeyDictionary[nn.Module, ModelHooks] = WeakKeyDictionary()
 
 
 class _Thread(threading.local):
-    """What is under way in one thread."""
+    """The calls that are under way in one thread."""
 
     def __init__(self) -> None:
         self.generating: GenerateCall | None = None

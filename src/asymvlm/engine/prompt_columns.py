@@ -1,4 +1,4 @@
-"""Which columns of a prompt are left, and tensors with as many columns as either."""
+"""The columns of a prompt that are left, and tensors with as many columns as either."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..typing import Bool, Float, Int64
 
 @dataclass
 class PromptColumns:
-    """What LLM layers read of a prompt from `layer` on; B rows, K of S columns, left-padded."""
+    """The columns that LLM layers read from `layer` on; B rows, K of S columns, left-padded."""
 
     layer: int
     index: Int64[Tensor, "B K"]  # columns of the prompt, ascending in each row

@@ -1,4 +1,4 @@
-"""Caches that hold fewer entries than their prompt has columns, and say what the caller counts.
+"""Caches of pruned prompts, which report the length of the whole prompt.
 
 Such a cache reports the length of the whole prompt, and where its entries lie among the columns
 that masks are made for. So whatever goes on with it, `generate` or a loop written by hand, counts
@@ -50,19 +50,19 @@ class PromptState:
 
     @functools.cached_property
     def reads_all(self) -> bool:
-        """Whether the first layer has read all columns, each where it was."""
+        """Return whether the first layer has read all columns, each where it was."""
         index = self.columns[0].index
         every = torch.arange(self.length, device=index.device).expand(len(index), -1)
         return torch.equal(index, every)
 
     @functools.cached_property
     def is_whole(self) -> bool:
-        """Whether the LLM has read all columns, padding where it was."""
+        """Return whether the LLM has read all columns, padding where it was."""
         return len(self.columns) == 1 and self.reads_all and not self.family
 
     @functools.cached_property
     def has_gaps(self) -> bool:
-        """Whether entries are padding, or not where a caller's mask says."""
+        """Return whether entries are padding, or not where a caller's mask says."""
         if self.is_whole:
             return False
         real = all(bool(item.real.all()) for item in self.columns)
@@ -201,24 +201,24 @@ def _unpickled(kind: type) -> Any:
 
 
 def mark_pruned(cache: Any, state: PromptState) -> None:
-    """Let a cache, just filled by a pruned prefill, count as its caller does."""
+    """Make a cache, just filled by a pruned prefill, report the whole prompt's length."""
     cache.prompt = state
     kind: Any = type(cache)
     cache.__class__ = _pruned_class(kind)
 
 
 def is_left_padded(mask: Tensor) -> bool:
-    """Whether a prompt's mask has zeros on the left alone."""
+    """Return whether a prompt's mask has zeros on the left alone."""
     return bool((mask.long().diff(dim=1) >= 0).all()) and bool(mask[:, -1].all())
 
 
 def has_entries(cache: Any) -> bool:
-    """Whether anything was read into a cache."""
+    """Return whether anything was read into a cache."""
     return cache is not None and int(cache.get_seq_length()) > 0
 
 
 def unmark(cache: Any) -> None:
-    """Make it a cache like any other again."""
+    """Give the cache its own class back."""
     cache.__class__ = type(cache).__mro__[2]
     del cache.prompt
 

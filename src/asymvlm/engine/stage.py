@@ -1,4 +1,4 @@
-"""What can be done with a model's calls, without hooks of its own."""
+"""Stages: changes of a model's calls, without hooks of their own."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class ForwardPass:
 
 
 class Stage:
-    """One thing that is done with a model's calls; state belongs to a call or to a cache."""
+    """A change of a model's calls; its state belongs to a call or to a cache."""
 
     # Stages of lower order come first, whichever was opened first.
     order: ClassVar[int]
@@ -144,5 +144,5 @@ class Stage:
     def attend(
         self, forward: ForwardPass, next_attention: Attend, given: AttentionInputs
     ) -> tuple[Tensor, Any]:
-        """Do what there is to do beside a layer's attention."""
+        """Compute a layer's attention, by `next_attention` or otherwise."""
         return next_attention(given)

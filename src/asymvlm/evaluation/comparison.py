@@ -54,7 +54,7 @@ def write_comparisons(
 def _mean_run(
     judged: Sequence[ScoredRun], keep: Keep, pattern: str
 ) -> tuple[int, np.ndarray, np.ndarray] | None:
-    """How many runs fit a pattern, and their mean scores and shares left, per question."""
+    """The number of runs that fit a pattern, and means of scores and shares left per question."""
     runs = [run for run in judged if run.keep == keep and _fits(run.name, pattern)]
     if not runs:
         return None
@@ -64,7 +64,7 @@ def _mean_run(
 
 
 def _fits(name: str, pattern: str) -> bool:
-    """Whether a pattern is the name itself, whatever letters it has, or stands for it."""
+    """Return whether a pattern is the name itself, whatever letters it has, or stands for it."""
     return name == pattern or fnmatchcase(name, pattern)
 
 

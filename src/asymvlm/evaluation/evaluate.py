@@ -229,7 +229,7 @@ def runs_that_work(
 
 
 def _accepts(method: Method, keep: str) -> bool:
-    """Whether a method has a budget of its own, or scores with gaps."""
+    """Return whether a method has a budget of its own, or scores with gaps."""
     if method.layer is not None:
         return False
     if keep == "auto":

@@ -64,7 +64,7 @@ class EvictionRow:
 
 
 class Setting(NamedTuple):
-    """What a dialogue is replayed under."""
+    """The policy, budget and keep under which dialogues are replayed."""
 
     policy_name: str
     policy: Evictor | None

@@ -1,4 +1,4 @@
-"""Which sign CLIP similarity has in a tower: `python -m asymvlm.evaluation.similarity_sign`.
+"""The sign of CLIP similarity in a tower: `python -m asymvlm.evaluation.similarity_sign`.
 
 Are the patches that a question needs more like its text, or less?
 
@@ -41,7 +41,7 @@ from .questions import check_split
 
 @dataclass(frozen=True)
 class SignCheck:
-    """How well the similarity finds what a question needs.
+    """The area under the curve of similarity against evidence, with its interval above chance.
 
     `area` is 100 times the area under the ROC curve; 50 is chance.
     """

@@ -1,4 +1,4 @@
-"""How many entries a row may hold, and which of them are protected."""
+"""The number of entries that a row may hold, and the protected ones among them."""
 
 from __future__ import annotations
 

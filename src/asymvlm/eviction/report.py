@@ -1,4 +1,4 @@
-"""What was evicted, for the caller of `evict`."""
+"""The report of evicted entries, for the caller of `evict`."""
 
 from __future__ import annotations
 
@@ -134,6 +134,6 @@ class EvictionCall:
 
 @dataclass
 class EvictionReport:
-    """What was evicted, prompt by prompt."""
+    """The evicted entries, prompt by prompt."""
 
     calls: list[EvictionCall] = field(default_factory=list)

@@ -19,7 +19,7 @@ from ..typing import Bool, Float, Int64
 
 @dataclass(frozen=True)
 class LayerView:
-    """What the decoder layer below a method's own computed, with rotated keys.
+    """States, attention and keys of the decoder layer below a method's own; keys are rotated.
 
     G groups of keys, H heads, L text tokens, n vision tokens.
     """

@@ -62,7 +62,7 @@ class HoloV(Method):
 
 
 def _variance(unit: Float[Tensor, "g D"], with_own: bool) -> Float[Tensor, "g"]:
-    """Of each token's cosines with the others, and with a 0 for its own."""
+    """Variance of each token's cosines with the others, and with a 0 for its own."""
     size = len(unit)
     if size == 1:
         return unit.new_zeros(1)

@@ -33,7 +33,7 @@ class Learned(Method):
 
     @cached_property
     def trained(self) -> TrainedScorer:
-        """Raises DataError where there is none."""
+        """The loaded scorer and budget head."""
         return load_scorer(self._given) if isinstance(self._given, str) else self._given
 
     def check_model(self, model: Any) -> list[str]:
@@ -54,7 +54,7 @@ class Learned(Method):
 
     @cached_property
     def adapter(self) -> Path | None:  # type: ignore[override]
-        """Raises ValueError where one is asked for that is not there."""
+        """The directory of the adapter to activate; None without one."""
         if not self._with_adapter:
             return None
         if self.trained.adapter is None:

@@ -1,4 +1,4 @@
-"""What a decoder layer will attend by, before it runs."""
+"""Queries and keys of a decoder layer, computed before it runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What pruning before and inside the LLM have in common: which calls are prompts, which go on."""
+"""The common part of pruning before and inside the LLM: telling prompts from further steps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was pruned, for the caller of `prune`."""
+"""The report of pruned calls, for the caller of `prune`."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def seen_by_layer(stages: dict[int, int], total: int, depth: int) -> list[int]:
 
 @dataclass
 class PruneReport:
-    """What was pruned.
+    """The pruned calls, with notes and warnings.
 
     `text_only` counts prompts without pictures, which passed unchanged; `continued` counts calls
     that went on from a cache; `unseen` counts passes of the LLM alone, past the model, whose

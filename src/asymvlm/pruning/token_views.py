@@ -1,4 +1,4 @@
-"""What a method sees of each sample of a batch; costly values are computed on demand."""
+"""Tokens of each sample of a batch as a method gets them; costly values on demand."""
 
 from __future__ import annotations
 

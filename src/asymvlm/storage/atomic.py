@@ -164,7 +164,7 @@ def _exchange(draft: Path, place: Path) -> None:
 
 
 def _exchanged(first: Path, second: Path) -> bool:
-    """Whether Linux has swapped two names (renameat2 with RENAME_EXCHANGE)."""
+    """Return whether Linux has swapped two names (renameat2 with RENAME_EXCHANGE)."""
     at_current_directory, exchange_names = -100, 2
     try:
         rename = ctypes.CDLL(None, use_errno=True).renameat2
@@ -182,7 +182,7 @@ def _new_mode(most: int) -> int:
 
 
 def _through_to_disk(path: Path) -> None:
-    """Raises OSError where the disk has no room for what was written."""
+    """Flush files to the disk; raises OSError where it has no room."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

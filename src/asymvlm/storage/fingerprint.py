@@ -222,7 +222,7 @@ def _imported_beside(module: str, folder: Path) -> list[str]:
 
 
 def _is_own(file: Path, folder: Path) -> bool:
-    """Whether a file lies in a folder, and not in a library there."""
+    """Return whether a file lies in a folder, and not in a library there."""
     return folder in file.parents and _INSTALLED.isdisjoint(file.relative_to(folder).parts)
 
 

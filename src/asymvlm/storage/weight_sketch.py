@@ -1,4 +1,4 @@
-"""Whether two models have the same weights, told from a few values of each tensor.
+"""Sketches of weights: a few values of each tensor, to tell models apart.
 
 Every tensor is hashed by its shape and four of its values, and the smallest hashes make the sketch:
 the share of them that two sketches have in common estimates the share of equal tensors (Broder,
@@ -84,7 +84,7 @@ def _places(count: int) -> list[int]:
 
 
 def differs(made_for: Mapping[str, str], model: Any) -> bool:
-    """Whether a model's weights are others than those that something was made for.
+    """Return whether a model's weights are others than those that something was made for.
 
     `made_for` has a `sketch`, or in older files the fingerprint of the `weights` files alone.
     """
@@ -103,7 +103,7 @@ def differs(made_for: Mapping[str, str], model: Any) -> bool:
 
 
 def same_weights(first: str, second: str) -> bool:
-    """Whether two sketches are those of the same weights, perhaps of other number types."""
+    """Return whether two sketches are those of the same weights, perhaps of other number types."""
     left, right = set(first.split()), set(second.split())
     smallest = sorted(left | right)[:_HASHES]
     return sum(item in left and item in right for item in smallest) >= _SAME * len(smallest)

@@ -1,4 +1,4 @@
-"""How many vision tokens are enough for a sample."""
+"""The number of vision tokens that a sample needs."""
 
 from __future__ import annotations
 

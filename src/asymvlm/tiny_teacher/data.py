@@ -69,7 +69,7 @@ class PagePool:
 
     @cached_property
     def _tables(self) -> np.ndarray:
-        """Which pages have a table."""
+        """The indices of pages with a table."""
         return np.array([page.kind == "table" for page in self.pages])
 
     def batch(self, rows: np.ndarray) -> Tensor:

@@ -39,7 +39,7 @@ class ExportTeacher(L.Callback):
         self.directory, self.check_pages = Path(directory), check_pages
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Raises ValueError for a directory that is something else."""
+        """Check the directory; raises ValueError where it holds something else."""
         check_replaceable(self.directory, _is_teacher, "teacher's directory")
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -119,7 +119,7 @@ class _Sheet:
 
 
 def _characters(page: Page, patch: int) -> np.ndarray:
-    """Which character stands in the left and right half of each patch."""
+    """The characters in the left and right half of each patch."""
     rows = page.size // patch
     characters = np.zeros((rows, rows, 2), np.int64)
     for character, (x0, y0, x1, y1) in page.glyphs:

@@ -10,13 +10,13 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-# The tower's queries and keys start where heads have to look. At the full rate they drift off
+# The tower's queries and keys start as heads have to attend. At the full rate they drift off
 # before there is anything to see: the tower then learns its first words five times as slowly and no
 # binding at all (docs/log.md). So they move slowly until words are there.
-_LOOKING = ("q_proj", "k_proj")
+_QUERIES_AND_KEYS = ("q_proj", "k_proj")
 
 
-def looking_scale(share: float) -> float:
+def attention_scale(share: float) -> float:
     """Factor on the rate of the tower's queries and keys, by progress of the first stage."""
     return 0.1 if share < 0.4 else 0.6
 
@@ -26,14 +26,14 @@ def build_optimizers(
 ) -> list[torch.optim.Optimizer]:
     """[Muon with AdamW-matched step sizes, AdamW].
 
-    The groups of the tower's queries and keys are marked `looking`.
+    The groups of the tower's queries and keys are marked `slow`.
 
     Embeddings, position tables, convolutions, biases and gains are no hidden matrices.
     """
-    looking = {
+    attending = {
         id(parameter)
         for name, parameter in (tower.named_parameters() if tower else ())
-        if any(part in name for part in _LOOKING)
+        if any(part in name for part in _QUERIES_AND_KEYS)
     }
     matrices: list[nn.Parameter] = []
     rest: list[nn.Parameter] = []
@@ -45,11 +45,11 @@ def build_optimizers(
                 continue
             seen.add(id(parameter))
             hidden = isinstance(child, nn.Linear) and name == "weight"
-            (slow if id(parameter) in looking else matrices if hidden else rest).append(parameter)
-    groups = [{"params": rest, "looking": False}, {"params": slow, "looking": True}]
+            (slow if id(parameter) in attending else matrices if hidden else rest).append(parameter)
+    groups = [{"params": rest, "slow": False}, {"params": slow, "slow": True}]
     return [
         torch.optim.Muon(
-            [{"params": matrices, "looking": False}],
+            [{"params": matrices, "slow": False}],
             weight_decay=0.02,
             adjust_lr_fn="match_rms_adamw",
         ),

@@ -22,14 +22,14 @@ from ..training.lr_schedule import warm_up_cosine
 from .blocks import BlockBatch, block_logits
 from .build import build_teacher, build_text_side
 from .labels import PatchLabels
-from .optimizer import build_optimizers, looking_scale
+from .optimizer import attention_scale, build_optimizers
 from .tokens import build_processor
 from .tower import TowerReader
 
 _WARM_UP = 40  # steps
 # Of the tower: the first that can look for a name, since words are there after the second.
 _BINDING_LAYER = 2
-_LOOKING_WEIGHT = 0.3
+_ATTENTION_WEIGHT = 0.3
 
 
 @dataclass
@@ -141,10 +141,10 @@ class TeacherRecipe(L.LightningModule):
             features, [layer[:, 1:] for layer in states], labels, embeddings.weight
         )
         binding: Any = self.teacher.model.vision_tower.encoder.layers[_BINDING_LAYER]
-        looking = self.reader.looking_losses(binding, states[_BINDING_LAYER], labels)
+        attention = self.reader.attention_losses(binding, states[_BINDING_LAYER], labels)
         return {
             **{name: weight * loss for name, loss in dense.items()},
-            **{name: _LOOKING_WEIGHT * weight * loss for name, loss in looking.items()},
+            **{name: _ATTENTION_WEIGHT * weight * loss for name, loss in attention.items()},
             "page": weight * self.reader.page_loss(cls, labels),
         }
 
@@ -160,9 +160,9 @@ class TeacherRecipe(L.LightningModule):
         rate = stage.learning_rate * warm_up_cosine(step, stage.steps, _WARM_UP)
         groups = [group for optimizer in optimizers for group in optimizer.param_groups]
         nn.utils.clip_grad_norm_([each for group in groups for each in group["params"]], 1.0)
-        slow = looking_scale(step / stage.steps if number == 0 else 1.0)
+        slow = attention_scale(step / stage.steps if number == 0 else 1.0)
         for group in groups:
-            group["lr"] = rate * slow if group["looking"] else rate
+            group["lr"] = rate * slow if group["slow"] else rate
         for optimizer in optimizers:
             optimizer.step()
         self.log_dict({f"train/{name}": loss for name, loss in losses.items()})

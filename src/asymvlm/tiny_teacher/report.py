@@ -1,4 +1,4 @@
-"""How well a teacher reads unseen pages."""
+"""Accuracy of a teacher on unseen pages."""
 
 from __future__ import annotations
 

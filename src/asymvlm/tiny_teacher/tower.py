@@ -18,7 +18,7 @@ _BACKGROUND = 0.2  # weight of patches that carry nothing: they are most of the 
 
 
 class TowerReader(nn.Module):
-    """Read-outs of V and of the CLS, thrown away after training (the text encoder is kept)."""
+    """Read-outs of V and of the CLS; only the text encoder is exported, the others are dropped."""
 
     def __init__(
         self,
@@ -108,7 +108,7 @@ class TowerReader(nn.Module):
         printed = labels.name > 0
         return F.smooth_l1_loss(self.place(vision[printed]).float(), place[printed], beta=0.05)
 
-    def looking_losses(
+    def attention_losses(
         self, layer: Any, states: Float[Tensor, "B 1+P D"], labels: PatchLabels
     ) -> dict[str, Tensor]:
         """-log of the attention of value patches to their name and to their column's header.
@@ -135,7 +135,7 @@ class TowerReader(nn.Module):
         return losses
 
     def page_loss(self, cls: Float[Tensor, "B D"], labels: PatchLabels) -> Tensor:
-        """Which words are on the page, from its CLS; without it CLIP's loss stays at chance."""
+        """Loss of the page's words, read from the CLS; without it CLIP's loss stays at chance."""
         words = torch.stack([labels.name, labels.column]).clamp_max(len(WORDS))
         present = F.one_hot(words, len(WORDS) + 1).amax((0, 2))[:, 1:].float()
         return F.binary_cross_entropy_with_logits(

@@ -27,10 +27,10 @@ from .settings import BudgetSettings, LoraSettings, OptimizerSettings
 
 @dataclass(frozen=True)
 class LLMSettings:
-    """How the LLM is run in training and validation.
+    """Settings of the LLM's forward passes in training and validation.
 
     Args:
-        budget: How many vision tokens a step lets through.
+        budget: The number of vision tokens behind the gates of a step.
         val_keeps: Keep ratios at which validation really drops tokens; `val/loss` is the mean
             divergence there and at the budget head's own.
         checkpointing: Compute the LLM's layers again in the backward pass instead of keeping what

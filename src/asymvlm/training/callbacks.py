@@ -31,7 +31,7 @@ from .scorer_module import ScorerModule
 
 
 def _is_dry(trainer: L.Trainer) -> bool:
-    """Whether the trainer only tries a few batches (`fast_dev_run`) and saves nothing."""
+    """Return whether the trainer only tries a few batches (`fast_dev_run`) and saves nothing."""
     return bool(trainer.fast_dev_run)  # type: ignore[attr-defined]
 
 

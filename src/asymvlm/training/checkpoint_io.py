@@ -24,7 +24,7 @@ class WholeFileCheckpointIO(TorchCheckpointIO):
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
     ) -> None:
-        """Raises DataError, naming the file, where it cannot be written."""
+        """Write a checkpoint; raises DataError, naming the file, where that fails."""
         if "://" in str(path):
             super().save_checkpoint(checkpoint, path, storage_options)
             return
@@ -43,5 +43,5 @@ class WholeFileCheckpointIO(TorchCheckpointIO):
         map_location: Callable | None = lambda storage, place: storage,
         weights_only: bool | None = None,
     ) -> dict[str, Any]:
-        """Raises DataError for a file that is damaged or no training checkpoint."""
+        """Read a checkpoint; raises DataError for a file that is damaged or none."""
         return read_checkpoint(path)

@@ -33,7 +33,7 @@ class GateModule(AnswerModule):
         target: What terms like `Distillation` learn from; only asked where one has a weight.
         distractors: What `Distraction` pushes down; only asked where it has a weight.
         gate_mode: "mask" or "scale": what the gates act on (`distillation.answer_logits`).
-        budget: How many vision tokens a step lets through.
+        budget: The number of vision tokens behind the gates of a step.
         lora: Adapters to train too.
         checkpointing: Compute the LLM's layers again in the backward pass instead of keeping what
             they computed.

@@ -1,4 +1,4 @@
-"""LoRA adapters that give back what pruning took (peft), trained inside the frozen VLM."""
+"""LoRA adapters (peft) inside the frozen VLM, trained to answer from pruned prompts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How well scores rank tokens, as torchmetrics with sum states."""
+"""Ranking metrics of scores, as torchmetrics with sum states."""
 
 from __future__ import annotations
 

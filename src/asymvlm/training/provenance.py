@@ -1,4 +1,4 @@
-"""What it takes to make the same result again."""
+"""The parts of a scorer's config.json that say how to train it again."""
 
 from __future__ import annotations
 

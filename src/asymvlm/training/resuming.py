@@ -107,7 +107,7 @@ class RunRecord(L.Callback):
 
 
 def of_another_run(stored: Mapping[str, Any], trainer: L.Trainer) -> bool:
-    """Whether a checkpoint's contents were saved by another run than the trainer's."""
+    """Return whether a checkpoint's contents were saved by another run than the trainer's."""
     callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
     ids = [callback.run_id for callback in callbacks if isinstance(callback, RunRecord)]
     return bool(ids) and stored.get(RUN) not in ids
@@ -143,5 +143,5 @@ def _short(value: Any) -> str:
 
 
 def _decides(key: str) -> bool:
-    """Whether weights or validation losses depend on a setting."""
+    """Return whether weights or validation losses depend on a setting."""
     return key.startswith(("model.", "data")) and key not in _ABOUT_THE_MACHINE

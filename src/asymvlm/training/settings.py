@@ -44,7 +44,7 @@ class OptimizerSettings:
 
 @dataclass(frozen=True)
 class BudgetSettings:
-    """How many vision tokens a step through the LLM lets through.
+    """The number of vision tokens behind the gates of a step through the LLM.
 
     Args:
         keep_range: Smallest and largest keep ratio; every sample draws its own between them,

@@ -34,7 +34,7 @@ def load_start(start: str, teacher: str, hidden_size: int) -> TrainedScorer:
 
 
 def are_different(first: Mapping[str, str], second: Mapping[str, str]) -> bool:
-    """Whether two teachers are known to differ, by weights or by repository."""
+    """Return whether two teachers are known to differ, by weights or by repository."""
     weights = first.get("weights", ""), second.get("weights", "")
     if all(weights):
         return weights[0] != weights[1]

@@ -1,4 +1,4 @@
-"""What differs between VLM families.
+"""Families whose vision tokens take another way than through the input embeddings.
 
 `spec` holds the facts of each family; the other modules are families whose vision tokens take
 another way than through the input embeddings. Only `backbone` imports from here, and whoever must

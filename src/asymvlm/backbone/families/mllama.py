@@ -108,7 +108,7 @@ def _picked(
     index: Int64[Tensor, "B K"],
     real: Bool[Tensor, "B K"],
 ) -> dict[str, Tensor]:
-    """Pick the columns of the tile mask, and shut the gate of rows that have lost all they saw."""
+    """Pick the columns of the tile mask, and close the gate of rows without a visible tile."""
     index, real = index[:, None, None], real[:, None, None]
     hidden = torch.finfo(mask.dtype).min
     mask = mask.gather(-1, index.expand(-1, -1, mask.shape[2], -1)).masked_fill(~real, hidden)

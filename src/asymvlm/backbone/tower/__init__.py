@@ -1,4 +1,4 @@
-"""What the vision tower computes: attention, keys and states per vision token.
+"""The vision tower's attention, keys and states per vision token.
 
 Attention, features and keys of the tower, brought to one value per vision token of the LLM, and the
 contrast of the pixels behind each token. Imported by `backbone` and by `pruning`, which hands it to

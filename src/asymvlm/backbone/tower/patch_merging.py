@@ -1,4 +1,4 @@
-"""How the tower's patches become the LLM's tokens, for any value known per patch."""
+"""Values per patch of the tower, merged into values per token of the LLM."""
 
 from __future__ import annotations
 

@@ -39,6 +39,6 @@ def projector_of(
 
 
 def _dtype(projector: nn.Module, states: Tensor) -> torch.dtype:
-    """What the projector computes in; that of the states where its weights are quantised."""
+    """The projector's number type; that of the states where its weights are quantised."""
     weight = next(projector.parameters(), states)
     return weight.dtype if weight.is_floating_point() else states.dtype

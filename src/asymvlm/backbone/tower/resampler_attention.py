@@ -61,7 +61,7 @@ def watching_resampler(model: Any) -> Iterator[ResamplerWatcher | None]:
 
 
 def _is_resampling(name: str, part: Any) -> bool:
-    """Whether a module is the Q-Former's cross-attention or a plain Flamingo perceiver."""
+    """Return whether a module is the Q-Former's cross-attention or a plain Flamingo perceiver."""
     if name.endswith("crossattention.attention"):
         return True
     return type(part).__name__ == "IdeficsPerceiverAttention" and not part.qk_layer_norms

@@ -49,7 +49,7 @@ def downsampled_features(
 
 
 def _interpolates(tower: nn.Module | None) -> bool:
-    """Whether a tower, or its embeddings, can interpolate positions."""
+    """Return whether a tower, or its embeddings, can interpolate positions."""
     parts = [] if tower is None else tower.modules()
     return any(
         "interpolate_pos_encoding" in inspect.signature(part.forward).parameters for part in parts

@@ -31,7 +31,7 @@ _ROWS = 512  # of attention at a time, so that towers without a CLS need no P x 
 
 @dataclass(frozen=True)
 class TowerView:
-    """What the tower computed in its feature layer, averaged over each vision token's patches."""
+    """Values of the tower's feature layer, averaged over each vision token's patches."""
 
     # From CLS, or where there is none received on average; mean over heads.
     attention: Float[Tensor, "n"]

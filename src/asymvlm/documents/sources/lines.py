@@ -15,7 +15,7 @@ _GZIP = b"\x1f\x8b"
 
 
 def is_lines(file: Path) -> bool:
-    """Whether a file's name says that it holds lines of JSON."""
+    """Return whether a file's name says that it holds lines of JSON."""
     return file.name.lower().endswith((".jsonl", ".jsonl.gz"))
 
 

@@ -1,4 +1,4 @@
-"""One gate for the records of every source: question, answers, pictures, perhaps boxes."""
+"""Checks of the records of every source: question, answers, pictures, perhaps boxes."""
 
 from __future__ import annotations
 

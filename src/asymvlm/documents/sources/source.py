@@ -27,7 +27,7 @@ _Pages = tuple[datasets.Dataset, SkipReport]
 
 @dataclass
 class DataSource:
-    """Where pages and questions come from, for training and every evaluation.
+    """The source of pages and questions, for training and every evaluation.
 
     Args:
         path: A folder with `train` and `val` (data/README.md), a JSONL file, LLaVA's JSON, or a

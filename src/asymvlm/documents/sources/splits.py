@@ -1,4 +1,4 @@
-"""Which split of somebody's data serves as train, val or test: one rule for all forms."""
+"""The choice of splits for train, val and test: one rule for all forms of data."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ def font(file: str, size: int) -> ImageFont.FreeTypeFont:
 
 @dataclass(frozen=True)
 class Style:
-    """How one page looks; the same for all its text runs."""
+    """Font, colours and noise of one page; the same for all its text runs."""
 
     font_file: str
     font_size: int

@@ -13,7 +13,7 @@ from .questions import ask, distinct, some
 
 @dataclass(frozen=True)
 class Difficulty:
-    """How much is said before the question."""
+    """The number of turns and facts before the question."""
 
     facts: int  # stated at the start, one a person
     talk: int  # turns between the facts and the question

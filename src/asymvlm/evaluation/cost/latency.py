@@ -60,7 +60,7 @@ class Latency:
 
     @property
     def is_slower(self) -> bool:
-        """Whether pruning costs more time than it saves, over prefill and 8 tokens."""
+        """Return whether pruning costs more time than it saves, over prefill and 8 tokens."""
         return self.prefill + 8 * self.decode > self.dense_prefill + 8 * self.dense_decode
 
 

@@ -150,7 +150,7 @@ def _window_pairs(length: int, side: int) -> int:
 
 
 def _llava(config: Any, states: int) -> int:
-    """Two layers on every state, of one or several feature layers side by side."""
+    """MACs of two layers on every state, as wide as the feature layers together."""
     layers, out = config.vision_feature_layer, config.get_text_config().hidden_size
     width = config.vision_config.hidden_size * (1 if isinstance(layers, int) else len(layers))
     return _without_first(config, states) * (width * out + out**2)
@@ -212,7 +212,7 @@ def _qwen2_5_vl_merger(config: Any, states: int) -> int:
 
 
 def _qwen3_vl_merger(config: Any, states: int) -> int:
-    """One for the tower's last layer and one for each that deepstack reads."""
+    """MACs of one merger for the tower's last layer, and one for each deepstack layer."""
     return (1 + len(config.vision_config.deepstack_visual_indexes)) * _qwen2_5_vl_merger(
         config, states
     )

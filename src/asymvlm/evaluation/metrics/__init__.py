@@ -1,4 +1,4 @@
-"""How replies are judged, by the field's standard metrics. One metric, one file, one class.
+"""The field's standard metrics of answers. One metric, one file, one class.
 
 Imported by the evaluations; imports the registry alone.
 """

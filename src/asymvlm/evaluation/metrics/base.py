@@ -25,7 +25,7 @@ class QuestionMetric(AnswerMetric):
 
     @abstractmethod
     def score(self, given: str, answers: Sequence[str]) -> float:
-        """How right the reply is, in [0, 1]."""
+        """Score the reply, in [0, 1]."""
 
     def scores(self, given: Sequence[str], answers: Sequence[Sequence[str]]) -> list[float]:
         return [self.score(item, right) for item, right in zip(given, answers, strict=True)]

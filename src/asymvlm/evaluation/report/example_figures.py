@@ -73,7 +73,7 @@ def _example(
 
 
 def _ranks(call: PrunedCall) -> bool:
-    """Whether every token of the page has a score; later stages in the LLM score what is left."""
+    """Return whether every token has a score; later stages in the LLM score what is left."""
     return call.scores[0] is not None and len(call.scores[0]) == call.before[0]
 
 

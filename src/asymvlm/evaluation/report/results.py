@@ -78,7 +78,7 @@ class ScoredRun:
 
 @dataclass(frozen=True)
 class Costs:
-    """What a method at a keep costs: its own MACs per sample, and measured times."""
+    """The cost of a method at a keep: its own MACs per sample, and measured times."""
 
     config: Any  # of the VLM
     method_macs: int

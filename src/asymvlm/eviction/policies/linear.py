@@ -19,7 +19,7 @@ MADE_FOR, SKETCH = "teacher", "sketch"
 
 
 def is_linear_predictor(path: Path) -> bool:
-    """Whether a file holds what `LinearEvictor` reads."""
+    """Return whether a file holds what `LinearEvictor` reads."""
     try:
         with safe_open(path, "pt") as file:
             return set(file.keys()) == {"weight", "bias"} and MADE_FOR in (file.metadata() or {})
