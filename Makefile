@@ -35,7 +35,8 @@ test: setup lint types
 QUICK = tests/methods tests/scorers tests/objectives tests/gates tests/targets tests/pruning \
   tests/eviction/policies tests/check tests/checkpoint/test_scorer.py \
   tests/checkpoint/test_tensors.py tests/evaluation/metrics tests/evaluation/test_metrics.py \
-  tests/evaluation/test_summary.py tests/test_selectors.py tests/test_style.py
+  tests/evaluation/test_summary.py tests/test_selectors.py tests/test_style.py \
+  tests/test_imports.py
 
 quick: export OMP_NUM_THREADS ?= 1
 quick: export OMP_WAIT_POLICY ?= PASSIVE
