@@ -1,9 +1,8 @@
-"""A frozen transformers VLM and where its vision tokens are.
+"""A frozen transformers VLM and the places of its vision tokens.
 
 Finds the vision tokens of a prompt, their grid and their positions, in any supported family, and
-records what the model computes on the way. Knows transformers and nothing of scores. Targets,
-methods, pruning, eviction and everything above may import it; it imports the engine,
-typing, errors and nothing else of the package.
+records what the model computes on the way. Knows transformers and nothing of scores. Imports
+engine, errors, registry and typing.
 """
 
 import inspect

@@ -1,8 +1,8 @@
-"""The format of a scorer directory: one schema, and what holds directories against it.
+"""The format of a scorer directory: one schema, and the checks that go by it.
 
 `schema` is data; `asymvlm check`, `load_scorer`, exports and docs/checkpoint-format.md all go by
-it; json, numpy and safetensors are enough. The checkpoint room imports this one; it imports the
-scorers, and torch with them, for kinds alone that the schema does not list.
+it. Checks need json, numpy and safetensors alone; torch is loaded only for kinds of scorers that
+the schema does not list. Imports errors and scorers.
 """
 
 from .command import main

@@ -1,8 +1,7 @@
 """The published scorer: one directory, safe tensors and a config.
 
 Save, load, model card and adapter of the format in docs/checkpoint-format.md. Loading needs torch
-and safetensors alone. Methods, pruning, evaluation and training may import it; it imports scorers,
-storage and the checks.
+and safetensors alone. Imports check, errors, scorers, storage and typing.
 """
 
 from .scorer import TrainedScorer, load_scorer, save_scorer

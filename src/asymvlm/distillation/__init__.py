@@ -1,5 +1,5 @@
-"""The teacher: a frozen VLM that is asked questions and tells what it looked at.
+"""The teacher: a frozen VLM that answers questions and gives targets.
 
 Runs the VLM over pages with questions and answers, and reads targets and answer logits. Imports
-backbone, documents and targets; evaluation and training may import it.
+backbone, cli, documents, engine, errors, scorers, storage, targets and typing.
 """

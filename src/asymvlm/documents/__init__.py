@@ -1,8 +1,7 @@
 """Pages with questions, answers and evidence boxes.
 
 `sources` reads anybody's data, `world` generates pages, and both give the same rows (`Sample`).
-Distillation, evaluation, training and the tiny teacher may import it; it imports storage and
-command-line progress, and nothing of models.
+Knows nothing of models. Imports cli, errors, storage and typing.
 """
 
 from .sample import Sample, samples

@@ -3,8 +3,7 @@
 One `ModelHooks` per model wraps `generate` and the forward pass that reads the prompt, hooks the
 decoder layers and the attention function, and puts everything back. What is done there is up to
 stages (`stage`), which own no hooks. What a cache that lost columns knows of its prompt travels
-with the cache (`pruned_cache`). Backbone and everything above it may import from here; it imports
-selectors, typing and errors.
+with the cache (`pruned_cache`). Imports selectors and typing.
 """
 
 from .attention import always_masks, attends_through_stages, register

@@ -1,7 +1,7 @@
-"""Text entries that leave the KV cache while decoding.
+"""Eviction of text entries from the KV cache while decoding.
 
-`evict` keeps the cache within a budget; what leaves is decided by one of `policies`. Evaluation and
-training may import it; it imports backbone, selectors and storage.
+`evict` keeps the cache within a budget; the entries that leave are chosen by one of `policies`.
+Imports backbone, engine, errors, registry, selectors, storage and typing.
 """
 
 from __future__ import annotations

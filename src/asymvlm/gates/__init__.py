@@ -1,7 +1,6 @@
 """Gates: a choice of k tokens that gradients pass through. Torch only.
 
-One gate, one file, one class. Objectives and training may import it; it imports selectors and
-typing.
+One gate, one file, one class. Imports selectors and typing.
 """
 
 from .base import Gate, at_least_one, hard_choice, threshold

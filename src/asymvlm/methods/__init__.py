@@ -1,7 +1,7 @@
-"""Everything that can say which vision tokens to keep. One method, one file, one class.
+"""Pruning methods: scores, or choices, of vision tokens. One method, one file, one class.
 
-A new file here is found by its name. Pruning and evaluation may import it; it imports selectors,
-the checkpoint loader and, for oracles, nothing of the teacher.
+A new file here is found by its name. Imports backbone, checkpoint, cli, errors, registry, scorers,
+selectors, storage and typing.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """Terms of the training loss. One term, one file, one class.
 
-Each knows scores, targets and masks, and nothing of models. Training may import it; it imports
-gates and typing.
+Each knows scores, targets and masks, and nothing of models. Imports gates and typing.
 """
 
 from .answers import AnswerCrossEntropy, AnswerDivergence

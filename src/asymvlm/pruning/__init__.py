@@ -1,8 +1,8 @@
-"""Drop vision tokens before or inside the LLM.
+"""Pruning of vision tokens before or inside the LLM.
 
 `prune` is the public context manager; `select` turns a method and a budget into kept indices,
-`before_llm` and `inside_llm` carry it out. Evaluation and training may import it; it imports
-backbone, methods, targets (for oracles) and the checkpoint.
+`before_llm` and `inside_llm` carry it out. Imports backbone, checkpoint, engine, methods,
+selectors, targets and typing.
 """
 
 from .prune import prune

@@ -1,7 +1,6 @@
-"""Scorers: how much each vision token matters for this text. Torch only.
+"""Scorers: a score of each vision token for a text. Torch only.
 
-One scorer, one file, one class; a new file here is found by its name. Imported by the checkpoint,
-methods and training; imports typing and the registry.
+One scorer, one file, one class; a new file here is found by its name. Imports registry and typing.
 """
 
 from .base import Scorer, TokenBatch

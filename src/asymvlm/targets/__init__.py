@@ -1,9 +1,6 @@
-"""Teacher signals.
+"""Teacher signals: distributions over vision tokens, and the number that is enough.
 
-A distribution over each sample's vision tokens, and how many of them are enough.
-
-One target, one file, one class. Distillation, pruning (for oracles) and training may import it; it
-imports backbone and selectors.
+One target, one file, one class. Imports backbone, engine, selectors and typing.
 """
 
 from .attention import AttentionTarget

@@ -1,4 +1,5 @@
 """The tiny teacher: a LLaVA that reads generated pages, trained from scratch.
 
-The recipe behind `python train.py --config configs/teacher/tiny.yaml`. Nothing imports it.
+The recipe behind `python train.py --config configs/teacher/tiny.yaml`. Imports cli, distillation,
+documents, evaluation, methods, storage and training.
 """

@@ -1,4 +1,4 @@
-"""Dense labels for the tower: what every patch of a generated page should know.
+"""Dense labels for the tower, patch by patch of a generated page.
 
 A patch on a value should know the value's digits and which name (and column) it belongs to; a patch
 on a name should know the name. This is what makes a small tower read in minutes: from answers alone

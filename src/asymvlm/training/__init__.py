@@ -1,5 +1,6 @@
-"""Training the importance scorer, on Lightning.
+"""Training of the importance scorer, on Lightning.
 
-Modules, data modules and callbacks behind `python train.py`. Only the command line imports it; it
-may import everything but the tiny teacher.
+Modules, data modules and callbacks behind `python train.py`. Imports backbone, checkpoint, cli,
+distillation, documents, engine, errors, evaluation, eviction, export, gates, methods, objectives,
+registry, scorers, selectors, storage, targets and typing.
 """

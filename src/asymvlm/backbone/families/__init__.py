@@ -1,6 +1,5 @@
 """Families whose vision tokens take another way than through the input embeddings.
 
-`spec` holds the facts of each family; the other modules are families whose vision tokens take
-another way than through the input embeddings. Only `backbone` imports from here, and whoever must
-tell cross-attention families apart.
+One mechanism, one file; a new file here is found by the `model_types` of its class. Facts about
+single families are in `backbone.family_spec`.
 """

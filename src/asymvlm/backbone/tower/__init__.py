@@ -1,6 +1,5 @@
 """The vision tower's attention, keys and states per vision token.
 
 Attention, features and keys of the tower, brought to one value per vision token of the LLM, and the
-contrast of the pixels behind each token. Imported by `backbone` and by `pruning`, which hands it to
-methods.
+contrast of the pixels behind each token.
 """

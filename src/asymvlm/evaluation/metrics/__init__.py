@@ -1,7 +1,4 @@
-"""The field's standard metrics of answers. One metric, one file, one class.
-
-Imported by the evaluations; imports the registry alone.
-"""
+"""The field's standard metrics of answers. One metric, one file, one class."""
 
 from __future__ import annotations
 

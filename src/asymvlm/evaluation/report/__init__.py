@@ -1,5 +1,4 @@
 """Results as rows, tables and pictures.
 
-What the evaluations measured, in the forms that people read. Imported by the evaluations and, for
-its pictures, by training's callbacks.
+Measurements in the forms that people read: Markdown, LaTeX, CSV and pictures.
 """

@@ -1,5 +1,5 @@
 """Accuracy on worse pictures and reworded questions.
 
 Corruptions, rewordings and the sweep over their severities; `python -m
-asymvlm.evaluation.robustness` runs it. Nothing imports it but its own command.
+asymvlm.evaluation.robustness` runs it.
 """

@@ -1,5 +1,4 @@
 """Computations that several methods share.
 
-Cosine similarities in blocks, and CLIP's similarity of patches and text. Imported by methods and by
-the measurement of CLIP's sign.
+Cosine similarities in blocks, CLIP's similarity of patches and text, and the fusing of tokens.
 """
