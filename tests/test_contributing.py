@@ -1,9 +1,11 @@
-"""CONTRIBUTING's six files, written into a copy of the package: each is found and works."""
+"""CONTRIBUTING's files and lines, put into a copy of the repository, and its commands there."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -11,78 +13,98 @@ import sys
 import pytest
 from support import ROOT
 
-TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-TRY = """
-import sys; sys.path.insert(0, "{tests}")
-import tempfile
-import torch
-from jsonargparse import ArgumentParser
-import asymvlm
-from asymvlm.backbone import backbone_of
-from asymvlm.check import main as check
-from asymvlm.checkpoint.scorer import TrainedScorer, save_scorer
-from asymvlm.objectives import Objective, Labels, Prediction
-from asymvlm.registry import import_all
-from asymvlm.scorers import TokenBatch, scorers
-from asymvlm.targets import Target
-from support import families
+PAGE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+SECTIONS = dict(re.findall(r"^### An? ([\w ]+)\n(.*?)(?=^### |\Z)", PAGE, re.S | re.M))
+# In one process, as each would import the same for seconds.
+RUN = """
+import json, sys, time
+import pytest
+from asymvlm.evaluation.main import main as evaluate
+from asymvlm.training.main import main as train
 
-assert asymvlm.__file__.startswith("{copy}"), asymvlm.__file__
-model = families.llava().build()
-inputs = families.batch(model, families.llava())
-with asymvlm.prune(model, asymvlm.methods()["brightest"](), keep=0.5) as report:
-    model(**inputs)
-assert report.calls[0].after == [8, 16]
-vision, text, grid = torch.randn(5, 8), torch.randn(2, 8), torch.zeros(5, 3).long()
-batch = TokenBatch.single(vision, text, grid)
-assert scorers()["linear_probe"](8)(batch).shape == (1, 5)
-saved = save_scorer(TrainedScorer(scorers()["linear_probe"](8), None), tempfile.mkdtemp(), "")
-assert check([str(saved)]) == 0 and asymvlm.load_scorer(saved)(batch)[0].shape == (1, 5)
-with asymvlm.evict(model, asymvlm.evictors()["value_norm"](2, 4), text_budget=8) as evictions:
-    model.generate(**inputs, max_new_tokens=6, do_sample=False)
-assert max(evictions.calls[0].gone) > 0
-for room in ("objectives", "targets"):
-    import_all(f"asymvlm.{{room}}")
-parser = ArgumentParser()
-parser.add_argument("--term", type=Objective)
-parser.add_argument("--target", type=Target)
-made = parser.instantiate(
-    parser.parse_args(["--term", "Entropy", "--term.weight", "0.5", "--target", "Uniform"])
-)
-scores = torch.zeros(1, 4)
-labels = Labels(scores, scores[:, 0], torch.ones(1, 4).bool())
-term = made.term(Prediction(scores, scores[:, 0]), labels)
-torch.testing.assert_close(term, -torch.tensor(4.0).log())
-assert made.term.weight == 0.5 and type(made.target).__name__ == "Uniform"
-model.config.model_type = "deepseek_vl"
-assert type(backbone_of(model)).__name__ == "DeepseekVL"
+QUIET = ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # more is imported than by pytest
+ENTRIES = {
+    "train.py": train,
+    "eval.py": evaluate,
+    "-m": lambda words: pytest.main([*words[1:], *QUIET]),
+}
+for entry, *words in json.loads(sys.argv[1]):
+    started = time.monotonic()
+    code = int(ENTRIES[entry](words))
+    print(f"$ {time.monotonic() - started:.1f} s", entry, *words, flush=True)
+    assert code == 0, (entry, words, code)
 """
+
+
+def file_of(text):
+    """Path and text of the file that a section shows."""
+    about, body = re.findall(r"(.*?)```python\n(.*?)```", text, re.S)[0]
+    return re.findall(r"`(src/asymvlm/[\w/]+\.py)`", about)[-1], body
+
+
+def rows_of(text):
+    """Path, old and new lines of every change that a section shows."""
+    for before, diff in re.findall(r"(.*?)```diff\n(.*?)```", text, re.S):
+        path = re.findall(r"`(\w+/[\w/.-]+)`", before.rstrip().rpartition("\n\n")[2])[0]
+        for hunk in diff.split("@@\n"):
+            lines = hunk.splitlines(keepends=True)
+            old = "".join(line[1:] for line in lines if line[0] != "+")
+            yield path, old, "".join(line[1:] for line in lines if line[0] != "-")
+
+
+def commands_of(text):
+    (block,) = re.findall(r"```bash\n(.*?)```", text, re.S)
+    return [shlex.split(line) for line in block.replace("\\\n", " ").splitlines()]
 
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory):
-    copy = tmp_path_factory.mktemp("copy")
-    shutil.copytree(ROOT / "src/asymvlm", copy / "asymvlm")
+    """The repository as git has it, with all that the page adds."""
+    copy = tmp_path_factory.mktemp("copy") / "repository"
+    copy.mkdir()
+    for name in ("src", "tests", "configs", "docs"):
+        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "CONTRIBUTING.md", "train.py", "eval.py"):
+        shutil.copy(ROOT / name, copy)
+    (copy / "checkpoints").mkdir()
+    (copy / "checkpoints/tiny-teacher").symlink_to(ROOT / "checkpoints/tiny-teacher")
     return copy
 
 
-def files():
-    """Path below the package and text of each file that the page shows."""
-    sections = re.findall(r"### An? [\w ]+\n(.*?)```python\n(.*?)```", TEXT, re.S)
-    return {re.findall(r"`src/asymvlm/([\w/]+\.py)`", about)[-1]: body for about, body in sections}
+def test_each_section_has_a_file_its_rows_and_commands():
+    assert list(SECTIONS) == [
+        "method",
+        "scorer",
+        "objective",
+        "target",
+        "eviction policy",
+        "family",
+    ]
+    for name, text in SECTIONS.items():
+        assert file_of(text) and commands_of(text), name
+        assert len(list(rows_of(text))) >= text.count("```diff") > 0, name
 
 
-def test_six_files_are_shown():
-    assert len(files()) == 6
-
-
-def test_each_is_found_and_works(copy):
-    for path, body in files().items():
-        assert not (copy / "asymvlm" / path).exists()
-        (copy / "asymvlm" / path).write_text(body)
-    body = TRY.format(tests=ROOT / "tests", copy=copy)
-    environment = os.environ | {"PYTHONPATH": str(copy)}
+def test_the_page_is_followed(copy):
+    commands = []
+    for text in SECTIONS.values():
+        path, body = file_of(text)
+        assert not (copy / path).exists()
+        (copy / path).write_text(body)
+        for place, old, new in rows_of(text):
+            before = (copy / place).read_text()
+            assert before.count(old) == 1, (place, old)
+            (copy / place).write_text(before.replace(old, new))
+        commands += [words[1:] for words in commands_of(text)]
     done = subprocess.run(
-        [sys.executable, "-c", body], env=environment, capture_output=True, text=True, check=False
+        [sys.executable, "-c", RUN, json.dumps(commands)],
+        cwd=copy,
+        env=os.environ | {"PYTHONPATH": str(copy / "src")},
+        capture_output=True,
+        text=True,
+        check=False,
     )
-    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert done.stdout.count(" passed") == sum(words[0] == "-m" for words in commands)
+    lint = [sys.executable, "-m", "ruff", "check", "."]
+    assert subprocess.run(lint, cwd=copy, check=False).returncode == 0

@@ -70,30 +70,22 @@ def learned(model):
         return LinearEvictor(line_for(model, f"{folder}/line.safetensors"), sinks=2, recent=4)
 
 
+RULES = {
+    "threshold": lambda model: Threshold(decay=0.5, sinks=2, recent=4),
+    "streaming_llm": lambda model: StreamingLLM(sinks=2, recent=4),
+    "h2o": lambda model: H2O(),
+    "tova": lambda model: TOVA(),
+    "snap_kv": lambda model: SnapKV(window=5),
+    "key_norm": lambda model: KeyNorm(2, 4),
+    "random": lambda model: Random(1, 2, 4),
+    "learned_text": learned,
+}
+POLICIES = list(RULES)
+
+
 def rule(name="threshold", model=None):
-    made = {
-        "threshold": lambda: Threshold(decay=0.5, sinks=2, recent=4),
-        "streaming_llm": lambda: StreamingLLM(sinks=2, recent=4),
-        "h2o": H2O,
-        "tova": TOVA,
-        "snap_kv": lambda: SnapKV(window=5),
-        "key_norm": lambda: KeyNorm(2, 4),
-        "random": lambda: Random(1, 2, 4),
-        "learned_text": lambda: learned(model),
-    }
-    return made[name]()
-
-
-POLICIES = [
-    "threshold",
-    "streaming_llm",
-    "h2o",
-    "tova",
-    "snap_kv",
-    "key_norm",
-    "random",
-    "learned_text",
-]
+    """A policy with small settings."""
+    return RULES[name](model)
 
 
 def extended(model, inputs, tokens):

@@ -19,7 +19,6 @@ from asymvlm.selectors import top_k
 from asymvlm.targets import (
     AttentionTarget,
     BudgetTarget,
-    EncodedBatch,
     EvidenceTarget,
     MixedTarget,
     OutsideBoxes,
@@ -96,24 +95,6 @@ def test_an_evaluation_tells_the_template(llava, processor, page_samples):
     (learned,) = teacher.observe(page_samples[:1], AttentionTarget("question"))
     call = pruned_prefill(teacher, page_samples[0], TeacherAttention("question"), 16)
     assert torch.equal(call.kept[0], top_k(learned.importance, 16))
-
-
-@pytest.fixture
-def observed(llava, processor, page_samples):
-    prompter, chosen = Prompter(processor), page_samples[::2]
-    prompts = prompter(chosen)
-    backbone = backbone_of(llava)
-    encoded = backbone.encode(prompts.inputs)
-    layout = backbone.layout(prompts.inputs, encoded)
-    generator = torch.Generator().manual_seed(0)
-    shares = [
-        torch.rand(256, generator=generator) * (torch.rand(256, generator=generator) < 0.05)
-        for _ in chosen
-    ]
-    answers = [prompter.answer_ids(text) for text in ("47", "left", "812")]
-    return backbone, EncodedBatch(
-        prompts.inputs, encoded, layout, layout.question, answers, shares, shares[::-1]
-    )
 
 
 def eager_rows(model, batch, rows, tails=None):
