@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from itertools import pairwise
 
-import pytest
-
-from asymvlm.evaluation.report.pareto import _spread
 from asymvlm.evaluation.report.results import Row
 from asymvlm.evaluation.report.summary import summary
 
@@ -60,12 +56,3 @@ def test_a_group_called_all_is_a_group():
     title, _, _, _, line = summary(rows).splitlines()
     assert title == ('Accuracy in %: all / "a/b" / "" / x\\|y. Dense: 90.0 / 90.0 / 90.0 / 90.0.')
     assert line.startswith("| ours | 80.0 / 70.0 / 60.0 / 50.0 |")
-
-
-def test_labels_of_the_picture_do_not_overlap():
-    """Labels keep their order, stay apart and inside the panel, and stay where there is room."""
-    heights = _spread([1.0, 40.0, 91.5, 91.8, 91.8, 95.7], gap=3.8, top=102.0)
-    assert heights[:2] == [1.0, 40.0]
-    assert all(above - below >= 3.8 - 1e-9 for below, above in pairwise(heights))
-    crowded = _spread([99.0] * 5, gap=3.8, top=102.0)
-    assert crowded == pytest.approx([102.0 - 3.8 * (4 - at) for at in range(5)])

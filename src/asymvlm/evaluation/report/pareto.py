@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,125 +17,114 @@ _COLOURS = ("#d62728", "#1f77b4", "#2ca02c", "#ff7f0e")  # ours, and the stronge
 _GREY = "#bbbbbb"
 _OURS = ("learned", "recovered", "stage_two", "stage_one")
 _ORACLES = ("oracle", "teacher", "evidence")
-
-
-@dataclass(frozen=True)
-class _End:
-    """One end of a method's line, in tokens and percent."""
-
-    name: str
-    colour: str
-    tokens: float
-    accuracy: float
+_OTHERS = "other methods"
+_WITH_ANSWER = "oracles"
+_DENSE = "dense model"
+_CHOSEN = "keep per question"
+# At 100 pixels per inch, the width at which README shows pictures; saved at twice that.
+_WIDTH, _DPI = 8.8, 200
+_IN_A_ROW = 3
+_LONGEST = 30  # letters of a name
 
 
 def pareto_picture(rows: Sequence[Row], path: Path, metric: str, vision_tokens: float) -> None:
     """Draw one panel a task: ours and the three strongest others in colour, the rest in grey.
 
-    The horizontal axis counts tokens, on a logarithmic scale; labels are joined to their lines'
-    ends. A star is a run whose keep ratio the method chose by itself. `vision_tokens` are those of
-    a dense sample.
+    The horizontal axis counts tokens, on a logarithmic scale. A star is a run whose keep ratio the
+    method chose by itself. `vision_tokens` are those of a dense sample.
     """
+    figure = pareto_figure(rows, metric, vision_tokens)
+    with draft_file(path) as draft:
+        figure.savefig(draft, dpi=_DPI)
+
+
+def pareto_figure(rows: Sequence[Row], metric: str, vision_tokens: float) -> Any:
+    """Make the figure of `pareto_picture`."""
     from matplotlib.figure import Figure
 
     frame = pandas.DataFrame([asdict(row) for row in rows])
     frame["tokens"] = frame["layer_average"] * vision_tokens
-    shown = _coloured(frame)
+    frame["chosen"] = frame["keep_requested"].map(lambda keep: isinstance(keep, str))
+    colours = _coloured(frame)
     tasks = list(frame["task"].unique())
-    columns = min(4, len(tasks))
+    columns = min(_IN_A_ROW, len(tasks))
     lines = -(-len(tasks) // columns)
-    figure = Figure(figsize=(7 * columns, 5 * lines), layout="constrained")
-    panels = figure.subplots(lines, columns, squeeze=False).flatten()
+    figure = Figure(figsize=(_WIDTH, 3.2 * lines + 1.0), layout="constrained")
+    panels = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True).flatten()
     for panel in panels[len(tasks) :]:
         panel.axis("off")
+    entries: dict[str, Any] = {}
     for panel, task in zip(panels, tasks, strict=False):
-        _draw(panel, frame[frame["task"] == task], shown)
-        panel.set_title(f"{caption(task)} (dotted: dense)", parse_math=False)
-        panel.set_xlabel("vision tokens that a layer sees, on average")
-    panels[0].set_ylabel(f"{metric}, %")
-    with draft_file(path) as draft:
-        figure.savefig(draft, dpi=110)
+        entries |= _draw(panel, frame[frame["task"] == task], colours)
+        panel.set_title(caption(task, 32), parse_math=False)
+        panel.set_xlabel("vision tokens per LLM layer")
+    _scale(panels[0], frame["tokens"])
+    figure.supylabel(f"{metric}, %", fontsize=11, parse_math=False)
+    _legend(figure, entries, [caption(name, _LONGEST) for name in colours])
+    return figure
 
 
 def _coloured(frame: pandas.DataFrame) -> dict[str, str]:
     """Colours by method: ours first, then the others with the highest mean accuracy."""
-    fixed = frame[~frame["keep_requested"].map(lambda keep: isinstance(keep, str))]
-    mean = fixed.groupby("method")["accuracy"].mean().sort_values(ascending=False, kind="stable")
+    mean = frame[~frame["chosen"]].groupby("method")["accuracy"].mean()
+    mean = mean.sort_values(ascending=False, kind="stable")
     ours = [name for name in mean.index if str(name).startswith(_OURS)][:1]
     others = [name for name in mean.index if not str(name).startswith((*_OURS, *_ORACLES))]
     return dict(zip([*ours, *others[:3]], _COLOURS, strict=False))
 
 
-def _draw(panel: Any, frame: pandas.DataFrame, shown: dict[str, str]) -> None:
-    panel.axhline(100 * frame["dense_accuracy"].iloc[0], color="black", linestyle=":", lw=1)
-    lines = []
-    # Grey ones first, so that colours lie above them.
-    for name, group in sorted(
-        frame.groupby("method", sort=False), key=lambda pair: pair[0] in shown
-    ):
-        chosen = group["keep_requested"].map(lambda keep: isinstance(keep, str))
-        colour, strong = shown.get(str(name), _GREY), name in shown
-        line = group[~chosen].sort_values("tokens")
-        look = {"color": colour, "lw": 2 if strong else 1, "marker": "o", "ms": 4 if strong else 2}
-        panel.plot(line["tokens"], 100 * line["accuracy"], **look)
-        stars = group[chosen]
-        panel.plot(stars["tokens"], 100 * stars["accuracy"], "*", color=colour, ms=9)
-        if len(line):
-            lines.append((str(name), colour, line))
-    ticks = sorted({round(tokens) for tokens in frame["tokens"]})
-    panel.set(xscale="log", ylim=(-2, 104))
-    # Room for the labels.
-    panel.set_xlim(min(ticks) / 3, max(ticks) * 2.5)
-    lowest = min((line["tokens"].iloc[0] for _, _, line in lines), default=0.0)
-    ends: dict[str, list[_End]] = {"left": [], "right": []}
-    for name, colour, line in lines:
-        # Lines that begin further right would have their left label among the others.
-        side, at = ("left", 0) if line["tokens"].iloc[0] < 1.5 * lowest else ("right", -1)
-        end = _End(name, colour, line["tokens"].iloc[at], 100 * line["accuracy"].iloc[at])
-        ends[side].append(end)
-    _label(panel, ends["left"], min(ticks) / 1.25, "right")
-    _label(panel, ends["right"], max(ticks) * 1.15, "left")
-    kept = [2**power for power in range(12) if min(ticks) <= 2**power <= max(ticks)]
-    panel.set_xticks(kept or ticks, [f"{tick:g}" for tick in kept or ticks])
+def _draw(panel: Any, frame: pandas.DataFrame, colours: dict[str, str]) -> dict[str, Any]:
+    """Draw a task; returns an artist for each entry of the legend."""
+    dense = 100 * frame["dense_accuracy"].iloc[0]
+    entries = {_DENSE: panel.axhline(dense, color="black", linestyle=":", lw=1, zorder=1)}
+    for name, group in frame.groupby("method", sort=False):
+        line, stars = group[~group["chosen"]].sort_values("tokens"), group[group["chosen"]]
+        style = _style(str(name), colours)
+        shown = panel.plot(line["tokens"], 100 * line["accuracy"], marker="o", **style)
+        if name in colours:
+            entries[caption(str(name), _LONGEST)] = shown[0]
+        else:
+            entries.setdefault(_WITH_ANSWER if "dashes" in style else _OTHERS, shown[0])
+        own = {"color": style["color"], "zorder": style["zorder"] + 5, "ms": 11}
+        shown = panel.plot(stars["tokens"], 100 * stars["accuracy"], "*", mec="white", **own)
+        if len(stars):
+            entries.setdefault(_CHOSEN, shown[0])
+    panel.grid(color="#eeeeee")
+    return entries
+
+
+def _style(name: str, colours: dict[str, str]) -> dict[str, Any]:
+    """Style of a method's line: ours is the thinnest of the coloured ones, and on top of them."""
+    if name not in colours:
+        oracle = {"dashes": (3, 2)} if name.startswith(_ORACLES) else {}
+        return {"color": _GREY, "lw": 1, "ms": 2, "zorder": 2, **oracle}
+    place = list(colours).index(name)
+    return {"color": colours[name], "lw": 2 + 0.8 * place, "ms": 4 + place, "zorder": 10 - place}
+
+
+def _scale(panel: Any, tokens: pandas.Series) -> None:
+    """Mark the axis in tokens; panels share it."""
+    low, high = float(tokens.min()), float(tokens.max())
+    kept = [2**power for power in range(16) if low * 0.99 <= 2**power <= high * 1.01]
+    ticks = kept or sorted({round(value) for value in tokens})
+    panel.set(xscale="log", xlim=(low / 1.3, high * 1.3), ylim=(-2, 104))
+    panel.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     panel.minorticks_off()
 
 
-def _label(panel: Any, ends: list[_End], column: float, align: str) -> None:
-    """Write the methods' names in one column at `column` tokens, each joined to its line's end."""
-    ends = sorted(ends, key=lambda end: end.accuracy)
-    for end, height in zip(ends, _spread([end.accuracy for end in ends]), strict=True):
-        grey = end.colour == _GREY
-        panel.annotate(
-            caption(end.name),
-            (end.tokens, end.accuracy),
-            xytext=(column, height),
-            ha=align,
-            va="center",
-            parse_math=False,
-            fontsize=7 if grey else 9,
-            color="#666666" if grey else end.colour,
-            weight="normal" if grey else "bold",
-            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6},
-            arrowprops={"arrowstyle": "-", "color": end.colour, "lw": 0.5, "shrinkB": 2},
-        )
-
-
-def _spread(wanted: Sequence[float], gap: float = 3.8, top: float = 102.0) -> list[float]:
-    """Heights at least `gap` apart, near those `wanted` (ascending), at most `top`."""
-    groups: list[list[float]] = []
-    for height in wanted:
-        groups.append([height])
-        while len(groups) > 1 and _bottom(groups[-1], gap) < _bottom(groups[-2], gap) + gap * len(
-            groups[-2]
-        ):
-            groups[-2:] = [groups[-2] + groups[-1]]
-    heights = [_bottom(group, gap) + gap * at for group in groups for at in range(len(group))]
-    for at in range(len(heights) - 1, -1, -1):
-        heights[at] = min(heights[at], top)
-        top = heights[at] - gap
-    return heights
-
-
-def _bottom(group: Sequence[float], gap: float) -> float:
-    """Height of the lowest label when a group of them is centred where it was wanted."""
-    return sum(group) / len(group) - gap * (len(group) - 1) / 2
+def _legend(figure: Any, entries: dict[str, Any], coloured: Sequence[str]) -> None:
+    """Name the lines below the panels, ours first and in bold."""
+    names = [*coloured, *(name for name in entries if name not in coloured)]
+    drawn = [name for name in names if name in entries]
+    legend = figure.legend(
+        [entries[name] for name in drawn],
+        drawn,
+        loc="outside lower center",
+        ncols=min(3, len(drawn)),
+        frameon=False,
+        fontsize=10,
+    )
+    for text in legend.get_texts():
+        text.set_parse_math(False)
+        if text.get_text() in coloured[:1]:
+            text.set_fontweight("bold")
