@@ -11,6 +11,8 @@ from support import ROOT
 
 SOURCES = ROOT / "src"
 FRONT = "asymvlm"
+# It names the commands' modules, and imports the one that is asked for.
+COMMANDS = "asymvlm.cli.commands"
 # Of the package's front, what is no offer of a room above.
 OF_THE_FRONT = {"__version__"}
 
@@ -63,7 +65,7 @@ def imports(module, text):
                 inner = f"{base}.{name.name}"
                 if base != FRONT or name.name not in OF_THE_FRONT:
                     yield node.lineno, inner if inner in FILES else base
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and module != COMMANDS:
             named = node.value if node.value.startswith(FRONT) else FRONT + node.value
             if named in FILES and named != FRONT:
                 yield node.lineno, named

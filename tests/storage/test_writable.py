@@ -67,8 +67,8 @@ def test_one_that_takes_none_is_named_with_its_setting(number, tmp_path, refuses
         ),
         (robustness, "--scorer null --methods {} --teacher x", "--output: results/robustness"),
         (fit_eviction, "--teacher x", "--output: checkpoints/tiny"),
-        (similarity_sign, "--clip x --teacher x", "--data.root: data"),
-        (train, "", "--data.root: data"),
+        (similarity_sign, "--clip x --teacher x", "data.root: data"),
+        (train, "", "data.root: data"),
         (train, "--data.root {else}", "--trainer.default_root_dir: checkpoints/tiny"),
         (
             train,
@@ -105,7 +105,7 @@ def test_errors_of_the_disk_name_the_root(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("asymvlm.documents.sources.source.generated_pages", full)
     command = DataSource(root=str(tmp_path)).pages
     assert run_command(lambda arguments: command("val", 1), []) == DATA
-    said = "error: data.root: data/world: Operation not permitted; name another folder with --data."
+    said = "error: root: data/world: Operation not permitted; name another folder"
     assert capsys.readouterr().err.startswith(said)
 
 

@@ -2,7 +2,7 @@
 
 `schema` is data; `asymvlm check`, `load_scorer`, exports and docs/checkpoint-format.md all go by
 it. Checks need json, numpy and safetensors alone; torch is loaded only for kinds of scorers that
-the schema does not list. Imports errors and scorers.
+the schema does not list. Imports cli, errors and scorers.
 """
 
 from .command import main

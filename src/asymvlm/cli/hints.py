@@ -21,7 +21,7 @@ _NO_OBJECTS = ("builtins", "pathlib", "datetime", "typing")
 
 
 class Parameter(NamedTuple):
-    """What a class or function takes under a name."""
+    """The type hint of a setting, and whether it has to be given."""
 
     hint: Any
     is_required: bool
@@ -118,7 +118,7 @@ def class_named(name: str, base: type) -> Any:
 
 
 def fits(hint: Any, value: Any) -> bool:
-    """Whether a plain value is one that a hint allows."""
+    """Return whether a plain value is one that a hint allows."""
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--value", type=hint)
     try:

@@ -27,7 +27,7 @@ _SIGNS |= {"severities": "robustness", "keeps": "eval", "methods": "eval"}
 
 
 class Root(NamedTuple):
-    """What a command takes.
+    """The settings of a command.
 
     Args:
         command: Its name, as people call it.

@@ -101,7 +101,7 @@ class _Node(Protocol):
     below: tuple[str, ...]
 
     def holds(self, key: Key) -> bool:
-        """Whether the key's value may be one of this hint."""
+        """Return whether the key's value may be one of this hint."""
 
     def visit(self, search: Visitor, key: Key) -> None:
         """Check what is inside."""

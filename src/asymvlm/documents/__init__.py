@@ -1,7 +1,7 @@
 """Pages with questions, answers and evidence boxes.
 
 `sources` reads anybody's data, `world` generates pages, and both give the same rows (`Sample`).
-Knows nothing of models. Imports cli, errors, storage and typing.
+Knows nothing of models. Imports cli, errors, limits, storage and typing.
 """
 
 from .sample import Sample, samples

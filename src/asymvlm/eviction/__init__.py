@@ -1,7 +1,7 @@
 """Eviction of text entries from the KV cache while decoding.
 
 `evict` keeps the cache within a budget; the entries that leave are chosen by one of `policies`.
-Imports backbone, engine, errors, registry, selectors, storage and typing.
+Imports backbone, engine, errors, limits, registry, selectors, storage and typing.
 """
 
 from __future__ import annotations

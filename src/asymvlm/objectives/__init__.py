@@ -1,6 +1,6 @@
 """Terms of the training loss. One term, one file, one class.
 
-Each knows scores, targets and masks, and nothing of models. Imports gates and typing.
+Each knows scores, targets and masks, and nothing of models. Imports gates, limits and typing.
 """
 
 from .answers import AnswerCrossEntropy, AnswerDivergence

@@ -1,6 +1,7 @@
 """Scorers: a score of each vision token for a text. Torch only.
 
-One scorer, one file, one class; a new file here is found by its name. Imports registry and typing.
+One scorer, one file, one class; a new file here is found by its name. Imports limits, registry and
+typing.
 """
 
 from .base import Scorer, TokenBatch

@@ -1,4 +1,4 @@
-"""Whether something can be written to a folder, asked before any work."""
+"""A test of folders, before any work: can something be written there."""
 
 from __future__ import annotations
 

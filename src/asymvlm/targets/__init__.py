@@ -1,6 +1,6 @@
 """Teacher signals: distributions over vision tokens, and the number that is enough.
 
-One target, one file, one class. Imports backbone, engine, selectors and typing.
+One target, one file, one class. Imports backbone, engine, limits, selectors and typing.
 """
 
 from .attention import AttentionTarget

@@ -175,7 +175,7 @@ def import_rooms() -> None:
 
 
 def root() -> Root:
-    """What a training takes, for errors in words."""
+    """The settings of a training, for errors in words."""
     hints: dict[str, Any] = {
         "seed_everything": bool | int,
         "trainer": Group("Lightning's Trainer", parameters(L.Trainer)),
