@@ -64,7 +64,7 @@ def never(*args):
         (
             "processor_config.json",
             {"processor_class": "Own", "auto_map": {"AutoProcessor": "own.P"}},
-            "teacher: the processor of ",
+            "teacher: ",
         ),
     ],
 )

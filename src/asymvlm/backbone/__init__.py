@@ -2,7 +2,7 @@
 
 Finds the vision tokens of a prompt, their grid and their positions, in any supported family, and
 records what the model computes on the way. Knows transformers and nothing of scores. Imports
-engine, errors, registry and typing.
+engine, errors, registry, storage and typing.
 """
 
 import inspect

@@ -1,4 +1,4 @@
-"""What keeps the files of a model from being loaded, in one line."""
+"""Reasons why the files of a model cannot be loaded, in one line."""
 
 from __future__ import annotations
 
