@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import signal
 import subprocess
 import sys
@@ -95,8 +96,7 @@ def test_the_help_names_every_command(capsys, monkeypatch):
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_s_module_is_there(name):
     """They are named as text, so that nothing is imported."""
-    place = COMMANDS[name].module.replace(".", "/")
-    assert "\ndef main(" in (ROOT / f"src/{place}.py").read_text()
+    assert callable(importlib.import_module(COMMANDS[name].module).main)
 
 
 @pytest.mark.parametrize(

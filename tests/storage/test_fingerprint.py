@@ -201,7 +201,7 @@ def test_a_commit_of_the_hub_counts(teacher, monkeypatch):
     config = transformers.AutoConfig.from_pretrained(teacher)
     processor = load_processor(str(teacher))
     monkeypatch.setattr(
-        "asymvlm.storage.fingerprint.AutoConfig.from_pretrained", lambda path: config
+        "asymvlm.storage.fingerprint.AutoConfig.from_pretrained", lambda path, **more: config
     )
     found = []
     for commit in ("aaa", "bbb"):
