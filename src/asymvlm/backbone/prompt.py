@@ -12,6 +12,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from .shown_part import Part, shown_part
+
 History = Sequence[tuple[str, str]]  # turns of (user, assistant)
 
 
@@ -81,6 +83,10 @@ class Prompter:
         """Tokenize an answer as it follows the prompt, with the end of text."""
         ids = self.tokenizer(answer, add_special_tokens=False).input_ids
         return torch.tensor([*ids, self.tokenizer.eos_token_id])
+
+    def shown_part(self, size: tuple[int, int]) -> Part:
+        """Compute what the tower is shown of a picture of (width, height), in its pixels."""
+        return shown_part(getattr(self.processor, "image_processor", None), size)
 
     def decode(self, ids: Tensor) -> list[str]:
         return [text.strip() for text in self.tokenizer.batch_decode(ids, skip_special_tokens=True)]

@@ -15,11 +15,12 @@ from ..backbone.prompt import Prompter, prompter_for
 from ..cli.configs import find_model
 from ..documents import Sample
 from ..documents.cells import lies_on_page, token_shares
+from ..documents.sample import Box
 from ..errors import DataError, renamed_arguments
 from ..storage.fingerprint import describe_model, describe_processor
 from ..storage.loading import UNLOADABLE, reason_of
 from ..targets import EncodedBatch, Target, dense_answer_shares
-from ..typing import Float
+from ..typing import Float, Int64
 from .sample import DistillationSample
 
 
@@ -69,6 +70,12 @@ class Teacher:
         """Build the model's arguments for a batch of questions, on its device."""
         return self._on_device(self.prompter(samples).inputs)
 
+    def token_shares(
+        self, sample: Sample, boxes: Sequence[Box], grid: Int64[Tensor, "n 3"]
+    ) -> Float[Tensor, "n"]:
+        """Share of each vision token's cell in `boxes`, in what its tower is shown of the page."""
+        return token_shares(sample, boxes, grid, self.prompter.shown_part(sample.image.size))
+
     def _on_device(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return {name: value.to(self.model.device) for name, value in inputs.items()}
 
@@ -89,11 +96,11 @@ class Teacher:
                 self.prompter.answer_ids(sample.answers[0]).to(device) for sample in samples
             ],
             evidence=[
-                token_shares(sample, sample.evidence_boxes, grid.cpu()).to(device)
+                self.token_shares(sample, sample.evidence_boxes, grid.cpu()).to(device)
                 for sample, grid in pairs
             ],
             key_boxes=[
-                token_shares(sample, sample.key_boxes, grid.cpu()).to(device)
+                self.token_shares(sample, sample.key_boxes, grid.cpu()).to(device)
                 for sample, grid in pairs
             ],
         )

@@ -29,12 +29,12 @@ def lies_on_page(sample: Sample, grid: Int64[Tensor, "n 3"]) -> bool:
 
 
 def token_shares(
-    sample: Sample, boxes: Sequence[Box], grid: Int64[Tensor, "n 3"]
+    sample: Sample, boxes: Sequence[Box], grid: Int64[Tensor, "n 3"], shown: Box | None = None
 ) -> Float[Tensor, "n"]:
     """Share of each vision token's cell in `boxes` of the first page; 0 where unknown.
 
-    Cells divide the whole picture evenly, as they do wherever the processor scales it as a whole
-    and crops nothing.
+    Cells divide the picture evenly, or `shown`, the part of it that a processor which crops or pads
+    gives to the tower.
     """
     shares = torch.zeros(len(grid))
     if not lies_on_page(sample, grid):
@@ -42,7 +42,9 @@ def token_shares(
     first = (grid[:, 0] == 0) & (grid[:, 1:] >= 0).all(-1)
     shape = int(grid[first, 1].max()) + 1, int(grid[first, 2].max()) + 1
     total = np.zeros(shape)
-    for box in boxes:
-        total += box_shares(box, sample.image.size, shape)
+    left, top, right, bottom = shown or (0, 0, *sample.image.size)
+    for x0, y0, x1, y1 in boxes:
+        box = x0 - left, y0 - top, x1 - left, y1 - top
+        total += box_shares(box, (right - left, bottom - top), shape)
     shares[first] = torch.from_numpy(np.clip(total, 0, 1))[grid[first, 1], grid[first, 2]].float()
     return shares

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from ..distillation.teacher import Teacher
 from ..documents import Sample
-from ..documents.cells import token_shares
 from ..methods import Method
 from ..pruning.prune import prune
 from ..pruning.report import PrunedCall
@@ -42,17 +41,18 @@ class OracleSample(NamedTuple):
     """A sample as `Method.begin` gives it to oracles."""
 
     sample: Sample
+    teacher: Teacher
 
     def evidence_share(self, grid: Int64[Tensor, "n 3"]) -> Float[Tensor, "n"]:
-        return token_shares(self.sample, self.sample.evidence_boxes, grid)
+        return self.teacher.token_shares(self.sample, self.sample.evidence_boxes, grid)
 
     def key_share(self, grid: Int64[Tensor, "n 3"]) -> Float[Tensor, "n"]:
-        return token_shares(self.sample, self.sample.key_boxes, grid)
+        return self.teacher.token_shares(self.sample, self.sample.key_boxes, grid)
 
 
-def tell(method: Method, batch: Sequence[Sample]) -> None:
+def tell(method: Method, batch: Sequence[Sample], teacher: Teacher) -> None:
     """Announce the next batch to oracles."""
-    method.begin([OracleSample(sample) for sample in batch])
+    method.begin([OracleSample(sample, teacher) for sample in batch])
 
 
 def answer(
@@ -68,12 +68,13 @@ def answer(
         layers = [[count] * depth for count in counts]
         evidence = [1.0 if sample.evidence_boxes else None for sample in batch]
     else:
-        tell(method, batch)
+        tell(method, batch, teacher)
         with prune(teacher.model, method, keep, template_ids=teacher.prompter.masked_ids) as report:
             output = teacher.model.generate(**inputs, **arguments)
         call = report.calls[-1]
         layers = call.per_layer(depth)
-        evidence = [evidence_kept(*item) for item in zip(batch, call.grids, call.kept, strict=True)]
+        kept = zip(batch, call.grids, call.kept, strict=True)
+        evidence = [_evidence_kept(teacher, *item) for item in kept]
     texts = teacher.prompter.decode(output[:, inputs["input_ids"].shape[1] :])
     pictures = pictures_of(inputs, [len(sample.images) for sample in batch])
     words = layout.text.sum(-1).tolist()
@@ -90,10 +91,10 @@ def answer(
         )
 
 
-def evidence_kept(sample: Sample, grid: Tensor, kept: Tensor) -> float | None:
+def _evidence_kept(teacher: Teacher, sample: Sample, grid: Tensor, kept: Tensor) -> float | None:
     """Share of the evidence on kept tokens, of the best covered group; None without boxes."""
     shares = [
-        token_shares(sample, boxes, grid.cpu())
+        teacher.token_shares(sample, boxes, grid.cpu())
         for boxes in (sample.evidence_boxes, *sample.alt_evidence)
         if boxes
     ]
@@ -122,7 +123,7 @@ def pictures_of(inputs: Mapping[str, Any], each: Sequence[int]) -> list[int | li
 def pruned_prefill(teacher: Teacher, sample: Sample, method: Method, keep: Keep) -> PrunedCall:
     """Prune one sample's prefill and return what was kept."""
     inputs = teacher.inputs([sample])
-    tell(method, [sample])
+    tell(method, [sample], teacher)
     with prune(teacher.model, method, keep, template_ids=teacher.prompter.masked_ids) as report:
         teacher.model(**inputs, logits_to_keep=1)
     return report.calls[-1]

@@ -28,7 +28,6 @@ from ..cli.command import call_from_flags, run_command
 from ..cli.progress import track
 from ..distillation.teacher import Teacher
 from ..documents import Sample, samples
-from ..documents.cells import token_shares
 from ..documents.sources.source import DataSource, as_data_flags
 from ..limits import check_at_least
 from ..methods.base import Method, Tokens
@@ -90,7 +89,7 @@ def check_sign(teacher: Teacher, clip: ClipSimilarity, questions: Sequence[Sampl
             call = pruned_prefill(teacher, sample, asks, 1.0)
             similarity, attention = asks.seen[0]
             if attention is None:
-                needed = _in_boxes(sample, call.grids[0])
+                needed = _in_boxes(teacher, sample, call.grids[0])
             else:
                 needed = attention >= attention.quantile(0.9)
             if 0 < int(needed.sum()) < len(needed):
@@ -106,8 +105,10 @@ def check_sign(teacher: Teacher, clip: ClipSimilarity, questions: Sequence[Sampl
     return SignCheck(100 * float(np.mean(areas)), interval, len(areas))
 
 
-def _in_boxes(sample: Sample, grid: Int64[torch.Tensor, "n 3"]) -> Bool[torch.Tensor, "n"]:
-    share = token_shares(sample, sample.evidence_boxes, grid)
+def _in_boxes(
+    teacher: Teacher, sample: Sample, grid: Int64[torch.Tensor, "n 3"]
+) -> Bool[torch.Tensor, "n"]:
+    share = teacher.token_shares(sample, sample.evidence_boxes, grid)
     return share >= 0.5 * share.max()
 
 

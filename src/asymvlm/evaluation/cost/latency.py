@@ -75,7 +75,7 @@ def latency(
     """Time one batch, dense and pruned in turn, after a warm-up."""
     inputs = teacher.inputs(batch)
     with torch.no_grad():
-        tell(method, batch)
+        tell(method, batch, teacher)
         with prune(teacher.model, method, keep, template_ids=teacher.prompter.masked_ids) as report:
             teacher.model(**inputs, logits_to_keep=1)
     call = report.calls[-1]
@@ -83,7 +83,7 @@ def latency(
     same = max(call.after) if isinstance(keep, str) else keep
 
     def pruned(what: Method, share: Keep, run: Callable[[], Any]) -> float:
-        tell(what, batch)
+        tell(what, batch, teacher)
         with prune(teacher.model, what, share, template_ids=teacher.prompter.masked_ids):
             return _seconds(run)
 
