@@ -157,7 +157,7 @@ def test_what_peft_cannot_apply_is_one_line_and_leaves_the_model_alone(
     assert [parameter.requires_grad for parameter in llava.parameters()] == trainable
 
 
-def test_wearing_changes_neither_mode_nor_dice(frozen, llava, batch):
+def test_applying_changes_neither_mode_nor_random_state(frozen, llava, batch):
     llava.train()
     llava.gradient_checkpointing_enable()
     scorer = asymvlm.load_scorer(frozen)
