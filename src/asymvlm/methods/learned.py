@@ -59,7 +59,7 @@ class Learned(Method):
             return None
         if self.trained.adapter is None:
             raise ValueError(
-                "adapter: the scorer's directory has none; train one (configs/stage2/lora.yaml), "
+                "adapter: the scorer's directory has none; train one with configs/stage2/lora.yaml, "
                 "or leave adapter out"
             )
         return self.trained.adapter
