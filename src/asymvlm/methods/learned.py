@@ -59,8 +59,8 @@ class Learned(Method):
             return None
         if self.trained.adapter is None:
             raise ValueError(
-                "adapter: the scorer's directory has none; train one with configs/stage2/lora.yaml, "
-                "or leave adapter out"
+                "adapter: the scorer's directory has none; leave it out, or train one with "
+                "configs/stage2/lora.yaml"
             )
         return self.trained.adapter
 
