@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from support import ROOT, child_environment
@@ -132,3 +133,21 @@ def test_handlers_are_back_behind_a_command(tmp_path, capsys):
     assert enter("check", [str(tmp_path)]) == 1
     capsys.readouterr()
     assert [signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_help_all_is_the_parser_s_own_help(monkeypatch):
+    given = []
+    module = SimpleNamespace(main=lambda arguments, owns_process: given.append(arguments) or 0)
+    monkeypatch.setattr("asymvlm.cli.door.importlib.import_module", lambda name: module)
+    assert enter("train", ["--help_all", "--config", "tiny"]) == 0
+    assert given == [["--help", "--config", "tiny"]]
+
+
+@pytest.mark.parametrize("name", [name for name in COMMANDS if COMMANDS[name].takes_flags])
+def test_all_settings_are_listed_under_the_command_s_name(name, capsys):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", ["__main__.py"])
+        assert enter(name, ["--help_all"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith(f"usage: asymvlm {name} ") and "command line tool" not in out
+    assert out.count("\n") > 20
