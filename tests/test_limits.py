@@ -127,7 +127,9 @@ WRONG = {
 def test_what_makes_no_sense_is_refused(make, key, value):
     needed = {"width": 8} if make is BudgetHead else {}
     with pytest.raises(ValueError) as refused:
-        make(**needed | {key: value})
+        made = make(**needed | {key: value})
+        # Sources of data are checked where a command is built, and on first use.
+        getattr(made, "check", lambda: None)()
     text = str(refused.value)
     assert key in text.partition(": ")[0] and "\n" not in text
     shown = value[-1] if isinstance(value, (list, tuple)) and value else value

@@ -65,7 +65,7 @@ def flags(teacher):
 # What is missing before the run, how large a file may be (what comes before it is smaller), and
 # where the line says that it failed.
 WRITES = {
-    "pages": (["data"], 20_000, "data/world-v"),
+    "pages": (["data"], 20_000, "data.root: data/world-v"),
     "targets": (["data/targets"], 100_000, "data/targets/train-"),
     "config": (["run"], 1_000, "run/config.yaml"),
     "checkpoint": (["run"], 100_000, "run/best.ckpt"),
@@ -103,7 +103,7 @@ def test_evaluation(again, teacher, capsys):
     with full_behind(20_000):
         assert evaluate(command) == 1
     line = capsys.readouterr().err.strip().splitlines()[-1]
-    assert line.startswith("error: data/world-v") and "File too large" in line
+    assert line.startswith("error: data.root: data/world-v") and "File too large" in line
     assert evaluate(command) == 0
     shutil.rmtree(again / "out")
     with full_behind(200):
