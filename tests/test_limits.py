@@ -45,6 +45,10 @@ def scorer(kind):
     return lambda **settings: scorers()[kind](8, **settings)
 
 
+def source(**settings):
+    DataSource(**settings).check()
+
+
 def eviction(**settings):
     return EvictionEvaluation(**{"policies": {"snap": SnapKV()}} | settings)
 
@@ -73,7 +77,7 @@ WRONG = {
         ("train_pages", 0), ("val_pages", -1), ("batch_size", 0), ("teacher_batch_size", 0),
         ("num_workers", -1), ("seed", -1), ("val_share", 1), ("questions", (0, 0)),
     ],
-    DataSource: [
+    source: [
         ("questions", (-1, 2)), ("questions", (0, 0)), ("seed", -1), ("root", ""), ("path", ""),
         ("val_share", 0), ("val_share", NAN),
     ],
@@ -195,3 +199,17 @@ def test_words():
         limits.check_one_of(("x", "y"), {"a": "c"})
     with pytest.raises(ValueError, match=r"^a: \[\] names nothing; name at least one"):
         limits.check_named({"b": None, "a": []})
+
+
+@pytest.mark.parametrize(
+    "flags,says",
+    [
+        ("--seed_everything -1", "seed_everything: -1 must be at least 0"),
+        ("--model.budget_hidden 0", "model.budget_hidden: 0 must be at least 1"),
+    ],
+)
+@pytest.mark.filterwarnings("default")  # Lightning's and jsonargparse's own
+def test_keys_of_a_training_are_named_whole(flags, says, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert train(flags.split()) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == f"error: {says}"
