@@ -29,7 +29,7 @@ test: export OMP_NUM_THREADS ?= 1
 test: export OMP_WAIT_POLICY ?= PASSIVE
 
 test: setup lint types
-	$(BIN)/python -m pytest $(TESTS)
+	$(BIN)/python -m pytest $(TESTS) -m "not slow"
 
 # The inner loop: rules, exactness on a few families, formats; no training and no child processes.
 QUICK = tests/methods tests/scorers tests/objectives tests/gates tests/targets tests/pruning \
@@ -43,7 +43,7 @@ quick: export OMP_WAIT_POLICY ?= PASSIVE
 quick: setup
 	$(BIN)/python -m pytest $(QUICK) --numprocesses auto --dist loadfile
 
-# The same with what of the code it runs; slower, since child processes are watched too.
+# All tests, the slow variants too, and what of the code they run; child processes are watched.
 coverage: export OMP_NUM_THREADS ?= 1
 coverage: export OMP_WAIT_POLICY ?= PASSIVE
 coverage: setup

@@ -124,6 +124,7 @@ def test_half_precision_stays_near(train):
         torch.testing.assert_close(weights(half)[name], tensor, atol=0.05, rtol=0.1)
 
 
+@pytest.mark.slow
 def test_two_processes_learn_the_same(train, teacher, data_root, tmp_path):
     """Every sample's share is the same here; where it is drawn, every process draws its own."""
     one, out = weights(train("one")), tmp_path / "two"

@@ -95,8 +95,13 @@ def reference():
     return {}
 
 
-@pytest.mark.parametrize("stage", STAGES)
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+SLOW = [pytest.param(name, signal.SIGINT, marks=pytest.mark.slow) for name in STAGES]
+
+
+@pytest.mark.parametrize(
+    ("stage", "signum"),
+    [*((name, signal.SIGTERM) for name in STAGES), ("training", signal.SIGINT), *SLOW],
+)
 def test_every_stage_ends_with_the_signal_s_code(
     command, signal_in, reference, capsys, tmp_path, stage, signum
 ):
@@ -206,7 +211,7 @@ def is_alive(pid):
         return False
 
 
-@pytest.mark.parametrize("to", ["rank 0", "rank 1"])
+@pytest.mark.parametrize("to", [pytest.param("rank 0", marks=pytest.mark.slow), "rank 1"])
 def test_sigterm_ends_all_ranks(start, to):
     flags = ["--trainer.accelerator", "cpu", "--trainer.devices", "2", "--trainer.strategy", "ddp"]
     process = start("ddp", *flags)
