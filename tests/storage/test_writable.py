@@ -68,6 +68,9 @@ def test_one_that_takes_none_is_named_with_its_setting(number, tmp_path, refuses
         (robustness, "--scorer null --methods {} --teacher x", "--output: results/robustness"),
         (fit_eviction, "--teacher x", "--output: checkpoints/tiny"),
         (similarity_sign, "--clip x --teacher x", "data.root: data"),
+        (evaluate, "--scorer null --methods.r Random --output {else}", "data.root: data"),
+        (robustness, "--scorer null --methods {} --output {else}", "data.root: data"),
+        (fit_eviction, "--output {else}/rule", "data.root: data"),
         (train, "", "data.root: data"),
         (train, "--data.root {else}", "--trainer.default_root_dir: checkpoints/tiny"),
         (
