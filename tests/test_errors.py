@@ -10,7 +10,7 @@ import re
 import pytest
 from support import ROOT
 
-from asymvlm.errors import DataError, disk_error, renamed_arguments
+from asymvlm.errors import DataError, disk_error, first_line, renamed_arguments
 
 # Rooms that know of no command.
 LIBRARY = (
@@ -67,3 +67,10 @@ def test_errors_of_the_disk_name_the_file(name):
     error = OSError(number, os.strerror(number), "out/a")
     assert disk_error(error) == f"out/a: {os.strerror(number)}"
     assert disk_error(OSError(errno.ENOENT, "no such file", "out/a")) is None
+
+
+@pytest.mark.parametrize(
+    ("said", "line"), [("", "AssertionError"), ("\n  \n", "AssertionError"), (" a \nb", "a")]
+)
+def test_the_first_line_of_an_error(said, line):
+    assert first_line(AssertionError(said)) == line

@@ -40,6 +40,12 @@ def renamed_arguments(names: Mapping[str, str]) -> Iterator[None]:
         raise
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of what an error says; its class's name where it says nothing."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
+
+
 def disk_error(error: BaseException, place: Path | None = None) -> str | None:
     """Find what the disk said, as "file: no room"; None where an error is about something else.
 

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from ..errors import first_line
+
 _LONGEST = 80  # characters of a value that a message shows
 
 
@@ -80,8 +82,7 @@ def one_line(words: object) -> str:
 
 def reason(error: BaseException) -> str:
     """Say what an error says, on one line of bearable length."""
-    said = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return _cut(one_line(said[0] if said else type(error).__name__), 2 * _LONGEST)
+    return _cut(one_line(first_line(error)), 2 * _LONGEST)
 
 
 def _cut(words: str, longest: int = _LONGEST) -> str:

@@ -6,6 +6,8 @@ from pickle import UnpicklingError
 
 from safetensors import SafetensorError
 
+from ..errors import first_line
+
 # Whatever transformers, torch and safetensors make of files that are damaged or something else.
 UNLOADABLE = (
     ImportError,
@@ -26,5 +28,4 @@ def reason_of(error: BaseException) -> str:
         return "it brings Python code of its own, which is never run here"
     if "weights_only" in text or isinstance(error, UnpicklingError):
         return "its weights are no plain tensors, and nothing else is unpickled; take safetensors"
-    lines = text.splitlines()
-    return lines[0] if lines else type(error).__name__
+    return first_line(error)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
 
-from ..errors import DataError
+from ..errors import DataError, first_line
 from ..export import read_checkpoint
 from ..storage.atomic import draft_file
 
@@ -34,7 +34,7 @@ class WholeFileCheckpointIO(TorchCheckpointIO):
             with draft_file(Path(path)) as draft, draft.open("wb") as file:
                 torch.save(checkpoint, file)
         except (OSError, RuntimeError) as error:
-            reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+            reason = getattr(error, "strerror", None) or first_line(error)
             raise DataError(f"{path}: {reason}; what was there before is as it was") from error
 
     def load_checkpoint(

@@ -12,7 +12,7 @@ from ..cli.progress import track
 from ..distillation.observer import Observer
 from ..distillation.sample import DistillationSample, from_record, to_record
 from ..documents import Sample, SkipReport, samples
-from ..errors import DataError
+from ..errors import DataError, first_line
 from .settings import as_model_flags
 
 
@@ -30,7 +30,7 @@ class CachedSamples(Dataset[DistillationSample]):
             return from_record(self.records[index])
         except Exception as error:  # whatever a reader makes of broken bytes
             raise DataError(
-                f"{self.directory} is damaged at sample {index} ({str(error).splitlines()[0]}); "
+                f"{self.directory} is damaged at sample {index} ({first_line(error)}); "
                 "move it away, and it is made anew"
             ) from error
 

@@ -6,7 +6,7 @@ import multiprocessing
 
 import torch
 
-from ..errors import DataError
+from ..errors import DataError, first_line
 
 _LEAST = 2**20  # bytes; far less than a batch
 
@@ -22,8 +22,8 @@ def check_shared_memory(workers: int) -> None:
         multiprocessing.Lock()
         torch.empty(_LEAST, dtype=torch.uint8).share_memory_()
     except (OSError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
         raise DataError(
             f"data.num_workers: {workers} workers need shared memory, /dev/shm, and it cannot be "
-            f"used ({reason}); set it to 0, or give a container more (docker's --shm-size)"
+            f"used ({first_line(error)}); set it to 0, or give a container more (docker's "
+            "--shm-size)"
         ) from error
