@@ -149,8 +149,7 @@ class ModelHooks:
         if self.hooked_model.entry is self.hooked_model.reader:  # others infer none
             arguments["attention_mask"] = call.mask()
         call.attention_mask = arguments.get("attention_mask")
-        for stage in self.stages:
-            stage.called = True
+        for stage in self._called():
             stage.check_generate(call)
         for stage in self.stages:
             stage.begin_generate(call)
@@ -165,8 +164,7 @@ class ModelHooks:
     def _begin_generate(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Refuse a `generate` that is not called on the object, and so not seen."""
         if self.stages and not self._thread.dense and self._thread.generating is None:
-            for stage in self.stages:
-                stage.called = True
+            self._called()
             raise ValueError(
                 "generate: it was called on the class, as type(model).generate(model, ...), past "
                 "what is open on the model; call model.generate(...)"
@@ -182,6 +180,12 @@ class ModelHooks:
         finally:
             self._thread.dense -= 1
 
+    def _called(self) -> list[Stage]:
+        """Return the stages, and note that the model was called while they are open."""
+        for stage in self.stages:
+            stage.called = True
+        return self.stages
+
     def _under_way(self) -> ForwardPass | None:
         return next(reversed(self._thread.forwards), None)
 
@@ -192,8 +196,7 @@ class ModelHooks:
         """Let stages refuse a call of the whole model before any work."""
         if not self._thread.dense:
             arguments = by_name(model.forward, args, kwargs)
-            for stage in self.stages:
-                stage.called = True
+            for stage in self._called():
                 stage.check_model_call(arguments)
 
     def _enter(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -201,8 +204,7 @@ class ModelHooks:
         if self._thread.dense or not self.stages:
             return original(*args, **kwargs)
         call = GenerateCall(by_name(original, args, kwargs), ())
-        for stage in self.stages:
-            stage.called = True
+        for stage in self._called():
             stage.before_entry(call)
         before, self._thread.entered = self._thread.entered, call
         try:
@@ -227,7 +229,8 @@ class ModelHooks:
             for stage in reversed(forward.stages):
                 stage.after_forward(forward, output)
         except BaseException:
-            forward.give_up()
+            for stage in forward.stages:
+                stage.failed(forward)
             raise
         finally:
             self._thread.forwards.pop()
@@ -238,14 +241,13 @@ class ModelHooks:
 
     def _forward_pass(self, inputs: dict[str, Any]) -> ForwardPass:
         reader: Any = self.hooked_model.reader
-        forward = ForwardPass(inputs, self.stages, self._thread.entered or self._thread.generating)
+        call = self._thread.entered or self._thread.generating
+        forward = ForwardPass(inputs, self._called(), call)
         forward.cache = inputs.get("past_key_values")
         forward.state = prompt_state(forward.cache)
         forward.ids = self._ids(inputs)
         given = inputs.get("return_dict")
         forward.as_tuple = not (reader.config.return_dict if given is None else given)
-        for stage in forward.stages:
-            stage.called = True
         if "attention" in self._installed:
             check_attention(inputs, self.hooked_model.model)
         return forward

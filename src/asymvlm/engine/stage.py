@@ -81,13 +81,6 @@ class ForwardPass:
         found = [item for item in self.columns if 0 < item.layer <= layer]
         return found[-1] if found else None
 
-    def give_up(self) -> None:
-        """Take back what stages announced for a pass that raised."""
-        if self.state is not None:
-            self.state.fitted = False
-        for stage in self.stages:
-            stage.failed(self)
-
     def attend(self, next_attention: Attend, given: AttentionInputs) -> tuple[Tensor, Any]:
         """Pass a layer's attention through the stages, the last of them first."""
         for stage in self.stages:
