@@ -36,11 +36,8 @@ def _is_set(image_processor: Any, name: str) -> bool:
 
 def _sides(size: Mapping[str, int] | int, width: float, height: float) -> tuple[float, float]:
     """Find the width and height that a processor's `size` makes of a picture."""
-    if isinstance(size, int):
-        return size, size
-    shortest = getattr(size, "shortest_edge", None) or dict(size).get("shortest_edge")
-    if shortest:
-        scale = shortest / min(width, height)
+    given = {"width": size, "height": size} if isinstance(size, int) else dict(size)
+    if given.get("shortest_edge"):
+        scale = given["shortest_edge"] / min(width, height)
         return width * scale, height * scale
-    given = dict(size)
     return given["width"], given["height"]

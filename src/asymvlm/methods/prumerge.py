@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..selectors import rank, top_k
 from ..typing import Float, Int64
-from .prumerge_plain import PruMerge, outliers
+from .prumerge_plain import PruMerge
 
 
 class PruMergePlus(PruMerge):
@@ -37,15 +37,16 @@ class PruMergePlus(PruMerge):
             # The fewest top tokens of which floor(floor(N / n) / 3) is `step`.
             spaced[ranked[: total // (3 * step + 3) + 1]] = True
             if int(spaced.sum()) <= count:
-                return _with_top(attention, _spaced(attention, step), count)
+                spaced = _spaced(attention, step)
+                return top_k(attention.masked_fill(spaced, torch.inf), count)
         return top_k(attention, count)
 
     def published(self, attention: Float[Tensor, "n"]) -> Int64[Tensor, "k"]:
-        found, total = outliers(attention), len(attention)
-        if found == 0:
-            return super().published(attention)
-        chosen = _spaced(attention, max(1, total // found // 3))
-        chosen[super().published(attention)] = True
+        top = super().published(attention)
+        if len(top) == 0:
+            return top
+        chosen = _spaced(attention, max(1, len(attention) // len(top) // 3))
+        chosen[top] = True
         return chosen.nonzero()[:, 0]
 
 
@@ -54,7 +55,3 @@ def _spaced(attention: Float[Tensor, "n"], step: int) -> Tensor:
     chosen = torch.zeros_like(attention, dtype=torch.bool)
     chosen[: len(attention) - 1 : step] = True
     return chosen
-
-
-def _with_top(attention: Float[Tensor, "n"], spaced: Tensor, count: int) -> Int64[Tensor, "count"]:
-    return top_k(attention.masked_fill(spaced, torch.inf), count)
