@@ -241,11 +241,9 @@ class ModelHooks:
 
     def _forward_pass(self, inputs: dict[str, Any]) -> ForwardPass:
         reader: Any = self.hooked_model.reader
-        call = self._thread.entered or self._thread.generating
-        forward = ForwardPass(inputs, self._called(), call)
-        forward.cache = inputs.get("past_key_values")
-        forward.state = prompt_state(forward.cache)
-        forward.ids = self._ids(inputs)
+        call, cache = self._thread.entered or self._thread.generating, inputs.get("past_key_values")
+        forward = ForwardPass(inputs, self._called(), call, self._ids(inputs), cache)
+        forward.state = prompt_state(cache)
         given = inputs.get("return_dict")
         forward.as_tuple = not (reader.config.return_dict if given is None else given)
         if "attention" in self._installed:

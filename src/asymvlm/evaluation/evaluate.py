@@ -24,7 +24,14 @@ from .comparison import check_comparisons, write_comparisons
 from .cost.equal_cost import Equal, at_equal_cost
 from .cost.latency import latency, method_macs
 from .metrics import AnswerMetric
-from .questions import check_split, held_out, metric_named, scores_of, tasks_of, usable_questions
+from .questions import (
+    check_questions,
+    held_out,
+    metric_named,
+    scores_of,
+    tasks_of,
+    usable_questions,
+)
 from .report.example_figures import examples_pictures
 from .report.pareto import pareto_picture
 from .report.results import Costs, Row, ScoredRun, result_row
@@ -99,18 +106,14 @@ class Evaluation:
     wandb_project: str | None = None
 
     def __post_init__(self) -> None:
-        with as_data_flags():
-            self.data.check()
-        sizes = {"pages": self.pages, "longest_answer": self.longest_answer}
-        check_at_least(1, {**sizes, "batch_size": self.batch_size})
+        check_questions(self)
+        check_at_least(1, {"batch_size": self.batch_size})
         check_named({"keeps": self.keeps, "latency_batches": self.latency_batches})
         for size in self.latency_batches or []:
             check_at_least(1, {"latency_batches": size})
         for keep in self.keeps or []:
             check_keep(keep, "keeps")  # type: ignore[arg-type]
         check_share({"examples_keep": self.examples_keep})
-        metric_named(self.metric)
-        check_split(self.split)
 
     def run(self) -> list[Row]:
         """Answer, measure and report; returns one row per method, keep and task."""

@@ -18,7 +18,7 @@ from ..documents.sources.source import DataSource, as_data_flags
 from ..documents.world.generated import fingerprint
 from ..eviction import Evictor, evict
 from ..eviction.budget import budget_for
-from ..limits import check_above, check_at_least, check_named, check_share
+from ..limits import check_above, check_named, check_share
 from ..methods import Learned, Method
 from ..pruning.prune import prune
 from ..storage.atomic import check_results, draft_file
@@ -27,7 +27,14 @@ from .bootstrap import paired_difference
 from .cost.latency import method_macs
 from .dialogue_replay import DialogueResult, replay
 from .metrics import AnswerMetric
-from .questions import Task, check_answers, check_split, labelled, metric_named, usable_questions
+from .questions import (
+    Task,
+    check_answers,
+    check_questions,
+    labelled,
+    metric_named,
+    usable_questions,
+)
 from .report.tables import deviation_notes, markdown, percent, show
 from .run_log import write_json
 from .trained_scorer import named_scorer
@@ -108,17 +115,13 @@ class EvictionEvaluation:
     output: str = "results/eviction"
 
     def __post_init__(self) -> None:
-        with as_data_flags():
-            self.data.check()
-        check_at_least(1, {"pages": self.pages, "longest_answer": self.longest_answer})
+        check_questions(self)
         check_named({"shares": self.shares})
         if not self.policies:
             raise ValueError("policies: nothing to evaluate; name at least one policy")
         for share in self.shares or []:
             check_above(0, {"shares": share})
         check_share({"keep": self.keep})
-        metric_named(self.metric)
-        check_split(self.split)
 
     def run(self) -> list[EvictionRow]:
         """Replay all dialogues and report; returns one row per policy, budget, keep and task."""

@@ -7,17 +7,37 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import chain, count
 from pathlib import Path
+from typing import Protocol
 
 import datasets
 
 from ..documents import Sample, SkipReport, samples
 from ..documents.sources.source import DataSource, as_data_flags
 from ..errors import DataError
-from ..limits import check_one_of
+from ..limits import check_at_least, check_one_of
 from .answers import Answer
 from .metrics import AnswerMetric, answer_metrics
 
 _Part = tuple[str | None, str | None]  # group and kind
+
+
+class QuestionSettings(Protocol):
+    """Settings that every evaluation has."""
+
+    data: DataSource
+    split: str
+    pages: int
+    metric: str
+    longest_answer: int
+
+
+def check_questions(settings: QuestionSettings) -> None:
+    """Refuse, before any work, what every evaluation would; raises ValueError or DataError."""
+    with as_data_flags():
+        settings.data.check()
+    check_at_least(1, {"pages": settings.pages, "longest_answer": settings.longest_answer})
+    metric_named(settings.metric)
+    check_split(settings.split)
 
 
 def check_split(split: str) -> None:
@@ -68,8 +88,7 @@ def metric_named(name: str) -> AnswerMetric:
     Raises ValueError for another, naming those that there are.
     """
     known = answer_metrics()
-    if name not in known:
-        raise ValueError(f"metric: {name!r} is not one of {', '.join(known)}")
+    check_one_of(list(known), {"metric": name})
     return known[name]()
 
 

@@ -20,7 +20,7 @@ from ..answer_cache import AnswerCache
 from ..as_function import as_function
 from ..bootstrap import paired_difference
 from ..metrics import AnswerMetric
-from ..questions import check_split, held_out, metric_named, scores_of, usable_questions
+from ..questions import check_questions, held_out, metric_named, scores_of, usable_questions
 from ..report.pictures import caption
 from ..run_log import write_json
 from ..trained_scorer import named_scorer
@@ -80,16 +80,12 @@ class RobustnessEvaluation:
     output: str = "results/robustness"
 
     def __post_init__(self) -> None:
-        with as_data_flags():
-            self.data.check()
-        sizes = {"pages": self.pages, "longest_answer": self.longest_answer}
-        check_at_least(1, {**sizes, "batch_size": self.batch_size})
+        check_questions(self)
+        check_at_least(1, {"batch_size": self.batch_size})
         check_named({"corruptions": self.corruptions, "severities": self.severities})
         for severity in self.severities or []:
             check_within(1, 5, {"severities": severity})
         check_keep(self.keep)
-        metric_named(self.metric)
-        check_split(self.split)
         _known(self.corruptions)
 
     def run(self) -> list[RobustnessRow]:
